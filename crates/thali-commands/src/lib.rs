@@ -1,0 +1,1 @@
+//! Every data command, one file each, and the table of them all.

@@ -1,0 +1,1 @@
+//! The structures that values are made of: table, string, list, hash, set, sorted set, stream. No I/O, no clock.

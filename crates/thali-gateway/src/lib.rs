@@ -1,0 +1,1 @@
+//! Engine.IO, Socket.IO, rooms, presence and the bus between nodes.

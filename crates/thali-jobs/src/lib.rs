@@ -1,0 +1,1 @@
+//! Queues over the official BullMQ crate; workers that run commands.

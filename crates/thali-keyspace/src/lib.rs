@@ -1,0 +1,1 @@
+//! Slots, shards and their locks, expiry, watches and waiters.

@@ -1,0 +1,1 @@
+//! Runs one untrusted command inside Landlock, seccomp and resource limits.

@@ -1,0 +1,1 @@
+//! Lua scripts over a host that runs commands.

@@ -1,0 +1,1 @@
+//! Event loops, sessions, dispatch, pub/sub: the store as a server.

@@ -1,0 +1,1 @@
+//! Development only: starts servers and peers on free ports and reads their logs.
