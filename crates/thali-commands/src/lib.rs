@@ -1,1 +1,27 @@
 //! Every data command, one file each, and the table of them all.
+//!
+//! A command is a [`Spec`] (what it is called, takes and touches) and a function over a [`Context`]
+//! (the locked part of the keyspace), its arguments and a reply. It never sees sockets, files or
+//! clocks: time and randomness come from the context, so a run can be repeated. What it changed it
+//! says with [`Context::modified`]; the journal gets the request itself, or the [`Context::effect`]s
+//! that the command names instead.
+//!
+//! To add a command: write `<group>/<command>.rs` with `SPEC` and `run`, then one line in
+//! `<group>/mod.rs`'s table.
+
+mod context;
+mod error;
+mod parse;
+mod spec;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub mod generic;
+pub mod strings;
+
+pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
+pub use error::ErrorReply;
+pub use parse::*;
+pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec};
+pub use table::{TABLE, groups};

@@ -1,1 +1,16 @@
-//! Slots, shards and their locks, expiry, watches and waiters.
+//! The keyspace: slots folded into shards, each behind its lock; expiry, watches and waiters.
+//!
+//! A command locks the shards of its keys through [`Locked`], works in place and lets go. Nothing
+//! here does I/O, reads a clock or knows a command. [`locks`] states the lock protocol.
+
+pub mod glob;
+pub mod locks;
+pub mod shard;
+pub mod slot;
+mod value;
+mod waiter;
+
+pub use locks::{Extend, Keyspace, Locked, ScriptToken};
+pub use shard::{Db, Shard, WatchFlag};
+pub use value::{Entry, Typed, Value};
+pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

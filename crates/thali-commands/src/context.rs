@@ -1,0 +1,394 @@
+//! What a command works on: the locked part of the keyspace, time, chance, and the list of what it
+//! changed.
+
+use thali_data::Limits;
+use thali_keyspace::{Entry, Locked, Typed, Value, WaitKind};
+
+use crate::{ErrorReply, EventClass, Flow};
+
+/// Who runs the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client: it may be parked.
+    Client,
+    /// A script or a transaction: nothing may wait, blocking commands reply as if their time was up.
+    Unit,
+    /// A parked client whose key has changed; a reply is for it, another Park leaves it waiting.
+    Waiter,
+    /// The journal, at start: no expiry but what it says itself.
+    Replay,
+}
+
+/// A small random generator (xorshift64*), seeded by the caller.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator; any seed will do.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
+    }
+}
+
+/// A command that has nothing to give yet.
+#[derive(Debug)]
+pub struct Wait {
+    pub kind: WaitKind,
+    /// Keys whose change brings another try.
+    pub keys: Vec<Box<[u8]>>,
+    /// When to give up, in Unix milliseconds; `None` = never.
+    pub deadline_ms: Option<u64>,
+    /// The request to run again, its name first: with concrete values for what was relative (`$`).
+    pub request: Vec<Vec<u8>>,
+    /// The reply when the time is up: a null array, or (BLMOVE) a null.
+    pub null_array: bool,
+}
+
+/// A keyspace notification to be.
+#[derive(Debug)]
+pub struct KeyspaceEvent {
+    pub class: EventClass,
+    pub event: &'static str,
+    pub db: u32,
+    pub key: Box<[u8]>,
+}
+
+/// Requests that bring a copy of the data to the same state, in RESP, one after the other.
+#[derive(Debug, Default)]
+pub struct Effects {
+    bytes: Vec<u8>,
+    /// Database and start of each.
+    starts: Vec<(u32, usize)>,
+}
+
+impl Effects {
+    /// Adds a request.
+    pub fn push<A: AsRef<[u8]>>(&mut self, db: u32, request: &[A]) {
+        self.starts.push((db, self.bytes.len()));
+        let mut number = itoa::Buffer::new();
+        self.bytes.push(b'*');
+        self.bytes.extend_from_slice(number.format(request.len()).as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
+        for arg in request {
+            let arg = arg.as_ref();
+            self.bytes.push(b'$');
+            self.bytes.extend_from_slice(number.format(arg.len()).as_bytes());
+            self.bytes.extend_from_slice(b"\r\n");
+            self.bytes.extend_from_slice(arg);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Each effect with its database.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let ends = self.starts.iter().skip(1).map(|(_, start)| *start).chain([self.bytes.len()]);
+        self.starts.iter().zip(ends).map(|(&(db, start), end)| (db, &self.bytes[start..end]))
+    }
+
+    /// Forgets all, keeping a little memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        self.bytes.shrink_to(64 << 10);
+        self.starts.shrink_to(1024);
+    }
+}
+
+/// What one command, transaction or script works on and leaves behind.
+pub struct Context<'a> {
+    pub locked: Locked<'a>,
+    pub db: u32,
+    /// Databases that exist.
+    pub dbs_len: u32,
+    /// Milliseconds since 1970; one unit of work sees one time.
+    pub now_ms: u64,
+    /// When small collections grow up. A copy of the reference can be kept while a value is borrowed.
+    pub limits: &'a Limits,
+    pub random: &'a mut Random,
+    pub origin: Origin,
+    pub effects: &'a mut Effects,
+    /// Which notifications anybody wants.
+    pub events_wanted: EventClass,
+    pub events: Vec<KeyspaceEvent>,
+    /// Keys that changed and that somebody waits for, in the order of their change.
+    pub ready: Vec<(u32, Box<[u8]>)>,
+    /// Changes so far (Redis's `dirty`).
+    pub dirty: u64,
+    /// Effects were named for the running command: the request itself is not journaled.
+    pub effects_named: bool,
+    /// Keys found expired by reading; whoever made the context removes them.
+    pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
+    /// Values to be freed after the locks are let go.
+    pub garbage: Vec<Value>,
+    /// Lookups that found a key, and that did not.
+    pub hits: std::cell::Cell<u64>,
+    pub misses: std::cell::Cell<u64>,
+    /// Keys that expired.
+    pub expired: u64,
+}
+
+impl<'a> Context<'a> {
+    /// A context over locked shards with nothing done yet.
+    pub fn new(
+        locked: Locked<'a>,
+        db: u32,
+        now_ms: u64,
+        limits: &'a Limits,
+        random: &'a mut Random,
+        effects: &'a mut Effects,
+    ) -> Self {
+        Self {
+            locked,
+            db,
+            dbs_len: 16,
+            now_ms,
+            limits,
+            random,
+            origin: Origin::Client,
+            effects,
+            events_wanted: EventClass::empty(),
+            events: Vec::new(),
+            ready: Vec::new(),
+            dirty: 0,
+            effects_named: false,
+            expired_seen: Default::default(),
+            garbage: Vec::new(),
+            hits: Default::default(),
+            misses: Default::default(),
+            expired: 0,
+        }
+    }
+
+    /// A key's entry for reading; an expired one counts as missing.
+    pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.peek(key);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+        found
+    }
+
+    /// As [`Context::entry`], without counting a hit or a miss.
+    pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
+        self.peek_in(self.db, key)
+    }
+
+    /// As [`Context::peek`], in another database.
+    pub fn peek_in(&self, db: u32, key: &[u8]) -> Option<&Entry> {
+        let entry = self.locked.shard(key).db(db)?.get(key)?;
+        if entry.is_expired(self.now_ms) && self.origin != Origin::Replay {
+            self.expired_seen.borrow_mut().push((db, key.into()));
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// The value of a key, for reading.
+    pub fn read<T: Typed>(&self, key: &[u8]) -> Result<Option<&T>, ErrorReply> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => T::of(&entry.value).map(Some).ok_or(ErrorReply::WRONG_TYPE),
+        }
+    }
+
+    /// The value of a key, to be changed in place. An expired key is removed first.
+    pub fn write<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, ErrorReply> {
+        match self.entry_mut(key) {
+            None => Ok(None),
+            Some(entry) => T::of_mut(&mut entry.value).map(Some).ok_or(ErrorReply::WRONG_TYPE),
+        }
+    }
+
+    /// The value of a key, to be changed in place; where the key is missing it begins as `new()`.
+    /// The caller leaves nothing empty behind ([`Context::remove_if_empty`]).
+    pub fn write_or_insert<T: Typed>(
+        &mut self,
+        key: &[u8],
+        new: impl FnOnce() -> T,
+    ) -> Result<&mut T, ErrorReply> {
+        let db = self.db;
+        if self.entry_mut(key).is_none() {
+            self.locked.shard_mut(key).db_mut(db).insert(key, Entry::new(new().into_value()));
+            self.event(EventClass::NEW, "new", key);
+        }
+        let entry = self.locked.shard_mut(key).db_mut(db).get_mut(key).expect("was found or inserted");
+        T::of_mut(&mut entry.value).ok_or(ErrorReply::WRONG_TYPE)
+    }
+
+    /// A key's entry, to be changed. An expired key is removed first.
+    pub fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let db = self.db;
+        self.remove_expired(db, key);
+        self.locked.shard_mut(key).db_mut(db).get_mut(key)
+    }
+
+    /// Whether the key is there.
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Puts a value, with its time to live (`None` = stays). What was there goes.
+    pub fn put(&mut self, key: &[u8], value: impl Typed, expire_at_unix_ms: Option<u64>) {
+        self.put_value(self.db, key, value.into_value(), expire_at_unix_ms);
+    }
+
+    /// As [`Context::put`], for any value and database.
+    pub fn put_value(&mut self, db: u32, key: &[u8], value: Value, expire_at_unix_ms: Option<u64>) {
+        self.remove_expired(db, key);
+        let table = self.locked.shard_mut(key).db_mut(db);
+        let old = table.insert(key, Entry::new(value));
+        if expire_at_unix_ms.is_some() {
+            table.set_expire_at(key, expire_at_unix_ms);
+        }
+        match old {
+            Some(old) => self.garbage.push(old.value),
+            None => self.event_in(db, EventClass::NEW, "new", key),
+        }
+    }
+
+    /// Takes a key out; an expired one counts as missing. Says nothing: see [`Context::delete`].
+    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        let db = self.db;
+        self.remove_expired(db, key);
+        self.locked.shard_mut(key).db_mut(db).remove(key)
+    }
+
+    /// Removes a key and says so with event `del`; false where it was missing.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        let Some(entry) = self.take(key) else { return false };
+        self.garbage.push(entry.value);
+        self.modified(EventClass::GENERIC, "del", key);
+        true
+    }
+
+    /// Removes a key whose collection has become empty, with event `del`, and gives true.
+    pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
+        let db = self.db;
+        let shard = self.locked.shard_mut(key).db_mut(db);
+        let empty = shard.get(key).is_some_and(|entry| match &entry.value {
+            Value::List(v) => v.is_empty(),
+            Value::Set(v) => v.is_empty(),
+            Value::Hash(v) => v.is_empty(),
+            Value::SortedSet(v) => v.is_empty(),
+            Value::Str(_) | Value::Stream(_) => false,
+        });
+        if empty {
+            shard.remove(key);
+            self.event(EventClass::GENERIC, "del", key);
+            self.locked.shard_mut(key).touch(db, key);
+        }
+        empty
+    }
+
+    /// Sets or clears a key's time to live; false where the key is missing.
+    pub fn set_expire_at(&mut self, key: &[u8], at_unix_ms: Option<u64>) -> bool {
+        let db = self.db;
+        self.locked.shard_mut(key).db_mut(db).set_expire_at(key, at_unix_ms)
+    }
+
+    /// Says that a key has changed: counts it, raises watches, remembers who waits for it, and
+    /// notifies. To be called once for each event that Redis would notify of, after the change.
+    pub fn modified(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        self.modified_in(self.db, class, event, key);
+    }
+
+    /// As [`Context::modified`], in another database.
+    pub fn modified_in(&mut self, db: u32, class: EventClass, event: &'static str, key: &[u8]) {
+        self.dirty += 1;
+        self.changed_in(db, key);
+        self.event_in(db, class, event, key);
+    }
+
+    /// The part of [`Context::modified_in`] without an event and without counting.
+    pub fn changed_in(&mut self, db: u32, key: &[u8]) {
+        let shard = self.locked.shard_mut(key);
+        shard.touch(db, key);
+        if shard.has_waiters(db, key) && !self.ready.iter().any(|(d, k)| *d == db && **k == *key) {
+            self.ready.push((db, key.into()));
+        }
+    }
+
+    /// Only notifies: for events that change nothing by themselves.
+    pub fn event(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        self.event_in(self.db, class, event, key);
+    }
+
+    fn event_in(&mut self, db: u32, class: EventClass, event: &'static str, key: &[u8]) {
+        if self.events_wanted.intersects(class) {
+            self.events.push(KeyspaceEvent { class, event, db, key: key.into() });
+        }
+    }
+
+    /// Journals this request in the place of the client's; may be called several times.
+    pub fn effect<A: AsRef<[u8]>>(&mut self, request: &[A]) {
+        self.effects_named = true;
+        self.effects.push(self.db, request);
+    }
+
+    /// Journals nothing for the running command, although it changed something by `dirty`'s count.
+    pub fn no_effect(&mut self) {
+        self.effects_named = true;
+    }
+
+    /// Ends a command that has nothing to give: parks a client, replies null where nobody may wait.
+    pub fn park(&self, reply: &mut thali_resp::Reply<'_>, wait: Wait) -> Flow {
+        if self.origin == Origin::Unit {
+            if wait.null_array {
+                reply.null_array()
+            } else {
+                reply.null()
+            }
+            return Flow::Done;
+        }
+        Flow::Park(wait)
+    }
+
+    /// Removes the keys that reading found expired.
+    pub fn remove_expired_seen(&mut self) {
+        for (db, key) in self.expired_seen.take() {
+            self.remove_expired(db, &key);
+        }
+    }
+
+    /// Removes a key if its time is over: with effect `DEL` and event `expired`.
+    pub fn remove_expired(&mut self, db: u32, key: &[u8]) -> bool {
+        if self.origin == Origin::Replay {
+            return false;
+        }
+        let now_ms = self.now_ms;
+        let table = self.locked.shard_mut(key).db_mut(db);
+        if table.volatile_len() == 0 || !table.get(key).is_some_and(|entry| entry.is_expired(now_ms)) {
+            return false;
+        }
+        if let Some(entry) = table.remove(key) {
+            self.garbage.push(entry.value);
+        }
+        self.expired += 1;
+        self.effects.push(db, &[&b"DEL"[..], key]);
+        self.changed_in(db, key);
+        self.event_in(db, EventClass::EXPIRED, "expired", key);
+        true
+    }
+}

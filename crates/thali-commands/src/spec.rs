@@ -1,0 +1,305 @@
+//! What a command is: the facts that dispatch, COMMAND, ACLs and the documentation read.
+
+use crate::{Context, ErrorReply, Wait};
+use thali_resp::Reply;
+
+bitflags::bitflags! {
+    /// COMMAND's flags, with Redis's meanings.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        const WRITE = 1;
+        const READONLY = 1 << 1;
+        const DENYOOM = 1 << 2;
+        const ADMIN = 1 << 3;
+        const PUBSUB = 1 << 4;
+        const NOSCRIPT = 1 << 5;
+        const BLOCKING = 1 << 6;
+        const LOADING = 1 << 7;
+        const STALE = 1 << 8;
+        const SKIP_MONITOR = 1 << 9;
+        const FAST = 1 << 10;
+        const NO_AUTH = 1 << 11;
+        const MAY_REPLICATE = 1 << 12;
+        const MOVABLE_KEYS = 1 << 13;
+        const NO_MULTI = 1 << 14;
+        const ALLOW_BUSY = 1 << 15;
+        /// Needs every shard: it looks at keys that it does not name.
+        const ALL_SHARDS = 1 << 16;
+        const SKIP_SLOWLOG = 1 << 17;
+        const NO_ASYNC_LOADING = 1 << 18;
+    }
+
+    /// ACL categories beyond those that follow from the flags.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Categories: u32 {
+        const KEYSPACE = 1;
+        const STRING = 1 << 1;
+        const LIST = 1 << 2;
+        const SET = 1 << 3;
+        const SORTEDSET = 1 << 4;
+        const HASH = 1 << 5;
+        const STREAM = 1 << 6;
+        const BITMAP = 1 << 7;
+        const HYPERLOGLOG = 1 << 8;
+        const GEO = 1 << 9;
+        const PUBSUB = 1 << 10;
+        const CONNECTION = 1 << 11;
+        const TRANSACTION = 1 << 12;
+        const SCRIPTING = 1 << 13;
+        const DANGEROUS = 1 << 14;
+        const ADMIN = 1 << 15;
+        const BLOCKING = 1 << 16;
+        const FAST = 1 << 17;
+        const SLOW = 1 << 18;
+        const READ = 1 << 19;
+        const WRITE = 1 << 20;
+    }
+
+    /// What a command does with a key.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u8 {
+        const READ = 1;
+        const WRITE = 2;
+        const READ_WRITE = 3;
+    }
+
+    /// The letters of notify-keyspace-events.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EventClass: u32 {
+        const KEYSPACE = 1;         // K
+        const KEYEVENT = 1 << 1;    // E
+        const GENERIC = 1 << 2;     // g
+        const STRING = 1 << 3;      // $
+        const LIST = 1 << 4;        // l
+        const SET = 1 << 5;         // s
+        const HASH = 1 << 6;        // h
+        const SORTED_SET = 1 << 7;  // z
+        const EXPIRED = 1 << 8;     // x
+        const EVICTED = 1 << 9;     // e
+        const STREAM = 1 << 10;     // t
+        const KEY_MISS = 1 << 11;   // m
+        const MODULE = 1 << 12;     // d
+        const NEW = 1 << 13;        // n
+        const ALL = Self::GENERIC.bits() | Self::STRING.bits() | Self::LIST.bits() | Self::SET.bits()
+            | Self::HASH.bits() | Self::SORTED_SET.bits() | Self::EXPIRED.bits() | Self::EVICTED.bits()
+            | Self::STREAM.bits() | Self::MODULE.bits(); // A
+    }
+}
+
+/// COMMAND DOCS' groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Generic,
+    String,
+    List,
+    Set,
+    SortedSet,
+    Hash,
+    Stream,
+    Bitmap,
+    HyperLogLog,
+    Geo,
+    PubSub,
+    Transactions,
+    Scripting,
+    Connection,
+    Server,
+}
+
+/// Which arguments are keys. Positions count the command's name as 0.
+#[derive(Clone, Copy)]
+pub enum Keys {
+    None,
+    /// Keys at `first`, `first + step` … `last`; a negative `last` counts from the end (−1 = last).
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+        access: Access,
+    },
+    /// Argument `at` says how many keys follow from `first` on; `before` lists single keys elsewhere
+    /// (the destination of ZUNIONSTORE).
+    Counted {
+        at: usize,
+        first: usize,
+        access: Access,
+        before: &'static [(usize, Access)],
+    },
+    /// Two ranges with accesses of their own: source and destination.
+    Pair {
+        first: (usize, Access),
+        second: (usize, Access),
+    },
+    /// The keys behind the word STREAMS: the first half of what follows it.
+    Streams {
+        access: Access,
+    },
+    /// Written out by a function: pushes positions. Wrong arguments push what there is.
+    Found(fn(args: &[&[u8]], push: &mut dyn FnMut(usize, Access))),
+}
+
+impl Keys {
+    /// One key, the first argument.
+    pub const fn one(access: Access) -> Self {
+        Self::Range { first: 1, last: 1, step: 1, access }
+    }
+
+    /// Every argument is a key.
+    pub const fn all(access: Access) -> Self {
+        Self::Range { first: 1, last: -1, step: 1, access }
+    }
+
+    /// Calls `push` with the position of each key among `args`.
+    pub fn each(&self, args: &[&[u8]], push: &mut dyn FnMut(usize, Access)) {
+        match *self {
+            Self::None => {}
+            Self::Range { first, last, step, access } => {
+                let last = if last < 0 { args.len() as isize + last } else { last };
+                let mut at = first;
+                while (at as isize) <= last && at < args.len() {
+                    push(at, access);
+                    at += step;
+                }
+            }
+            Self::Counted { at, first, access, before } => {
+                for &(at, access) in before {
+                    if at < args.len() {
+                        push(at, access);
+                    }
+                }
+                let count = args.get(at).and_then(|n| crate::parse_i64(n)).unwrap_or(0).max(0) as usize;
+                for at in first..first.saturating_add(count).min(args.len()) {
+                    push(at, access);
+                }
+            }
+            Self::Pair { first, second } => {
+                for (at, access) in [first, second] {
+                    if at < args.len() {
+                        push(at, access);
+                    }
+                }
+            }
+            Self::Streams { access } => {
+                // XREADGROUP's group and consumer may themselves be called "streams".
+                let mut at =
+                    if args.get(1).is_some_and(|a| a.eq_ignore_ascii_case(b"GROUP")) { 4 } else { 1 };
+                while at < args.len() && !args[at].eq_ignore_ascii_case(b"STREAMS") {
+                    let has_value =
+                        [&b"COUNT"[..], b"BLOCK"].iter().any(|w| args[at].eq_ignore_ascii_case(w));
+                    at += 1 + usize::from(has_value);
+                }
+                let first = at + 1;
+                let count = args.len().saturating_sub(first) / 2;
+                (first..first + count).for_each(|at| push(at, access));
+            }
+            Self::Found(find) => find(args, push),
+        }
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Range { .. } => "Range",
+            Self::Counted { .. } => "Counted",
+            Self::Pair { .. } => "Pair",
+            Self::Streams { .. } => "Streams",
+            Self::Found(_) => "Found",
+        })
+    }
+}
+
+/// The facts about one command, or one subcommand.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// In lower case; a subcommand's own name only (`create`, not `xgroup|create`).
+    pub name: &'static str,
+    /// One sentence for COMMAND DOCS.
+    pub summary: &'static str,
+    /// The Redis version that brought it.
+    pub since: &'static str,
+    pub group: Group,
+    /// How the cost grows, in Redis's words.
+    pub complexity: &'static str,
+    /// Arguments with the name; negative = at least so many. A subcommand counts its container too.
+    pub arity: i32,
+    pub flags: Flags,
+    pub keys: Keys,
+    /// Beyond what [`Spec::all_categories`] derives from the flags.
+    pub categories: Categories,
+    /// Where not empty, the second argument must be one of these and its facts rule.
+    pub subcommands: &'static [Spec],
+}
+
+impl Spec {
+    /// A base to write specs from: `Spec { name: …, ..Spec::BASE }`.
+    pub const BASE: Spec = Spec {
+        name: "",
+        summary: "",
+        since: "1.0.0",
+        group: Group::Generic,
+        complexity: "O(1)",
+        arity: 1,
+        flags: Flags::empty(),
+        keys: Keys::None,
+        categories: Categories::empty(),
+        subcommands: &[],
+    };
+
+    /// Whether a request with so many arguments (the name included) may run.
+    pub fn arity_fits(&self, len: usize) -> bool {
+        let len = len as i32;
+        if self.arity >= 0 { len == self.arity } else { len >= -self.arity }
+    }
+
+    /// The categories, those that follow from the flags included, as Redis derives them.
+    pub fn all_categories(&self) -> Categories {
+        let mut all = self.categories;
+        let mut add = |flag: Flags, category: Categories| {
+            if self.flags.contains(flag) {
+                all |= category;
+            }
+        };
+        add(Flags::WRITE, Categories::WRITE);
+        if !self.categories.contains(Categories::SCRIPTING) {
+            add(Flags::READONLY, Categories::READ);
+        }
+        add(Flags::ADMIN, Categories::ADMIN | Categories::DANGEROUS);
+        add(Flags::PUBSUB, Categories::PUBSUB);
+        add(Flags::FAST, Categories::FAST);
+        add(Flags::BLOCKING, Categories::BLOCKING);
+        if !self.flags.contains(Flags::FAST) {
+            all |= Categories::SLOW;
+        }
+        all
+    }
+
+    /// The subcommand that `args` names, where this is a container.
+    pub fn subcommand(&self, args: &[&[u8]]) -> Option<&'static Spec> {
+        let name = args.get(1)?;
+        self.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// How a command ended that did not fail.
+#[derive(Debug)]
+pub enum Flow {
+    /// The reply is written.
+    Done,
+    /// Nothing to give yet: the client waits.
+    Park(Wait),
+}
+
+/// What a command gives back. An error undoes whatever reply was begun.
+pub type Outcome = Result<Flow, ErrorReply>;
+
+/// A command's function. `args[0]` is its name as the client wrote it; the arity was checked.
+pub type Run = fn(&mut Context<'_>, &[&[u8]], &mut Reply<'_>) -> Outcome;
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    pub spec: &'static Spec,
+    pub run: Run,
+}

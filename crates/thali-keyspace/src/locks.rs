@@ -1,0 +1,272 @@
+//! The lock protocol.
+//!
+//! - A command locks the shards of its keys before it runs and lets go after its effects have their
+//!   place in the journal.
+//! - Several shards: [`Keyspace::lock`] waits for one with empty hands and tries the others; where
+//!   one is taken it lets all go and waits for that one. So nobody waits while holding.
+//! - A script may reach a key outside its set: [`Locked::extend`] tries; where the shard is taken
+//!   and nothing was written, the script lets go and starts over with the wider set.
+//! - Before its first write a script needs the one [`ScriptToken`], also by trying
+//!   ([`Locked::claim_token`]). Its holder may wait for a shard while holding others.
+//!
+//! INVARIANT: only the token's holder waits while it holds a shard. Every chain of waiting ends at
+//! somebody who holds shards and waits for none, so there is no deadlock. Shards are held until the
+//! end (two-phase locking), so transactions and scripts are serialisable.
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use crate::shard::Shard;
+use crate::slot::slot_of;
+
+/// A shard's number.
+pub type ShardId = u16;
+
+/// The right to wait for shards while holding some.
+pub type ScriptToken = Mutex<()>;
+
+/// All shards.
+pub struct Keyspace {
+    shards: Box<[Mutex<Shard>]>,
+    token: ScriptToken,
+}
+
+/// How [`Locked::extend`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extend {
+    Held,
+    /// Somebody has the shard: let go and start over with it in the set.
+    Taken(ShardId),
+}
+
+impl Keyspace {
+    /// A keyspace of `shards` shards, rounded up to a power of two.
+    pub fn new(shards: usize) -> Self {
+        let len = shards.next_power_of_two().min(4096);
+        Self { shards: (0..len).map(|_| Mutex::default()).collect(), token: Mutex::new(()) }
+    }
+
+    /// How many shards there are.
+    pub fn shards_len(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard of a key.
+    pub fn shard_of(&self, key: &[u8]) -> ShardId {
+        slot_of(key) & (self.shards.len() as u16 - 1)
+    }
+
+    /// Locks one shard, waiting for it. The caller must hold none.
+    pub fn lock_one(&self, shard: ShardId) -> Locked<'_> {
+        let mut held = Held::new();
+        held.push((shard, self.shards[usize::from(shard)].lock()));
+        Locked { keyspace: self, held, token: None, grown: false }
+    }
+
+    /// Locks a set of shards, in any order and with repetitions. The caller must hold none.
+    pub fn lock(&self, shards: &[ShardId]) -> Locked<'_> {
+        match shards {
+            [] => Locked { keyspace: self, held: Held::new(), token: None, grown: false },
+            [one] => self.lock_one(*one),
+            many => {
+                let mut wanted: SmallVec<[ShardId; 16]> = many.into();
+                wanted.sort_unstable();
+                wanted.dedup();
+                self.lock_sorted(&wanted)
+            }
+        }
+    }
+
+    /// Locks every shard.
+    pub fn lock_all(&self) -> Locked<'_> {
+        let all: Vec<ShardId> = (0..self.shards.len() as ShardId).collect();
+        self.lock_sorted(&all)
+    }
+
+    /// As [`Keyspace::lock`], with the token: for scripts that lost a race before their first write,
+    /// and for transactions that hold scripts.
+    pub fn lock_with_token(&self, shards: &[ShardId]) -> Locked<'_> {
+        // Waited for with empty hands.
+        let token = self.token.lock();
+        let mut locked = self.lock(shards);
+        locked.token = Some(token);
+        locked
+    }
+
+    fn lock_sorted(&self, wanted: &[ShardId]) -> Locked<'_> {
+        let mut wait_for = wanted[0];
+        loop {
+            // Waited for with empty hands; the others are tried.
+            let mut first = Some(self.shards[usize::from(wait_for)].lock());
+            let mut held = Held::new();
+            let mut taken = None;
+            for &shard in wanted {
+                let guard =
+                    if shard == wait_for { first.take() } else { self.shards[usize::from(shard)].try_lock() };
+                match guard {
+                    Some(guard) => held.push((shard, guard)),
+                    None => {
+                        taken = Some(shard);
+                        break;
+                    }
+                }
+            }
+            match taken {
+                None => return Locked { keyspace: self, held, token: None, grown: false },
+                Some(shard) => wait_for = shard,
+            }
+        }
+    }
+}
+
+type Held<'k> = SmallVec<[(ShardId, MutexGuard<'k, Shard>); 4]>;
+
+/// Shards that the caller holds; they are let go when this is dropped.
+pub struct Locked<'k> {
+    keyspace: &'k Keyspace,
+    /// Sorted by shard unless it has grown since.
+    held: Held<'k>,
+    token: Option<MutexGuard<'k, ()>>,
+    grown: bool,
+}
+
+impl<'k> Locked<'k> {
+    /// The keyspace that the shards belong to.
+    pub fn keyspace(&self) -> &'k Keyspace {
+        self.keyspace
+    }
+
+    /// Whether the shard is held.
+    pub fn holds(&self, shard: ShardId) -> bool {
+        self.position(shard).is_some()
+    }
+
+    /// The shard of a key.
+    ///
+    /// # Panics
+    /// Where the shard is not held: the command's key specification is wrong.
+    pub fn shard(&self, key: &[u8]) -> &Shard {
+        let position = self.held_position(key);
+        &self.held[position].1
+    }
+
+    /// As [`Locked::shard`], to change it.
+    pub fn shard_mut(&mut self, key: &[u8]) -> &mut Shard {
+        let position = self.held_position(key);
+        &mut self.held[position].1
+    }
+
+    /// All held shards, lowest first where they were locked as a set.
+    pub fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
+        self.held.iter().map(|(id, shard)| (*id, &**shard))
+    }
+
+    /// All held shards, to change them.
+    pub fn shards_mut(&mut self) -> impl Iterator<Item = (ShardId, &mut Shard)> {
+        self.held.iter_mut().map(|(id, shard)| (*id, &mut **shard))
+    }
+
+    /// The numbers of the held shards.
+    pub fn ids(&self) -> SmallVec<[ShardId; 16]> {
+        self.held.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Holds one shard more: by trying, or, with the token, by waiting.
+    pub fn extend(&mut self, shard: ShardId) -> Extend {
+        if self.holds(shard) {
+            return Extend::Held;
+        }
+        let lock = &self.keyspace.shards[usize::from(shard)];
+        let guard = if self.token.is_some() {
+            lock.lock()
+        } else {
+            match lock.try_lock() {
+                Some(guard) => guard,
+                None => return Extend::Taken(shard),
+            }
+        };
+        self.held.push((shard, guard));
+        self.grown = true;
+        Extend::Held
+    }
+
+    /// Holds one shard more if nobody has it, token or not.
+    pub fn try_extend(&mut self, shard: ShardId) -> Extend {
+        if self.holds(shard) {
+            return Extend::Held;
+        }
+        match self.keyspace.shards[usize::from(shard)].try_lock() {
+            Some(guard) => {
+                self.held.push((shard, guard));
+                self.grown = true;
+                Extend::Held
+            }
+            None => Extend::Taken(shard),
+        }
+    }
+
+    /// Takes the token by trying; true where it is held now.
+    pub fn claim_token(&mut self) -> bool {
+        if self.token.is_none() {
+            self.token = self.keyspace.token.try_lock();
+        }
+        self.token.is_some()
+    }
+
+    fn held_position(&self, key: &[u8]) -> usize {
+        let shard = self.keyspace.shard_of(key);
+        match self.position(shard) {
+            Some(position) => position,
+            None => panic!("shard {shard} is not held: the command's key specification misses a key"),
+        }
+    }
+
+    fn position(&self, shard: ShardId) -> Option<usize> {
+        if self.grown || self.held.len() <= 8 {
+            return self.held.iter().position(|(id, _)| *id == shard);
+        }
+        self.held.binary_search_by_key(&shard, |(id, _)| *id).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn sets_in_any_order_do_not_deadlock_and_exclude_each_other() {
+        let keyspace = Keyspace::new(8);
+        let inside: Vec<AtomicUsize> = (0..8).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..4u16 {
+                let (keyspace, inside) = (&keyspace, &inside);
+                scope.spawn(move || {
+                    for round in 0..2_000u16 {
+                        let set = [(round + thread) % 8, (round * 3 + 1) % 8, (7 - thread) % 8];
+                        let locked = keyspace.lock(&set);
+                        for id in locked.ids() {
+                            assert_eq!(inside[usize::from(id)].fetch_add(1, Ordering::SeqCst), 0);
+                        }
+                        for id in locked.ids() {
+                            inside[usize::from(id)].fetch_sub(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn without_the_token_a_taken_shard_is_reported() {
+        let keyspace = Keyspace::new(4);
+        let other = keyspace.lock_one(1);
+        let mut mine = keyspace.lock_one(0);
+        assert_eq!(mine.extend(1), Extend::Taken(1));
+        drop(other);
+        assert_eq!(mine.extend(1), Extend::Held);
+        assert!(mine.claim_token());
+        assert!(!keyspace.lock_one(2).claim_token());
+    }
+}

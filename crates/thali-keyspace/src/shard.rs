@@ -1,0 +1,248 @@
+//! A shard: the part of every database whose slots fold into it, and who watches or waits there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smallvec::SmallVec;
+use thali_data::Table;
+
+use crate::{Entry, Waiter};
+
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A key of a database.
+type DbKey = (u32, Box<[u8]>);
+
+/// Raised when a watched key changes; a session holds one and EXEC looks at it.
+#[derive(Debug, Default)]
+pub struct WatchFlag(AtomicBool);
+
+impl WatchFlag {
+    /// Whether a watched key has changed.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says that a watched key has changed.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// One database's keys in one shard.
+#[derive(Default)]
+pub struct Db {
+    table: Table<Entry>,
+    /// Keys with a time to live.
+    volatile_len: usize,
+    /// Where active expiry goes on.
+    expiry_cursor: u64,
+}
+
+impl Db {
+    /// Keys, expired ones that nobody looked at included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keys with a time to live.
+    pub fn volatile_len(&self) -> usize {
+        self.volatile_len
+    }
+
+    /// A key's entry, expired or not.
+    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.table.get(key)
+    }
+
+    /// As [`Db::get`], to change it.
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        self.table.get_mut(key)
+    }
+
+    /// Puts an entry, gives back what it replaced.
+    pub fn insert(&mut self, key: &[u8], entry: Entry) -> Option<Entry> {
+        self.volatile_len += usize::from(entry.expire_at().is_some());
+        let old = self.table.insert(key, entry);
+        self.volatile_len -= usize::from(old.as_ref().is_some_and(|e| e.expire_at().is_some()));
+        old
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let old = self.table.remove(key)?;
+        self.volatile_len -= usize::from(old.expire_at().is_some());
+        Some(old)
+    }
+
+    /// Sets or clears a key's time to live; false where there is no such key.
+    pub fn set_expire_at(&mut self, key: &[u8], at_unix_ms: Option<u64>) -> bool {
+        let Some(entry) = self.table.get_mut(key) else { return false };
+        let before = entry.expire_at().is_some();
+        entry.set_expire_at(at_unix_ms);
+        self.volatile_len += usize::from(at_unix_ms.is_some());
+        self.volatile_len -= usize::from(before);
+        true
+    }
+
+    /// Looks at about `budget` keys from `cursor` on; 0 starts and ends. A key that is there during
+    /// the whole iteration is seen at least once.
+    pub fn scan(&self, cursor: u64, budget: usize, mut see: impl FnMut(&[u8], &Entry)) -> u64 {
+        self.table.scan(cursor, budget, &mut see)
+    }
+
+    /// Every key, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.table.iter()
+    }
+
+    /// A key chosen by chance.
+    pub fn random(&self, mut random: impl FnMut() -> u64) -> Option<(&[u8], &Entry)> {
+        self.table.random(&mut random)
+    }
+
+    /// Collects up to `found_max` expired keys, looking at about `budget` keys from where the last
+    /// call stopped. Gives the keys and how many with a time to live were seen.
+    pub fn expired(&mut self, now_ms: u64, budget: usize, found_max: usize) -> (Vec<Box<[u8]>>, usize) {
+        let (mut found, mut volatile_seen) = (Vec::new(), 0);
+        if self.volatile_len == 0 {
+            return (found, 0);
+        }
+        let mut left = budget;
+        while left > 0 && found.len() < found_max {
+            let step = left.min(64);
+            left -= step;
+            self.expiry_cursor =
+                self.table.scan(self.expiry_cursor, step, &mut |key: &[u8], entry: &Entry| {
+                    volatile_seen += usize::from(entry.expire_at().is_some());
+                    if entry.is_expired(now_ms) {
+                        found.push(key.into());
+                    }
+                });
+            if self.expiry_cursor == 0 {
+                break;
+            }
+        }
+        (found, volatile_seen)
+    }
+}
+
+/// One shard's state, behind its lock.
+#[derive(Default)]
+pub struct Shard {
+    dbs: Vec<Db>,
+    watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
+    waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
+}
+
+impl Shard {
+    /// A database; empty ones take no memory before their first key.
+    pub fn db(&self, db: u32) -> Option<&Db> {
+        self.dbs.get(db as usize)
+    }
+
+    /// A database, to change it.
+    pub fn db_mut(&mut self, db: u32) -> &mut Db {
+        let db = db as usize;
+        if self.dbs.len() <= db {
+            self.dbs.resize_with(db + 1, Db::default);
+        }
+        &mut self.dbs[db]
+    }
+
+    /// How many databases were ever touched here.
+    pub fn dbs_len(&self) -> u32 {
+        self.dbs.len() as u32
+    }
+
+    /// Takes a whole database out.
+    pub fn take_db(&mut self, db: u32) -> Db {
+        std::mem::take(self.db_mut(db))
+    }
+
+    /// Swaps two databases. Watches and waiters stay with the numbers.
+    pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        self.db_mut(a.max(b));
+        self.dbs.swap(a as usize, b as usize);
+    }
+
+    /// Raises `flag` when the key changes.
+    pub fn watch(&mut self, db: u32, key: &[u8], flag: Arc<WatchFlag>) {
+        self.watches.entry((db, key.into())).or_default().push(flag);
+    }
+
+    /// Ends what [`Shard::watch`] began.
+    pub fn unwatch(&mut self, db: u32, key: &[u8], flag: &Arc<WatchFlag>) {
+        let key: DbKey = (db, key.into());
+        if let Some(flags) = self.watches.get_mut(&key) {
+            flags.retain(|other| !Arc::ptr_eq(other, flag));
+            if flags.is_empty() {
+                self.watches.remove(&key);
+            }
+        }
+    }
+
+    /// Raises the flags of those who watch the key.
+    pub fn touch(&mut self, db: u32, key: &[u8]) {
+        if self.watches.is_empty() {
+            return;
+        }
+        if let Some(flags) = self.watches.get(&(db, Box::from(key))) {
+            flags.iter().for_each(|flag| flag.raise());
+        }
+    }
+
+    /// Raises the flags of all who watch a key of `db` for which `changed` holds: FLUSHDB, SWAPDB.
+    pub fn touch_all(&mut self, db: u32, changed: impl Fn(&[u8]) -> bool) {
+        for ((of, key), flags) in &self.watches {
+            if *of == db && changed(key) {
+                flags.iter().for_each(|flag| flag.raise());
+            }
+        }
+    }
+
+    /// Whether anybody waits for the key.
+    pub fn has_waiters(&self, db: u32, key: &[u8]) -> bool {
+        !self.waiters.is_empty() && self.waiters.contains_key(&(db, Box::from(key)))
+    }
+
+    /// Keys of `db` that somebody waits for.
+    pub fn awaited_keys(&self, db: u32) -> Vec<Box<[u8]>> {
+        self.waiters.keys().filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Keys somebody waits for, over all databases.
+    pub fn awaited_len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Puts a waiter at the end of a key's queue.
+    pub fn wait(&mut self, db: u32, key: &[u8], waiter: Arc<Waiter>) {
+        self.waiters.entry((db, key.into())).or_default().push_back(waiter);
+    }
+
+    /// The waiters of a key, first come first.
+    pub fn waiters(&self, db: u32, key: &[u8]) -> Vec<Arc<Waiter>> {
+        self.waiters
+            .get(&(db, Box::from(key)))
+            .map(|queue| queue.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Takes a waiter out of a key's queue.
+    pub fn stop_waiting(&mut self, db: u32, key: &[u8], waiter: &Arc<Waiter>) {
+        let key: DbKey = (db, key.into());
+        if let Some(queue) = self.waiters.get_mut(&key) {
+            queue.retain(|other| !Arc::ptr_eq(other, waiter));
+            if queue.is_empty() {
+                self.waiters.remove(&key);
+            }
+        }
+    }
+}

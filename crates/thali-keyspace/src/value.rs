@@ -1,0 +1,95 @@
+//! What a key holds.
+
+use thali_data::{Hash, List, Set, SortedSet, Str, Stream};
+
+/// A value of one of Redis's types.
+pub enum Value {
+    Str(Str),
+    List(Box<List>),
+    Set(Box<Set>),
+    Hash(Box<Hash>),
+    SortedSet(Box<SortedSet>),
+    Stream(Box<Stream>),
+}
+
+impl Value {
+    /// The name that TYPE replies.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Str(_) => "string",
+            Self::List(_) => "list",
+            Self::Set(_) => "set",
+            Self::Hash(_) => "hash",
+            Self::SortedSet(_) => "zset",
+            Self::Stream(_) => "stream",
+        }
+    }
+
+    /// The name that OBJECT ENCODING replies.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Self::Str(v) => v.encoding(),
+            Self::List(v) => v.encoding(),
+            Self::Set(v) => v.encoding(),
+            Self::Hash(v) => v.encoding(),
+            Self::SortedSet(v) => v.encoding(),
+            Self::Stream(_) => "stream",
+        }
+    }
+}
+
+/// A key's value and what is kept beside it.
+pub struct Entry {
+    pub value: Value,
+    /// When the key vanishes, in Unix milliseconds; 0 = never.
+    expire_at_unix_ms: u64,
+}
+
+impl Entry {
+    /// A value that stays until it is removed.
+    pub fn new(value: Value) -> Self {
+        Self { value, expire_at_unix_ms: 0 }
+    }
+
+    /// When the key vanishes, in Unix milliseconds.
+    pub fn expire_at(&self) -> Option<u64> {
+        (self.expire_at_unix_ms != 0).then_some(self.expire_at_unix_ms)
+    }
+
+    /// Whether the key is logically gone. Redis counts a key as expired only after its time.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expire_at_unix_ms != 0 && now_ms > self.expire_at_unix_ms
+    }
+
+    /// Only [`crate::Db`] changes the time, as it counts the keys that have one.
+    pub(crate) fn set_expire_at(&mut self, at: Option<u64>) {
+        self.expire_at_unix_ms = at.map_or(0, |at| at.max(1));
+    }
+}
+
+/// A structure that a key can hold; lets commands ask for the type that they work on.
+pub trait Typed: Sized {
+    /// The structure, where the value is of this type.
+    fn of(value: &Value) -> Option<&Self>;
+    /// As [`Typed::of`], to change it.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+    /// The value that holds this structure.
+    fn into_value(self) -> Value;
+}
+
+macro_rules! typed {
+    ($($type:ident $(in $boxed:ident)?),*) => {$(
+        impl Typed for $type {
+            fn of(value: &Value) -> Option<&Self> {
+                match value { Value::$type(v) => Some(v), _ => None }
+            }
+            fn of_mut(value: &mut Value) -> Option<&mut Self> {
+                match value { Value::$type(v) => Some(v), _ => None }
+            }
+            fn into_value(self) -> Value {
+                Value::$type(self.into())
+            }
+        }
+    )*};
+}
+typed!(Str, List, Set, Hash, SortedSet, Stream);
