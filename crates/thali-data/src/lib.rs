@@ -1,1 +1,30 @@
-//! The structures that values are made of: table, string, list, hash, set, sorted set, stream. No I/O, no clock.
+//! The structures that values are made of. No I/O, no clock, no global state: bytes and numbers in,
+//! bytes and numbers out. Randomness and limits are handed in by the caller.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`table`] | segmented hash table: keyspaces, large hashes, large sets |
+//! | [`str`](mod@crate::str) | one byte string: integer, inline or heap |
+//! | [`item`] | a borrowed element of a collection |
+//! | [`packed`] | a sequence of elements in one allocation |
+//! | [`list`], [`hash`], [`set`] | Redis's types over the above |
+//! | [`limits`] | the thresholds between small and large forms |
+
+mod buf;
+pub mod hash;
+pub mod item;
+pub mod limits;
+pub mod list;
+pub mod packed;
+pub mod set;
+pub mod str;
+pub mod table;
+
+//pub use hash::Hash;
+pub use item::{IntBuf, Item};
+pub use limits::Limits;
+//pub use list::List;
+pub use packed::Packed;
+//pub use set::Set;
+pub use str::Str;
+pub use table::{KeyHasher, Table};

@@ -1,0 +1,54 @@
+//! The thresholds between the small and the large form of each type, named as in redis.conf.
+//! Owned by the configuration; handed in by reference wherever a value may change its form.
+
+/// Defaults are those of Redis 7.2. SOURCE: redis 7.2 `redis.conf`, "ADVANCED CONFIG".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub hash_max_listpack_entries: usize,
+    /// Bytes of the longest field or value in a packed hash.
+    pub hash_max_listpack_value: usize,
+    /// Positive: elements in a node. -1 to -5: 4, 8, 16, 32, 64 KB a node.
+    pub list_max_listpack_size: i32,
+    pub set_max_intset_entries: usize,
+    pub set_max_listpack_entries: usize,
+    pub set_max_listpack_value: usize,
+    pub zset_max_listpack_entries: usize,
+    pub zset_max_listpack_value: usize,
+    pub stream_node_max_bytes: usize,
+    pub stream_node_max_entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            hash_max_listpack_entries: 128,
+            hash_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
+        }
+    }
+}
+
+/// A node limited by count still may not pass this many bytes once it holds two elements.
+/// SOURCE: redis 7.2 `quicklist.c`, `SIZE_SAFETY_LIMIT`.
+const COUNTED_NODE_BYTES_MAX: usize = 8192;
+
+impl Limits {
+    /// Whether a list node of `bytes` bytes and `count` elements is over the limit.
+    pub fn list_node_exceeds(&self, bytes: usize, count: usize) -> bool {
+        match self.list_max_listpack_size {
+            n if n >= 0 => count > (n as usize).max(1) || bytes > COUNTED_NODE_BYTES_MAX,
+            -1 => bytes > 4096,
+            -2 => bytes > 8192,
+            -3 => bytes > 16384,
+            -4 => bytes > 32768,
+            _ => bytes > 65536,
+        }
+    }
+}
