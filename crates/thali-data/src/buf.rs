@@ -241,7 +241,7 @@ mod tests {
     fn class_never_undershoots_and_wastes_at_most_a_quarter() {
         for n in 1..100_000usize {
             let c = class_bytes(n);
-            assert!(c >= n && c % 16 == 0, "{n} -> {c}");
+            assert!(c >= n && c.is_multiple_of(16), "{n} -> {c}");
             assert!(n <= 128 || c - n < n / 4 + 16, "{n} -> {c}");
         }
     }

@@ -20,11 +20,11 @@ pub mod set;
 pub mod str;
 pub mod table;
 
-//pub use hash::Hash;
+pub use hash::Hash;
 pub use item::{IntBuf, Item};
 pub use limits::Limits;
-//pub use list::List;
+pub use list::List;
 pub use packed::Packed;
-//pub use set::Set;
+pub use set::Set;
 pub use str::Str;
 pub use table::{KeyHasher, Table};

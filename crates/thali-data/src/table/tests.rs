@@ -201,7 +201,7 @@ fn scan_promise(seed: u64, kept: u64, churn: &[(bool, u16)], step: usize) {
                 first_extra += 1;
             }
         }
-        if next_extra > kept + 200_000 {
+        if next_extra > kept + 100_000 {
             break;
         }
     }
@@ -214,7 +214,7 @@ fn scan_promise(seed: u64, kept: u64, churn: &[(bool, u16)], step: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn scan_promise_holds_under_growth_and_shrinking(
