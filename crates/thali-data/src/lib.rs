@@ -1,1 +1,5 @@
 //! The structures that values are made of: table, string, list, hash, set, sorted set, stream. No I/O, no clock.
+
+pub mod double;
+pub mod sorted_set;
+mod varint;
