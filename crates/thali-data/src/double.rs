@@ -201,7 +201,7 @@ fn parse_hex(text: &[u8]) -> Option<Parsed> {
         } else if let Some(digit) = char::from(byte).to_digit(16) {
             digits += 1;
             if bits >> 60 == 0 {
-                bits = bits << 4 | u64::from(digit);
+                bits = (bits << 4) | u64::from(digit);
                 exponent -= if after_point { 4 } else { 0 };
             } else {
                 exponent += if after_point { 0 } else { 4 };

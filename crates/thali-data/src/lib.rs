@@ -2,4 +2,5 @@
 
 pub mod double;
 pub mod sorted_set;
+pub mod stream;
 mod varint;

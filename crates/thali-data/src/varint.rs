@@ -35,12 +35,12 @@ pub(crate) fn take(rest: &mut &[u8]) -> u64 {
 
 /// Folds a signed number so that small magnitudes stay short: 0, -1, 1, -2 … become 0, 1, 2, 3 …
 pub(crate) fn fold(value: i64) -> u64 {
-    (value << 1 ^ value >> 63) as u64
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// Undoes [`fold`].
 pub(crate) fn unfold(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

@@ -429,7 +429,7 @@ impl Tree {
     /// Checks every invariant of the file's head.
     pub fn check(&self, members: &Members) {
         let mut leaves_in_order = Vec::new();
-        let count = self.check_node(self.root, self.height, members, &mut leaves_in_order);
+        let count = self.check_node(self.root, self.height, &mut leaves_in_order);
         assert_eq!(count, self.len);
         assert_eq!(leaves_in_order.len(), self.leaves.live());
         let mut prev = NONE;
@@ -452,7 +452,7 @@ impl Tree {
         }
     }
 
-    fn check_node(&self, node: NodeId, height: usize, members: &Members, leaves: &mut Vec<NodeId>) -> usize {
+    fn check_node(&self, node: NodeId, height: usize, leaves: &mut Vec<NodeId>) -> usize {
         let len = self.node_len(node, height);
         assert!(len <= NODE_LEN_MAX && (len > 0 || self.len == 0));
         assert!(height == 0 || len >= 2);
@@ -462,7 +462,7 @@ impl Tree {
         }
         let mut total = 0;
         for child in &self.inners.at(node).children {
-            let count = self.check_node(child.node, height - 1, members, leaves);
+            let count = self.check_node(child.node, height - 1, leaves);
             assert_eq!(count, child.count as usize);
             assert_eq!((child.first_member, child.first_score), self.first(child.node, height - 1));
             total += count;
