@@ -8,17 +8,24 @@
 //! | [`item`] | a borrowed element of a collection |
 //! | [`packed`] | a sequence of elements in one allocation |
 //! | [`list`], [`hash`], [`set`] | Redis's types over the above |
+//! | [`sorted_set`] | members by score, any range by rank |
+//! | [`stream`] | an append-only log with consumer groups |
+//! | [`double`] | doubles as Redis reads and prints them |
 //! | [`limits`] | the thresholds between small and large forms |
 
 mod buf;
+pub mod double;
 pub mod hash;
 pub mod item;
 pub mod limits;
 pub mod list;
 pub mod packed;
 pub mod set;
+pub mod sorted_set;
 pub mod str;
+pub mod stream;
 pub mod table;
+mod varint;
 
 pub use hash::Hash;
 pub use item::{IntBuf, Item};
@@ -26,5 +33,7 @@ pub use limits::Limits;
 pub use list::List;
 pub use packed::Packed;
 pub use set::Set;
+pub use sorted_set::SortedSet;
 pub use str::Str;
+pub use stream::Stream;
 pub use table::{KeyHasher, Table};

@@ -1,0 +1,167 @@
+//! A small sorted set in one run of bytes, sorted by (score, member).
+//!
+//! Layout of an element: score, member length (LEB128), member bytes. A score is one byte `n` and `n` bytes:
+//! `n` ≤ 8 is a little-endian signed integer of that many bytes, `n` = 9 announces the 8 raw bytes of the
+//! double (fractions, infinities, -0). Every operation walks the run from its start: the set is small.
+
+use super::range::{Cut, compare_scores};
+use crate::varint;
+use std::cmp::Ordering;
+
+const RAW_SCORE: u8 = 9;
+
+#[derive(Clone, Default)]
+pub(super) struct PackedElements {
+    bytes: Vec<u8>,
+    len: u32,
+}
+
+impl PackedElements {
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub fn walk(&self) -> PackedWalk<'_> {
+        PackedWalk { rest: &self.bytes }
+    }
+
+    pub fn empty_walk() -> PackedWalk<'static> {
+        PackedWalk { rest: &[] }
+    }
+
+    /// Rank, offset, length and score of a member.
+    fn find(&self, member: &[u8]) -> Option<Found> {
+        let mut walk = self.walk();
+        let mut rank = 0;
+        loop {
+            let offset = self.bytes.len() - walk.rest.len();
+            let (found, score) = walk.next()?;
+            if found == member {
+                let len = self.bytes.len() - walk.rest.len() - offset;
+                return Some(Found { rank, offset, len, score });
+            }
+            rank += 1;
+        }
+    }
+
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        self.find(member).map(|found| found.score)
+    }
+
+    pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+        self.find(member).map(|found| (found.rank, found.score))
+    }
+
+    pub fn count_before(&self, cut: Cut<'_>) -> usize {
+        self.walk().take_while(|&(member, score)| cut.is_after(score, || member)).count()
+    }
+
+    /// Adds a member that is not there yet.
+    pub fn insert(&mut self, member: &[u8], score: f64) {
+        let mut walk = self.walk();
+        let mut offset = self.bytes.len();
+        loop {
+            let here = self.bytes.len() - walk.rest.len();
+            let Some((other, other_score)) = walk.next() else { break };
+            let order = compare_scores(other_score, score).then_with(|| other.cmp(member));
+            if order == Ordering::Greater {
+                offset = here;
+                break;
+            }
+        }
+        let mut element = smallvec::SmallVec::<[u8; 96]>::new();
+        push_score(&mut element, score);
+        varint::push(&mut element, member.len() as u64);
+        element.extend_from_slice(member);
+        self.bytes.reserve_exact(element.len());
+        self.bytes.splice(offset..offset, element);
+        self.len += 1;
+    }
+
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let found = self.find(member)?;
+        self.bytes.drain(found.offset..found.offset + found.len);
+        self.len -= 1;
+        Some(found.score)
+    }
+
+    /// Removes the elements with ranks `start..end`.
+    pub fn remove_ranks(&mut self, start: usize, end: usize) {
+        let mut walk = self.walk();
+        for _ in 0..start {
+            walk.next();
+        }
+        let from = self.bytes.len() - walk.rest.len();
+        for _ in start..end {
+            walk.next();
+        }
+        let to = self.bytes.len() - walk.rest.len();
+        self.bytes.drain(from..to);
+        self.len -= (end - start) as u32;
+    }
+}
+
+struct Found {
+    rank: usize,
+    offset: usize,
+    len: usize,
+    score: f64,
+}
+
+/// Elements in order.
+#[derive(Clone)]
+pub(super) struct PackedWalk<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for PackedWalk<'a> {
+    type Item = (&'a [u8], f64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let score = take_score(&mut self.rest);
+        let len = varint::take(&mut self.rest) as usize;
+        let (member, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        Some((member, score))
+    }
+}
+
+fn push_score(out: &mut smallvec::SmallVec<[u8; 96]>, score: f64) {
+    let integer = score as i64;
+    let exact = integer as f64 == score && integer != i64::MAX && !(score == 0.0 && score.is_sign_negative());
+    if !exact {
+        out.push(RAW_SCORE);
+        out.extend_from_slice(&score.to_le_bytes());
+        return;
+    }
+    let bytes = integer.to_le_bytes();
+    // Bytes that a sign extension gives back are left out.
+    let significant_bits = 64 - (integer ^ (integer >> 63)).leading_zeros() + 1;
+    let count = if integer == 0 { 0 } else { significant_bits.div_ceil(8) as usize };
+    out.push(count as u8);
+    out.extend_from_slice(&bytes[..count]);
+}
+
+fn take_score(rest: &mut &[u8]) -> f64 {
+    let (&count, tail) = rest.split_first().expect("an element opens with its score");
+    let width = if count == RAW_SCORE { 8 } else { usize::from(count) };
+    let (raw, tail) = tail.split_at(width);
+    *rest = tail;
+    let mut bytes = [0; 8];
+    bytes[..width].copy_from_slice(raw);
+    if count == RAW_SCORE {
+        return f64::from_le_bytes(bytes);
+    }
+    if width == 0 {
+        return 0.0;
+    }
+    let unused_bits = 64 - 8 * width as u32;
+    (i64::from_le_bytes(bytes) << unused_bits >> unused_bits) as f64
+}
