@@ -1,0 +1,290 @@
+//! The `redis` table: commands, logging, replies, protocol version.
+//!
+//! SOURCE: redis.io "Redis Lua API reference"; wordings checked against redis-server 7.0.
+
+use crate::convert::push_reply;
+use crate::host::{LogLevel, Resp};
+use crate::lua::{Outcome, Raise, Stack, Type, native};
+use crate::number::{self, NUMBER_LEN_MAX};
+use crate::script::Sha;
+use crate::watchdog;
+
+/// What scripts are told that they run on.
+const VERSION: &str = "7.2.4";
+const VERSION_NUMBER: u32 = 0x0007_0204;
+
+/// Puts everything into the table on top. May raise.
+pub(crate) fn register(stack: Stack<'_>) {
+    for (name, function) in [
+        ("call", native(call)),
+        ("pcall", native(pcall)),
+        ("error_reply", native(error_reply)),
+        ("status_reply", native(status_reply)),
+        ("sha1hex", native(sha1hex)),
+        ("log", native(log)),
+        ("setresp", native(setresp)),
+        ("set_repl", native(set_repl)),
+        ("replicate_commands", native(replicate_commands)),
+        ("acl_check_cmd", native(acl_check_cmd)),
+        ("breakpoint", native(breakpoint)),
+        ("debug", native(debug)),
+    ] {
+        stack.set_function(name, function);
+    }
+    for (name, value) in [
+        ("LOG_DEBUG", 0),
+        ("LOG_VERBOSE", 1),
+        ("LOG_NOTICE", 2),
+        ("LOG_WARNING", 3),
+        ("REPL_NONE", 0),
+        ("REPL_AOF", 1),
+        ("REPL_SLAVE", 2),
+        ("REPL_REPLICA", 2),
+        ("REPL_ALL", 3),
+        ("REDIS_VERSION_NUM", VERSION_NUMBER),
+    ] {
+        stack.push_number(f64::from(value));
+        stack.set_field(-2, name);
+    }
+    stack.push_bytes(VERSION.as_bytes());
+    stack.set_field(-2, "REDIS_VERSION");
+}
+
+fn call(stack: Stack<'_>) -> Outcome {
+    perform(stack)?;
+    // An error reply is the only reply that redis.call raises.
+    if stack.context().reply.with(|reply| reply.first() == Some(&b'-')) { Err(Raise::Top) } else { Ok(1) }
+}
+
+fn pcall(stack: Stack<'_>) -> Outcome {
+    match perform(stack) {
+        Ok(()) => Ok(1),
+        // The script's own mistakes come back as values too.
+        Err(Raise::Table) => {
+            stack.set_top(0);
+            stack
+                .context()
+                .message
+                .with(|message| stack.context().scratch.with(|text| text.clone_from(message)));
+            stack.push_table(0, 1);
+            stack.push_scratch();
+            stack.set_field(-2, "err");
+            Ok(1)
+        }
+        Err(raise) => Err(raise),
+    }
+}
+
+/// Runs the command that the arguments spell and pushes its reply.
+fn perform(stack: Stack<'_>) -> Result<(), Raise> {
+    let context = stack.context();
+    let done = with_arguments(stack, |args| {
+        context.reply.with(|reply| {
+            reply.clear();
+            context.host(|host| host.call(args, reply))
+        })
+    })?;
+    if done.is_none() {
+        return Err(watchdog::doom(stack));
+    }
+    push_reply(stack, context.reply_bytes())
+}
+
+/// Lends the function's arguments out as slices: strings where Lua keeps them, numbers formatted aside.
+/// `work` must not touch Lua.
+fn with_arguments<R>(stack: Stack<'_>, work: impl FnOnce(&[&[u8]]) -> R) -> Result<R, Raise> {
+    /// Arguments up to this many need no allocation.
+    const INLINE: usize = 16;
+    let count = stack.top() as usize;
+    if count == 0 {
+        return Err(stack.table_error("Please specify at least one argument for this redis lib call"));
+    }
+    let mut numbers = 0;
+    for index in 1..=stack.top() {
+        match stack.kind(index) {
+            Type::String => {}
+            Type::Number => numbers += 1,
+            _ => return Err(stack.table_error("Lua redis lib command arguments must be strings or integers")),
+        }
+    }
+    // From here to the end nothing raises, so the vectors below are safe to own.
+    let mut inline_texts = [[0u8; NUMBER_LEN_MAX]; 4];
+    let mut more_texts = Vec::new();
+    let texts: &mut [[u8; NUMBER_LEN_MAX]] = if numbers <= inline_texts.len() {
+        &mut inline_texts
+    } else {
+        more_texts.resize(numbers, [0; NUMBER_LEN_MAX]);
+        &mut more_texts
+    };
+    let mut texts = texts.iter_mut();
+    let mut inline_args = [&[][..]; INLINE];
+    let mut more_args = Vec::new();
+    let args: &mut [&[u8]] = if count <= INLINE {
+        &mut inline_args[..count]
+    } else {
+        more_args.resize(count, &[][..]);
+        &mut more_args
+    };
+    for (arg, index) in args.iter_mut().zip(1..) {
+        *arg = match stack.bytes(index) {
+            Some(bytes) => bytes,
+            None => {
+                let text = texts.next().expect("numbers were counted");
+                let len = number::argument(stack.number(index), text);
+                &text[..len]
+            }
+        };
+    }
+    Ok(work(args))
+}
+
+fn error_reply(stack: Stack<'_>) -> Outcome {
+    single_field(stack, "err")
+}
+
+fn status_reply(stack: Stack<'_>) -> Outcome {
+    single_field(stack, "ok")
+}
+
+/// `{field = text}`; errors get a code if they have none, as one word cannot be a code and a message.
+fn single_field(stack: Stack<'_>, field: &str) -> Outcome {
+    let text = stack.bytes(1).filter(|_| stack.top() == 1);
+    let (field, text) = match text {
+        None => ("err", &b"wrong number or type of arguments"[..]),
+        Some(text) => (field, text),
+    };
+    stack.context().scratch.with(|out| {
+        out.clear();
+        if field == "ok" {
+            return out.extend_from_slice(text);
+        }
+        let text = text.strip_prefix(b"-").unwrap_or(text);
+        let mut text = text;
+        while let [head @ .., b'\r' | b'\n'] = text {
+            text = head;
+        }
+        let has_code = text.contains(&b' ') && stack.bytes(1).is_some() && stack.top() == 1;
+        if !has_code {
+            out.extend_from_slice(b"ERR ");
+        }
+        out.extend_from_slice(text);
+    });
+    stack.push_table(0, 1);
+    stack.push_scratch();
+    stack.set_field(-2, field);
+    Ok(1)
+}
+
+fn sha1hex(stack: Stack<'_>) -> Outcome {
+    if stack.top() != 1 {
+        return Err(stack.table_error("wrong number of arguments"));
+    }
+    let text = if matches!(stack.kind(1), Type::String | Type::Number) { stack.check_bytes(1)? } else { b"" };
+    stack.push_bytes(&Sha::of(text).hex());
+    Ok(1)
+}
+
+fn log(stack: Stack<'_>) -> Outcome {
+    if stack.top() < 2 {
+        return Err(stack.table_error("redis.log() requires two arguments or more."));
+    }
+    if !stack.looks_like_number(1) {
+        return Err(stack.table_error("First argument must be a number (log level)."));
+    }
+    let level = match stack.number(1) as i32 {
+        0 => LogLevel::Debug,
+        1 => LogLevel::Verbose,
+        2 => LogLevel::Notice,
+        3 => LogLevel::Warning,
+        _ => return Err(stack.table_error("Invalid debug level.")),
+    };
+    for index in 2..=stack.top() {
+        if matches!(stack.kind(index), Type::Number | Type::String) {
+            stack.check_bytes(index)?;
+        }
+    }
+    let context = stack.context();
+    let done = context.scratch.with(|line| {
+        line.clear();
+        for index in 2..=stack.top() {
+            if let Some(part) = stack.bytes(index) {
+                if !line.is_empty() {
+                    line.push(b' ');
+                }
+                line.extend_from_slice(part);
+            }
+        }
+        context.host(|host| {
+            host.log(level, line);
+            Ok(())
+        })
+    });
+    finish(stack, done)
+}
+
+fn setresp(stack: Stack<'_>) -> Outcome {
+    if stack.top() != 1 {
+        return Err(stack.table_error("redis.setresp() requires one argument."));
+    }
+    let resp = match stack.number(1) {
+        2.0 => Resp::V2,
+        3.0 => Resp::V3,
+        _ => return Err(stack.table_error("RESP version must be 2 or 3.")),
+    };
+    stack.context().resp.set(resp);
+    let done = stack.context().host(|host| {
+        host.set_resp(resp);
+        Ok(())
+    });
+    finish(stack, done)
+}
+
+fn set_repl(stack: Stack<'_>) -> Outcome {
+    if stack.top() != 1 {
+        return Err(stack.table_error("redis.set_repl() requires two arguments."));
+    }
+    let flags = stack.number(1);
+    if !(0.0..=3.0).contains(&flags) {
+        let message = "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
+        return Err(stack.table_error(message));
+    }
+    let done = stack.context().host(|host| {
+        host.set_replication(flags as u8);
+        Ok(())
+    });
+    finish(stack, done)
+}
+
+fn replicate_commands(stack: Stack<'_>) -> Outcome {
+    stack.push_boolean(true);
+    Ok(1)
+}
+
+fn acl_check_cmd(stack: Stack<'_>) -> Outcome {
+    let context = stack.context();
+    match with_arguments(stack, |args| context.host(|host| Ok(host.acl_check(args))))? {
+        Some(Some(allowed)) => {
+            stack.push_boolean(allowed);
+            Ok(1)
+        }
+        Some(None) => Err(stack.table_error("Invalid command passed to redis.acl_check_cmd()")),
+        None => Err(watchdog::doom(stack)),
+    }
+}
+
+/// There is no debugger to stop in.
+fn breakpoint(stack: Stack<'_>) -> Outcome {
+    stack.push_boolean(false);
+    Ok(1)
+}
+
+fn debug(_stack: Stack<'_>) -> Outcome {
+    Ok(0)
+}
+
+fn finish(stack: Stack<'_>, done: Option<()>) -> Outcome {
+    match done {
+        Some(()) => Ok(0),
+        None => Err(watchdog::doom(stack)),
+    }
+}

@@ -1,0 +1,3 @@
+use crate::lua::Stack;
+
+pub(crate) fn register(_stack: Stack<'_>) {}
