@@ -26,6 +26,11 @@ impl<'a> Reply<'a> {
         self.protocol
     }
 
+    /// Goes on in another version: HELLO, and redis.setresp.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
     /// Whether the client speaks RESP3.
     pub fn is_resp3(&self) -> bool {
         self.protocol == Protocol::Resp3

@@ -1,1 +1,33 @@
-//! Event loops, sessions, dispatch, pub/sub: the store as a server.
+//! The store as a server: event loops, sessions, dispatch, publish/subscribe.
+//!
+//! The way of a request: `event_loop` (bytes in a bounded buffer) → `thali_resp` (arguments are slices
+//! of it) → `dispatch` (table, gates) → `unit` (shards locked) → the command → the session's output →
+//! one write for all that the tick answered.
+//!
+//! [`Server::start`] recovers the journal, opens the ports and runs the loops on threads of their own;
+//! [`Server::shutdown`] ends them after what was acknowledged is safe.
+
+mod call;
+mod clients;
+mod commands;
+pub mod config;
+mod cron;
+mod dispatch;
+mod event_loop;
+mod listener;
+mod mailbox;
+pub mod memory;
+mod pubsub;
+mod recovery;
+mod scripts;
+mod server;
+mod session;
+mod stats;
+mod table;
+mod unit;
+
+pub use server::{Server, StartError, Stopper};
+
+/// The version of Redis whose commands and replies these are: what HELLO and INFO say, as clients
+/// choose their features by it.
+pub const REDIS_VERSION: &str = "7.2.4";

@@ -1,0 +1,137 @@
+//! What runs commands: what all loops share, what one loop has, and what one call sees of both.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use thali_commands::{Context, Effects, EventClass, Random};
+use thali_data::Limits;
+use thali_journal::Journal;
+use thali_keyspace::Keyspace;
+use thali_script::Interpreter;
+
+use crate::clients::Clients;
+use crate::config::{Config, Settings};
+use crate::mailbox::{Mailbox, Message};
+use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::scripts::Scripts;
+use crate::session::SessionState;
+use crate::stats::LoopStats;
+
+/// What all loops share.
+pub(crate) struct Shared {
+    pub keyspace: Keyspace,
+    pub pubsub: PubSub,
+    pub clients: Clients,
+    pub mailboxes: Box<[Mailbox]>,
+    pub stats: Box<[LoopStats]>,
+    /// `None` with `appendonly no`.
+    pub journal: Option<Journal>,
+    pub scripts: Scripts,
+    pub config: Mutex<Config>,
+    pub settings: ArcSwap<Settings>,
+    pub started_at_ms: u64,
+    /// 40 hexadecimal digits, new at each start.
+    pub run_id: String,
+    /// The TCP port in use.
+    pub port: u16,
+    pub monitors_len: AtomicUsize,
+    pub is_shutting_down: AtomicBool,
+    /// SCRIPT KILL was asked for; the first busy script that has not written takes it.
+    pub script_kill: AtomicBool,
+    pub end: crate::server::End,
+}
+
+impl Shared {
+    pub fn stats_of(&self, event_loop: u16) -> &LoopStats {
+        &self.stats[usize::from(event_loop)]
+    }
+
+    /// Tells every loop.
+    pub fn broadcast(&self, message: impl Fn() -> Message) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send(message()));
+    }
+}
+
+/// One loop's part in running commands; its sessions are kept apart.
+pub(crate) struct Core {
+    pub shared: Arc<Shared>,
+    pub engine: Engine,
+    pub side: Side,
+}
+
+/// What a [`Context`] borrows.
+pub(crate) struct Engine {
+    pub random: Random,
+    pub effects: Effects,
+    pub limits: Limits,
+}
+
+/// What commands use beside a [`Context`].
+pub(crate) struct Side {
+    pub event_loop: u16,
+    pub settings: Arc<Settings>,
+    /// Read from the clock before each batch of requests.
+    pub now_ms: u64,
+    /// Messages to this loop itself, handled after the running request.
+    pub local: Vec<Message>,
+    pub subscriptions: Subscriptions,
+    /// When parked sessions give up: moment, session, serial number of the wait.
+    pub deadlines: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Keys whose waiters need shards that were taken; served once nothing is held.
+    pub deferred: Vec<(u32, Box<[u8]>)>,
+    /// Made when the first script runs here.
+    pub interpreter: Option<Box<Interpreter>>,
+}
+
+impl Side {
+    /// Sends to a loop; to this one without a wake-up.
+    pub fn send(&mut self, shared: &Shared, event_loop: u16, message: Message) {
+        if event_loop == self.event_loop {
+            self.local.push(message);
+        } else {
+            shared.mailboxes[usize::from(event_loop)].send(message);
+        }
+    }
+
+    /// Publishes a message and gives the count of sessions that it reaches.
+    pub fn publish(&mut self, shared: &Shared, kind: Kind, channel: &[u8], message: &[u8]) -> u64 {
+        let (receivers, loops) = shared.pubsub.receivers(kind, channel);
+        if receivers > 0 {
+            let publication = Arc::new(Publication::new(kind, channel, message));
+            for event_loop in loops {
+                self.send(shared, event_loop as u16, Message::Published(Arc::clone(&publication)));
+            }
+        }
+        receivers
+    }
+
+    /// Which keyspace notifications are wanted; none unless K or E is among the letters.
+    pub fn events_wanted(&self) -> EventClass {
+        self.settings.notify_keyspace_events
+    }
+}
+
+/// One run of a command that needs more than keys.
+pub(crate) struct Call<'c, 'a> {
+    pub cx: &'c mut Context<'a>,
+    pub shared: &'c Shared,
+    pub side: &'c mut Side,
+    /// `None` in a script.
+    pub state: Option<&'c mut SessionState>,
+}
+
+impl Call<'_, '_> {
+    /// This loop's counters.
+    pub fn stats(&self) -> &LoopStats {
+        self.shared.stats_of(self.side.event_loop)
+    }
+
+    /// Whether anybody watches with MONITOR.
+    pub fn is_monitored(&self) -> bool {
+        self.shared.monitors_len.load(Relaxed) > 0
+    }
+}

@@ -1,0 +1,338 @@
+//! COMMAND: the table, as clients ask for it.
+
+use thali_commands::{
+    Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word,
+};
+use thali_keyspace::glob;
+use thali_resp::Reply;
+
+use super::Entry;
+use crate::call::Call;
+use crate::dispatch;
+use crate::table::{self, Handler};
+
+const SUB: Spec = Spec {
+    group: Group::Server,
+    since: "2.8.13",
+    arity: -2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    categories: Categories::CONNECTION,
+    ..Spec::BASE
+};
+const COMMAND: Spec = Spec {
+    name: "command",
+    summary: "Returns detailed information about all commands.",
+    complexity: "O(N) where N is the total number of Redis commands",
+    arity: -1,
+    subcommands: &[
+        Spec { name: "count", summary: "Returns a count of commands.", arity: 2, ..SUB },
+        Spec { name: "info", summary: "Returns information about one, multiple or all commands.", ..SUB },
+        Spec { name: "docs", summary: "Returns documentary information about commands.", since: "7.0.0", ..SUB },
+        Spec { name: "list", summary: "Returns a list of command names.", since: "7.0.0", ..SUB },
+        Spec { name: "getkeys", summary: "Extracts the key names from an arbitrary command.", arity: -3, ..SUB },
+        Spec {
+            name: "getkeysandflags",
+            summary: "Extracts the key names and access flags for an arbitrary command.",
+            since: "7.0.0",
+            arity: -3,
+            ..SUB
+        },
+        Spec { name: "help", summary: "Returns helpful text about the different subcommands.", arity: 2, ..SUB },
+    ],
+    ..SUB
+};
+
+pub(super) const TABLE: &[Entry] = &[(&COMMAND, Handler::Server(command))];
+
+fn command(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let Some(sub) = args.get(1) else {
+        all_infos(reply);
+        return Ok(Flow::Done);
+    };
+    match sub.to_ascii_lowercase().as_slice() {
+        b"count" => reply.integer(table::rows().len() as i64),
+        b"info" if args.len() == 2 => all_infos(reply),
+        b"info" => {
+            reply.array(args.len() - 2);
+            for name in &args[2..] {
+                match named(name) {
+                    Some((name, spec)) => info(&name, spec, reply),
+                    None => reply.null_array(),
+                }
+            }
+        }
+        b"docs" => docs(&args[2..], reply),
+        b"list" => list(&args[2..], reply)?,
+        b"getkeys" => keys_of(&args[2..], false, reply)?,
+        b"getkeysandflags" => keys_of(&args[2..], true, reply)?,
+        _ => super::help(
+            reply,
+            "COMMAND",
+            &[
+                ("(no subcommand)", "Return details about all Redis commands."),
+                ("COUNT", "Return the total number of commands in this Redis server."),
+                ("LIST [FILTERBY ...]", "Return a list of all commands in this Redis server."),
+                ("INFO [<command-name> ...]", "Return details about multiple Redis commands."),
+                ("DOCS [<command-name> ...]", "Return documentation details about multiple Redis commands."),
+                ("GETKEYS <full-command>", "Return the keys from a full Redis command."),
+                ("GETKEYSANDFLAGS <full-command>", "Return the keys and the access flags."),
+            ],
+        ),
+    }
+    Ok(Flow::Done)
+}
+
+/// The command, or the subcommand behind a `|`, with its full name.
+fn named(name: &[u8]) -> Option<(String, &'static Spec)> {
+    let (container, sub) = match name.iter().position(|b| *b == b'|') {
+        Some(at) => (&name[..at], Some(&name[at + 1..])),
+        None => (name, None),
+    };
+    let spec = table::find(container)?.spec;
+    match sub {
+        None => Some((spec.name.to_owned(), spec)),
+        Some(sub) => {
+            let found = spec.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub))?;
+            Some((format!("{}|{}", spec.name, found.name), found))
+        }
+    }
+}
+
+fn all_infos(reply: &mut Reply<'_>) {
+    reply.array(table::rows().len());
+    table::rows().iter().for_each(|row| info(row.spec.name, row.spec, reply));
+}
+
+/// The positions that COMMAND shows: first, last, step.
+fn positions(keys: &Keys) -> (i64, i64, i64) {
+    match *keys {
+        Keys::Range { first, last, step, .. } => (first as i64, last as i64, step as i64),
+        Keys::Pair { first, second } => (first.0 as i64, second.0 as i64, 1),
+        Keys::Counted { before: &[(at, _), ..], .. } => (at as i64, at as i64, 1),
+        _ => (0, 0, 0),
+    }
+}
+
+fn flag_words(spec: &Spec) -> Vec<&'static str> {
+    let words = [
+        (Flags::WRITE, "write"),
+        (Flags::READONLY, "readonly"),
+        (Flags::DENYOOM, "denyoom"),
+        (Flags::ADMIN, "admin"),
+        (Flags::PUBSUB, "pubsub"),
+        (Flags::NOSCRIPT, "noscript"),
+        (Flags::BLOCKING, "blocking"),
+        (Flags::LOADING, "loading"),
+        (Flags::STALE, "stale"),
+        (Flags::SKIP_MONITOR, "skip_monitor"),
+        (Flags::SKIP_SLOWLOG, "skip_slowlog"),
+        (Flags::FAST, "fast"),
+        (Flags::NO_AUTH, "no_auth"),
+        (Flags::MAY_REPLICATE, "may_replicate"),
+        (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+        (Flags::NO_MULTI, "no_multi"),
+        (Flags::MOVABLE_KEYS, "movablekeys"),
+        (Flags::ALLOW_BUSY, "allow_busy"),
+    ];
+    words.iter().filter(|(flag, _)| spec.flags.contains(*flag)).map(|(_, word)| *word).collect()
+}
+
+fn category_words(spec: &Spec) -> Vec<String> {
+    spec.all_categories().iter_names().map(|(name, _)| format!("@{}", name.to_lowercase())).collect()
+}
+
+fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
+    reply.array(10);
+    reply.bulk(name.as_bytes());
+    reply.integer(i64::from(spec.arity));
+    let words = flag_words(spec);
+    reply.set(words.len());
+    words.iter().for_each(|word| reply.simple(word));
+    let (first, last, step) = positions(&spec.keys);
+    for position in [first, last, step] {
+        reply.integer(position);
+    }
+    let words = category_words(spec);
+    reply.set(words.len());
+    words.iter().for_each(|word| reply.simple(word));
+    // Tips for proxies: none.
+    reply.array(0);
+    key_specs(spec, reply);
+    reply.array(spec.subcommands.len());
+    for sub in spec.subcommands {
+        info(&format!("{name}|{}", sub.name), sub, reply);
+    }
+}
+
+fn access_words(access: Access) -> &'static [&'static str] {
+    if access == Access::READ {
+        &["RO", "access"]
+    } else if access == Access::WRITE {
+        &["OW", "update"]
+    } else {
+        &["RW", "access", "update"]
+    }
+}
+
+/// Key specifications in COMMAND's form; a function's keys are marked as not to be found this way.
+fn key_specs(spec: &Spec, reply: &mut Reply<'_>) {
+    let ranges: Vec<(usize, isize, usize, Access)> = match spec.keys {
+        Keys::None | Keys::Found(_) | Keys::Streams { .. } => Vec::new(),
+        Keys::Range { first, last, step, access } => {
+            let last = if last < 0 { last } else { last - first as isize };
+            vec![(first, last, step, access)]
+        }
+        Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
+        Keys::Counted { at, first, access, before } => {
+            reply.set(before.len() + 1);
+            for (at, access) in before {
+                range_spec(*at, 0, 1, *access, reply);
+            }
+            spec_head(access, at, reply);
+            reply.bulk(b"find_keys");
+            typed(reply, "keynum", &[("keynumidx", 0), ("firstkey", (first - at) as i64), ("keystep", 1)]);
+            return;
+        }
+    };
+    reply.set(ranges.len());
+    for (first, last, step, access) in ranges {
+        range_spec(first, last, step, access, reply);
+    }
+}
+
+fn spec_head(access: Access, index: usize, reply: &mut Reply<'_>) {
+    reply.map(3);
+    reply.bulk(b"flags");
+    let words = access_words(access);
+    reply.set(words.len());
+    words.iter().for_each(|word| reply.simple(word));
+    reply.bulk(b"begin_search");
+    typed(reply, "index", &[("index", index as i64)]);
+}
+
+fn range_spec(first: usize, last: isize, step: usize, access: Access, reply: &mut Reply<'_>) {
+    spec_head(access, first, reply);
+    reply.bulk(b"find_keys");
+    typed(reply, "range", &[("lastkey", last as i64), ("keystep", step as i64), ("limit", 0)]);
+}
+
+fn typed(reply: &mut Reply<'_>, kind: &str, fields: &[(&str, i64)]) {
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(kind.as_bytes());
+    reply.bulk(b"spec");
+    reply.map(fields.len());
+    for (field, value) in fields {
+        reply.bulk(field.as_bytes());
+        reply.integer(*value);
+    }
+}
+
+fn group_name(group: Group) -> &'static str {
+    match group {
+        Group::Generic => "generic",
+        Group::String => "string",
+        Group::List => "list",
+        Group::Set => "set",
+        Group::SortedSet => "sorted-set",
+        Group::Hash => "hash",
+        Group::Stream => "stream",
+        Group::Bitmap => "bitmap",
+        Group::HyperLogLog => "hyperloglog",
+        Group::Geo => "geo",
+        Group::PubSub => "pubsub",
+        Group::Transactions => "transactions",
+        Group::Scripting => "scripting",
+        Group::Connection => "connection",
+        Group::Server => "server",
+    }
+}
+
+fn docs(names: &[&[u8]], reply: &mut Reply<'_>) {
+    let chosen: Vec<(String, &'static Spec)> = if names.is_empty() {
+        table::rows().iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
+    } else {
+        names.iter().filter_map(|name| named(name)).collect()
+    };
+    reply.map(chosen.len());
+    for (name, spec) in chosen {
+        doc(&name, spec, reply);
+    }
+}
+
+fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
+    reply.bulk(name.as_bytes());
+    reply.map(4 + usize::from(!spec.subcommands.is_empty()));
+    for (field, value) in [
+        ("summary", spec.summary),
+        ("since", spec.since),
+        ("group", group_name(spec.group)),
+        ("complexity", spec.complexity),
+    ] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    if !spec.subcommands.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(spec.subcommands.len());
+        for sub in spec.subcommands {
+            doc(&format!("{name}|{}", sub.name), sub, reply);
+        }
+    }
+}
+
+fn list(args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    let chosen: Vec<&str> = match args {
+        [] => table::rows().iter().map(|row| row.spec.name).collect(),
+        [word, by, what] if is_word(word, "FILTERBY") => {
+            let what_lower = String::from_utf8_lossy(what).to_lowercase();
+            let keep: Box<dyn Fn(&Spec) -> bool> = if is_word(by, "PATTERN") {
+                let pattern = what.to_vec();
+                Box::new(move |spec| glob::matches_ignore_case(&pattern, spec.name.as_bytes()))
+            } else if is_word(by, "ACLCAT") {
+                let word = format!("@{what_lower}");
+                Box::new(move |spec| category_words(spec).contains(&word))
+            } else if is_word(by, "MODULE") {
+                Box::new(|_| false)
+            } else {
+                return Err(ErrorReply::SYNTAX);
+            };
+            table::rows().iter().map(|row| row.spec).filter(|spec| keep(spec)).map(|spec| spec.name).collect()
+        }
+        _ => return Err(ErrorReply::SYNTAX),
+    };
+    reply.array(chosen.len());
+    chosen.iter().for_each(|name| reply.bulk(name.as_bytes()));
+    Ok(())
+}
+
+fn keys_of(request: &[&[u8]], with_flags: bool, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    let (_, spec) = dispatch::resolve(request).map_err(|error| {
+        if error.text().starts_with(b"ERR wrong number") {
+            ErrorReply::new("ERR Invalid number of arguments specified for command")
+        } else {
+            ErrorReply::new("ERR Invalid command specified")
+        }
+    })?;
+    let mut found = Vec::new();
+    spec.keys.each(request, &mut |at, access| found.push((at, access)));
+    if found.is_empty() {
+        return Err(ErrorReply::new(match spec.keys {
+            Keys::None => "ERR The command has no key arguments",
+            _ => "ERR Invalid arguments specified for command",
+        }));
+    }
+    reply.array(found.len());
+    for (at, access) in found {
+        if with_flags {
+            reply.array(2);
+        }
+        reply.bulk(request[at]);
+        if with_flags {
+            let words = access_words(access);
+            reply.set(words.len());
+            words.iter().for_each(|word| reply.simple(word));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! CONFIG.
+
+use std::sync::Arc;
+
+use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
+use thali_resp::Reply;
+
+use super::Entry;
+use crate::call::Call;
+use crate::mailbox::Message;
+use crate::table::Handler;
+
+const SUB: Spec = Spec {
+    group: Group::Server,
+    since: "2.0.0",
+    arity: 2,
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
+    ..Spec::BASE
+};
+const CONFIG: Spec = Spec {
+    name: "config",
+    summary: "A container for server configuration commands.",
+    complexity: "Depends on subcommand.",
+    arity: -2,
+    flags: Flags::empty(),
+    subcommands: &[
+        Spec {
+            name: "get",
+            summary: "Returns the effective values of configuration parameters.",
+            arity: -3,
+            ..SUB
+        },
+        Spec { name: "set", summary: "Sets configuration parameters in-flight.", arity: -4, ..SUB },
+        Spec { name: "resetstat", summary: "Resets the server's statistics.", ..SUB },
+        Spec { name: "rewrite", summary: "Persists the effective configuration to file.", since: "2.8.0", ..SUB },
+        Spec { name: "help", summary: "Returns helpful text about the different subcommands.", since: "5.0.0", ..SUB },
+    ],
+    ..SUB
+};
+
+pub(super) const TABLE: &[Entry] = &[(&CONFIG, Handler::Server(config))];
+
+fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    match args[1].to_ascii_lowercase().as_slice() {
+        b"get" => {
+            let config = call.shared.config.lock();
+            let patterns: Vec<String> =
+                args[2..].iter().map(|p| String::from_utf8_lossy(p).to_lowercase()).collect();
+            let mut found: Vec<(String, String)> = Vec::new();
+            for pattern in &patterns {
+                for pair in config.get(pattern) {
+                    if !found.iter().any(|(name, _)| *name == pair.0) {
+                        found.push(pair);
+                    }
+                }
+            }
+            reply.map(found.len());
+            for (name, value) in found {
+                reply.bulk(name.as_bytes());
+                reply.bulk(value.as_bytes());
+            }
+        }
+        b"set" => {
+            if !args.len().is_multiple_of(2) {
+                return Err(ErrorReply::wrong_arity("config|set"));
+            }
+            let pairs: Vec<(String, String)> = args[2..]
+                .chunks_exact(2)
+                .map(|pair| {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    (text(pair[0]).to_lowercase(), text(pair[1]))
+                })
+                .collect();
+            set(call, &pairs)?;
+            reply.ok();
+        }
+        b"resetstat" => {
+            call.shared.stats.iter().for_each(|stats| stats.reset());
+            reply.ok();
+        }
+        b"rewrite" => {
+            let result = call.shared.config.lock().rewrite();
+            result.map_err(|error| ErrorReply::owned(format!("ERR {error}")))?;
+            reply.ok();
+        }
+        _ => super::help(
+            reply,
+            "CONFIG",
+            &[
+                ("GET <pattern>", "Return parameters matching the glob-like <pattern> and their values."),
+                ("SET <directive> <value>", "Set the configuration <directive> to <value>."),
+                ("RESETSTAT", "Reset statistics reported by the INFO command."),
+                ("REWRITE", "Rewrite the configuration file."),
+            ],
+        ),
+    }
+    Ok(Flow::Done)
+}
+
+fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
+    let settings = {
+        let mut config = call.shared.config.lock();
+        config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        Arc::new(config.settings())
+    };
+    if let Some(journal) = &call.shared.journal {
+        journal.set_policy(settings.appendfsync);
+    }
+    call.shared.settings.store(settings);
+    // This loop takes them with its next message, like the others: the running command keeps its own.
+    call.shared.broadcast(|| Message::Settings);
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! INFO: figures, as redis-cli and every client library read them.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use thali_commands::{Flags, Flow, Group, Outcome, Spec};
+use thali_resp::Reply;
+
+use super::Entry;
+use crate::call::Call;
+use crate::stats::{Counter, LoopStats};
+use crate::table::Handler;
+use crate::{REDIS_VERSION, memory};
+
+const INFO: Spec = Spec {
+    name: "info",
+    summary: "Returns information and statistics about the server.",
+    group: Group::Server,
+    complexity: "O(1)",
+    arity: -1,
+    // The keyspace section counts keys in every shard.
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::ALL_SHARDS),
+    categories: thali_commands::Categories::DANGEROUS,
+    ..Spec::BASE
+};
+
+pub(super) const TABLE: &[Entry] = &[(&INFO, Handler::Server(info))];
+
+type Section = fn(&Call<'_, '_>, &mut String) -> std::fmt::Result;
+
+/// Sections in the order in which they are shown; the flag says whether plain INFO shows them.
+const SECTIONS: &[(&str, Section)] = &[
+    ("server", server),
+    ("clients", clients),
+    ("memory", memory_section),
+    ("persistence", persistence),
+    ("stats", stats),
+    ("replication", replication),
+    ("cpu", cpu),
+    ("modules", |_, text| writeln!(text, "# Modules")),
+    ("errorstats", |_, text| writeln!(text, "# Errorstats")),
+    ("cluster", |_, text| writeln!(text, "# Cluster\ncluster_enabled:0")),
+    ("keyspace", keyspace),
+];
+
+fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let asked: Vec<String> = args[1..].iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+    let everything =
+        asked.is_empty() || asked.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
+    let mut text = String::new();
+    for (name, section) in SECTIONS {
+        if everything || asked.iter().any(|asked| asked == name) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            section(call, &mut text).expect("a String takes all");
+        }
+    }
+    reply.verbatim("txt", text.replace('\n', "\r\n").as_bytes());
+    Ok(Flow::Done)
+}
+
+fn sum(call: &Call<'_, '_>, of: impl Fn(&LoopStats) -> &Counter) -> u64 {
+    call.shared.stats.iter().map(|stats| of(stats).get()).sum()
+}
+
+fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let shared = call.shared;
+    let uptime_s = call.cx.now_ms.saturating_sub(shared.started_at_ms) / 1000;
+    writeln!(text, "# Server")?;
+    writeln!(text, "redis_version:{REDIS_VERSION}")?;
+    writeln!(text, "thali_version:{}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(text, "redis_git_sha1:00000000\nredis_git_dirty:0\nredis_build_id:0")?;
+    writeln!(text, "redis_mode:standalone")?;
+    writeln!(text, "os:{} {}", std::env::consts::OS, std::env::consts::ARCH)?;
+    writeln!(text, "arch_bits:{}", usize::BITS)?;
+    writeln!(text, "multiplexing_api:epoll")?;
+    writeln!(text, "process_id:{}", std::process::id())?;
+    writeln!(text, "run_id:{}", shared.run_id)?;
+    writeln!(text, "tcp_port:{}", shared.port)?;
+    writeln!(text, "server_time_usec:{}", call.cx.now_ms * 1000)?;
+    writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
+    writeln!(text, "hz:10\nconfigured_hz:10")?;
+    writeln!(text, "event_loops:{}", shared.mailboxes.len())?;
+    writeln!(text, "shards:{}", shared.keyspace.shards_len())?;
+    writeln!(text, "executable:{}", std::env::current_exe().unwrap_or_default().display())?;
+    writeln!(text, "config_file:{}", shared.config.lock().file().unwrap_or_default())
+}
+
+fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let all = call.shared.clients.all();
+    let blocked = all.iter().filter(|info| info.waiter.lock().is_some()).count();
+    let subscribers = all.iter().filter(|info| info.is_subscriber()).count();
+    let awaited: usize = call.cx.locked.shards().map(|(_, shard)| shard.awaited_len()).sum();
+    writeln!(text, "# Clients")?;
+    writeln!(text, "connected_clients:{}", all.len())?;
+    writeln!(text, "cluster_connections:0")?;
+    writeln!(text, "maxclients:{}", call.side.settings.maxclients)?;
+    writeln!(text, "blocked_clients:{blocked}\ntracking_clients:0\npubsub_clients:{subscribers}")?;
+    writeln!(text, "clients_in_timeout_table:0")?;
+    writeln!(text, "total_blocking_keys:{awaited}\ntotal_blocking_keys_on_nokey:0")
+}
+
+fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let used = memory::used_bytes();
+    let rss = memory::rss_bytes();
+    writeln!(text, "# Memory")?;
+    writeln!(text, "used_memory:{used}\nused_memory_human:{}", human(used))?;
+    writeln!(text, "used_memory_rss:{rss}\nused_memory_rss_human:{}", human(rss))?;
+    writeln!(text, "used_memory_peak:{used}\nused_memory_peak_human:{}", human(used))?;
+    writeln!(text, "used_memory_lua:{}", call.side.interpreter.as_ref().map_or(0, |i| i.memory_bytes()))?;
+    writeln!(text, "number_of_cached_scripts:{}", call.shared.scripts.len())?;
+    writeln!(text, "used_memory_scripts:{}", call.shared.scripts.bytes())?;
+    let max = call.side.settings.maxmemory;
+    writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
+    writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;
+    writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
+    writeln!(text, "mem_allocator:jemalloc")
+}
+
+fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "# Persistence")?;
+    writeln!(text, "loading:0\nasync_loading:0")?;
+    writeln!(text, "rdb_changes_since_last_save:{}", sum(call, |s| &s.dirty))?;
+    writeln!(text, "rdb_bgsave_in_progress:0\nrdb_last_save_time:{}", call.shared.started_at_ms / 1000)?;
+    writeln!(text, "rdb_last_bgsave_status:ok\nrdb_last_bgsave_time_sec:-1\nrdb_current_bgsave_time_sec:-1")?;
+    writeln!(text, "aof_enabled:{}", i32::from(call.shared.journal.is_some()))?;
+    writeln!(text, "aof_rewrite_in_progress:0\naof_rewrite_scheduled:0")?;
+    let Some(journal) = &call.shared.journal else {
+        return writeln!(text, "aof_last_bgrewrite_status:ok\naof_last_write_status:ok");
+    };
+    let state = journal.state();
+    let write_status = if state.failure.is_none() { "ok" } else { "err" };
+    writeln!(text, "aof_last_bgrewrite_status:ok\naof_last_write_status:{write_status}")?;
+    writeln!(text, "aof_current_size:{}\naof_base_size:{}", state.size_bytes, state.base_size_bytes)?;
+    writeln!(text, "aof_buffer_length:{}", state.pending_bytes)?;
+    writeln!(text, "aof_pending_bio_fsync:{}", u8::from(state.unsynced_bytes > 0))?;
+    writeln!(text, "aof_delayed_fsync:{}", state.delayed_fsync_total)
+}
+
+fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    use crate::pubsub::Kind;
+    writeln!(text, "# Stats")?;
+    let figures: [(&str, u64); 15] = [
+        ("total_connections_received", sum(call, |s| &s.connections)),
+        ("total_commands_processed", sum(call, |s| &s.commands)),
+        ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
+        ("total_net_output_bytes", sum(call, |s| &s.output_bytes)),
+        ("rejected_connections", sum(call, |s| &s.rejected)),
+        ("expired_keys", sum(call, |s| &s.expired)),
+        ("evicted_keys", 0),
+        ("keyspace_hits", sum(call, |s| &s.hits)),
+        ("keyspace_misses", sum(call, |s| &s.misses)),
+        ("total_error_replies", sum(call, |s| &s.errors)),
+        ("client_output_buffer_limit_disconnections", sum(call, |s| &s.output_limit_closes)),
+        ("total_published_messages", sum(call, |s| &s.published)),
+        ("total_scripts_run", sum(call, |s| &s.scripts)),
+        ("script_restarts", sum(call, |s| &s.script_restarts)),
+        ("protocol_errors", sum(call, |s| &s.protocol_errors)),
+    ];
+    for (name, value) in figures {
+        writeln!(text, "{name}:{value}")?;
+    }
+    writeln!(text, "pubsub_channels:{}", call.shared.pubsub.len(Kind::Channel))?;
+    writeln!(text, "pubsub_patterns:{}", call.shared.pubsub.len(Kind::Pattern))?;
+    writeln!(text, "pubsubshard_channels:{}", call.shared.pubsub.len(Kind::Shard))?;
+    writeln!(text, "monitor_clients:{}", call.shared.monitors_len.load(Relaxed))?;
+    writeln!(text, "latest_fork_usec:0\ntotal_forks:0\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0")
+}
+
+fn replication(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "# Replication\nrole:master\nconnected_slaves:0\nmaster_failover_state:no-failover")?;
+    writeln!(text, "master_replid:{}\nmaster_replid2:{}", call.shared.run_id, "0".repeat(40))?;
+    writeln!(text, "master_repl_offset:0\nsecond_repl_offset:-1\nrepl_backlog_active:0")
+}
+
+fn cpu(_: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let (user, system) = memory::cpu_seconds();
+    writeln!(text, "# CPU\nused_cpu_sys:{system:.6}\nused_cpu_user:{user:.6}")
+}
+
+fn keyspace(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "# Keyspace")?;
+    for db in 0..call.cx.dbs_len {
+        let (mut keys, mut volatile) = (0, 0);
+        for (_, shard) in call.cx.locked.shards() {
+            if let Some(db) = shard.db(db) {
+                keys += db.len();
+                volatile += db.volatile_len();
+            }
+        }
+        if keys > 0 {
+            writeln!(text, "db{db}:keys={keys},expires={volatile},avg_ttl=0")?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes as Redis prints them: `1.50M`.
+fn human(bytes: u64) -> String {
+    let bytes_f = bytes as f64;
+    match bytes {
+        0..1024 => format!("{bytes}B"),
+        1024..0x10_0000 => format!("{:.2}K", bytes_f / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.2}M", bytes_f / 1_048_576.0),
+        _ => format!("{:.2}G", bytes_f / 1_073_741_824.0),
+    }
+}

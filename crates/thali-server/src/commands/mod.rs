@@ -1,0 +1,52 @@
+//! Commands that need more than keys: the session, the settings, scripts, other loops.
+
+pub(crate) mod acl;
+pub(crate) mod client;
+pub(crate) mod command;
+pub(crate) mod config;
+pub(crate) mod connection;
+pub(crate) mod debug;
+pub(crate) mod info;
+pub(crate) mod monitor;
+pub(crate) mod persistence;
+pub(crate) mod pubsub;
+pub(crate) mod scripting;
+pub(crate) mod transaction;
+
+use thali_commands::Spec;
+
+use crate::table::Handler;
+
+/// A row to be: the specification and how it runs.
+pub(crate) type Entry = (&'static Spec, Handler);
+
+/// The commands of this room.
+pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::new(|| {
+    [
+        acl::TABLE,
+        client::TABLE,
+        command::TABLE,
+        config::TABLE,
+        connection::TABLE,
+        debug::TABLE,
+        info::TABLE,
+        monitor::TABLE,
+        persistence::TABLE,
+        pubsub::TABLE,
+        scripting::TABLE,
+        transaction::TABLE,
+    ]
+    .concat()
+});
+
+/// The reply of a container's HELP.
+pub(crate) fn help(reply: &mut thali_resp::Reply<'_>, container: &str, lines: &[(&str, &str)]) {
+    reply.array(lines.len() * 2 + 3);
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for (usage, meaning) in lines {
+        reply.simple(usage);
+        reply.simple(&format!("    {meaning}"));
+    }
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}

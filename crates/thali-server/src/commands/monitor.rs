@@ -1,0 +1,77 @@
+//! MONITOR: shows every command as it runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
+use thali_resp::Reply;
+
+use super::Entry;
+use crate::call::{Call, Core};
+use crate::mailbox::Message;
+use crate::session::SessionState;
+use crate::table::Handler;
+
+const MONITOR: Spec = Spec {
+    name: "monitor",
+    summary: "Listens for all requests received by the server in real-time.",
+    group: Group::Server,
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::NO_MULTI),
+    ..Spec::BASE
+};
+
+pub(super) const TABLE: &[Entry] = &[(&MONITOR, Handler::Server(monitor))];
+
+fn monitor(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let Some(state) = call.state.as_deref_mut() else {
+        return Err(ErrorReply::new("ERR This Redis command is not allowed from script"));
+    };
+    if !std::mem::replace(&mut state.is_monitor, true) {
+        call.shared.monitors_len.fetch_add(1, Relaxed);
+    }
+    state.publish_info();
+    reply.ok();
+    Ok(Flow::Done)
+}
+
+/// Tells all monitors of a command that is about to run.
+pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&[u8]]) {
+    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello") {
+        return;
+    }
+    let us = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
+    let mut line = format!("+{}.{:06} [{} {}]", us / 1_000_000, us % 1_000_000, state.db, state.info.peer);
+    for arg in args {
+        line.push(' ');
+        quote(arg, &mut line);
+    }
+    line += "\r\n";
+    let line: Arc<[u8]> = line.into_bytes().into();
+    let own = usize::from(core.side.event_loop);
+    for (i, mailbox) in core.shared.mailboxes.iter().enumerate() {
+        let message = Message::Monitored(Arc::clone(&line));
+        if i == own { core.side.local.push(message) } else { mailbox.send(message) }
+    }
+}
+
+/// Appends bytes as redis-cli would quote them.
+fn quote(bytes: &[u8], out: &mut String) {
+    use std::fmt::Write;
+    out.push('"');
+    for &b in bytes {
+        match b {
+            b'\\' | b'"' => {
+                out.push('\\');
+                out.push(char::from(b));
+            }
+            b'\n' => *out += "\\n",
+            b'\r' => *out += "\\r",
+            b'\t' => *out += "\\t",
+            7 => *out += "\\a",
+            8 => *out += "\\b",
+            b' '..=b'~' => out.push(char::from(b)),
+            _ => write!(out, "\\x{b:02x}").expect("a String takes all"),
+        }
+    }
+    out.push('"');
+}

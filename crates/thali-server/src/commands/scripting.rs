@@ -1,0 +1,168 @@
+//! EVAL and its relatives, SCRIPT.
+
+use thali_commands::{Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word, parse_i64};
+use thali_resp::Reply;
+use thali_script::{Script, Sha};
+
+use super::Entry;
+use crate::call::Call;
+use crate::scripts;
+use crate::table::Handler;
+
+const EVAL: Spec = Spec {
+    name: "eval",
+    summary: "Executes a server-side Lua script.",
+    since: "2.6.0",
+    group: Group::Scripting,
+    complexity: "Depends on the script that is executed.",
+    arity: -3,
+    flags: Flags::NOSCRIPT
+        .union(Flags::STALE)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::MAY_REPLICATE)
+        .union(Flags::MOVABLE_KEYS),
+    keys: Keys::Counted { at: 2, first: 3, access: Access::READ_WRITE, before: &[] },
+    categories: Categories::SCRIPTING,
+    ..Spec::BASE
+};
+const EVAL_RO: Spec = Spec {
+    name: "eval_ro",
+    summary: "Executes a read-only server-side Lua script.",
+    since: "7.0.0",
+    flags: Flags::NOSCRIPT
+        .union(Flags::STALE)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::READONLY)
+        .union(Flags::MOVABLE_KEYS),
+    keys: Keys::Counted { at: 2, first: 3, access: Access::READ, before: &[] },
+    ..EVAL
+};
+const EVALSHA: Spec =
+    Spec { name: "evalsha", summary: "Executes a server-side Lua script by SHA1 digest.", ..EVAL };
+const EVALSHA_RO: Spec = Spec {
+    name: "evalsha_ro",
+    summary: "Executes a read-only server-side Lua script by SHA1 digest.",
+    ..EVAL_RO
+};
+
+const SUB: Spec = Spec { flags: Flags::NOSCRIPT, arity: 2, keys: Keys::None, complexity: "O(1)", ..EVAL };
+const SCRIPT: Spec = Spec {
+    name: "script",
+    summary: "A container for Lua scripts management commands.",
+    arity: -2,
+    flags: Flags::empty(),
+    subcommands: &[
+        Spec { name: "load", summary: "Loads a server-side Lua script to the script cache.", arity: 3, ..SUB },
+        Spec {
+            name: "exists",
+            summary: "Determines whether server-side Lua scripts exist in the script cache.",
+            arity: -3,
+            ..SUB
+        },
+        Spec { name: "flush", summary: "Removes all server-side Lua scripts from the script cache.", arity: -2, ..SUB },
+        Spec {
+            name: "kill",
+            summary: "Terminates a server-side Lua script during execution.",
+            flags: Flags::NOSCRIPT.union(Flags::ALLOW_BUSY),
+            ..SUB
+        },
+        Spec { name: "debug", summary: "Sets the debug mode of server-side Lua scripts.", arity: 3, ..SUB },
+        Spec {
+            name: "help",
+            summary: "Returns helpful text about the different subcommands.",
+            flags: Flags::LOADING.union(Flags::STALE),
+            ..SUB
+        },
+    ],
+    ..SUB
+};
+
+pub(super) const TABLE: &[Entry] = &[
+    (&EVAL, Handler::Server(|call, args, reply| eval(call, args, false, reply))),
+    (&EVAL_RO, Handler::Server(|call, args, reply| eval(call, args, true, reply))),
+    (&EVALSHA, Handler::Server(|call, args, reply| evalsha(call, args, false, reply))),
+    (&EVALSHA_RO, Handler::Server(|call, args, reply| evalsha(call, args, true, reply))),
+    (&SCRIPT, Handler::Server(script)),
+];
+
+fn eval(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut Reply<'_>) -> Outcome {
+    let sha = Sha::of(args[1]);
+    let script = match call.shared.scripts.get(&sha) {
+        Some(script) => script,
+        None => {
+            let script = Script::new(args[1]).map_err(|error| ErrorReply::owned(error.to_string()))?;
+            scripts::compile(call, &script)?;
+            call.shared.scripts.insert(script.clone());
+            script
+        }
+    };
+    run(call, &script, args, read_only, reply)
+}
+
+fn evalsha(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut Reply<'_>) -> Outcome {
+    let script = Sha::parse(args[1])
+        .and_then(|sha| call.shared.scripts.get(&sha))
+        .ok_or(ErrorReply::new("NOSCRIPT No matching script. Please use EVAL."))?;
+    run(call, &script, args, read_only, reply)
+}
+
+fn run(
+    call: &mut Call<'_, '_>,
+    script: &Script,
+    args: &[&[u8]],
+    read_only: bool,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let count = parse_i64(args[2]).ok_or(ErrorReply::NOT_INTEGER)?;
+    if count < 0 {
+        return Err(ErrorReply::new("ERR Number of keys can't be negative"));
+    }
+    if count > (args.len() - 3) as i64 {
+        return Err(ErrorReply::new("ERR Number of keys can't be greater than number of args"));
+    }
+    let (keys, argv) = args[3..].split_at(count as usize);
+    scripts::run(call, script, keys, argv, read_only, reply)
+}
+
+fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    match args[1].to_ascii_lowercase().as_slice() {
+        b"load" => {
+            let script = Script::new(args[2]).map_err(|error| ErrorReply::owned(error.to_string()))?;
+            scripts::compile(call, &script)?;
+            reply.bulk(&script.sha().hex());
+            call.shared.scripts.insert(script);
+        }
+        b"exists" => {
+            reply.array(args.len() - 2);
+            for sha in &args[2..] {
+                let known = Sha::parse(sha).is_some_and(|sha| call.shared.scripts.get(&sha).is_some());
+                reply.integer(i64::from(known));
+            }
+        }
+        b"flush" => {
+            match &args[2..] {
+                [] => {}
+                [mode] if is_word(mode, "SYNC") || is_word(mode, "ASYNC") => {}
+                _ => return Err(ErrorReply::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
+            }
+            call.shared.scripts.clear();
+            if let Some(interpreter) = &mut call.side.interpreter {
+                interpreter.forget();
+            }
+            reply.ok();
+        }
+        b"kill" => return Err(ErrorReply::new("NOTBUSY No scripts in execution right now.")),
+        b"debug" => return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here")),
+        _ => super::help(
+            reply,
+            "SCRIPT",
+            &[
+                ("EXISTS <sha1> [<sha1> ...]", "Return information about the existence of the scripts in the cache."),
+                ("FLUSH [ASYNC|SYNC]", "Flush the Lua scripts cache."),
+                ("KILL", "Kill the currently executing Lua script."),
+                ("LOAD <script>", "Load a script into the scripts cache without executing it."),
+            ],
+        ),
+    }
+    Ok(Flow::Done)
+}

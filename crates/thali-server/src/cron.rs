@@ -1,0 +1,60 @@
+//! What a loop does ten times a second: expired keys of its share of the shards.
+
+use thali_commands::Origin;
+
+use crate::call::Core;
+use crate::unit;
+
+/// Keys looked at in one database of one shard before the lock is let go.
+const EXPIRY_SCAN_KEYS: usize = 512;
+/// Keys removed before the lock is let go.
+const EXPIRY_REMOVED_MAX: usize = 128;
+/// Turns for one database of one shard in one run, while most of what is found has expired.
+const EXPIRY_TURNS_MAX: usize = 16;
+
+/// State between runs.
+#[derive(Debug, Default)]
+pub(crate) struct Cron {}
+
+impl Cron {
+    pub fn run(&mut self, core: &mut Core) {
+        if !core.side.settings.active_expire {
+            return;
+        }
+        let loops = core.shared.mailboxes.len();
+        let own = usize::from(core.side.event_loop);
+        for shard in (own..core.shared.keyspace.shards_len()).step_by(loops) {
+            for _ in 0..EXPIRY_TURNS_MAX {
+                if !expire_some(core, shard as u16) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Removes some expired keys of a shard; true where more are likely.
+fn expire_some(core: &mut Core, shard: u16) -> bool {
+    let crate::call::Core { shared, engine, side } = core;
+    let mut locked = shared.keyspace.lock_one(shard);
+    let mut found = Vec::new();
+    let mut more = false;
+    for (_, shard) in locked.shards_mut() {
+        for db in 0..shard.dbs_len() {
+            let (keys, seen) = shard.db_mut(db).expired(side.now_ms, EXPIRY_SCAN_KEYS, EXPIRY_REMOVED_MAX);
+            more |= keys.len() * 4 > seen.max(1);
+            found.extend(keys.into_iter().map(|key| (db, key)));
+        }
+    }
+    if found.is_empty() {
+        return false;
+    }
+    let mut cx = unit::context(locked, 0, engine, side, Origin::Unit);
+    for (db, key) in found {
+        cx.remove_expired(db, &key);
+    }
+    unit::settle(cx, shared, side);
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
+    more
+}

@@ -1,0 +1,295 @@
+//! From a request to a run: find the command, pass the gates, run it or queue it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
+use thali_resp::Reply;
+
+use crate::call::{Call, Core};
+use crate::commands::monitor;
+use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
+use crate::table::{self, Handler, Row, SessionVerb};
+use crate::unit::{self, Plan};
+
+/// Bytes of requests that MULTI may collect for one session (`client-query-buffer-limit`'s default).
+const QUEUED_BYTES_MAX: usize = 1 << 30;
+
+/// Runs one request and appends its reply to `out`.
+pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
+    let start = out.len();
+    core.shared.stats_of(core.side.event_loop).commands.add(1);
+    if let Err(error) = admit_and_run(core, state, args, out) {
+        core.shared.stats_of(core.side.event_loop).errors.add(1);
+        out.truncate(start);
+        state.error(out, &error);
+    }
+    state.apply_reply_mode(out, start);
+}
+
+fn admit_and_run(
+    core: &mut Core,
+    state: &mut SessionState,
+    args: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorReply> {
+    let (row, spec) = match resolve(args) {
+        Ok(found) => found,
+        Err(error) => {
+            if !state.is_authenticated {
+                return Err(NO_AUTH);
+            }
+            state.doom_transaction();
+            return Err(error);
+        }
+    };
+    if let Err(error) = gates(core, state, row, spec) {
+        state.doom_transaction();
+        return Err(error);
+    }
+    if core.shared.monitors_len.load(Relaxed) > 0 {
+        monitor::feed(core, state, spec, args);
+    }
+    *state.info.last_command.lock() = if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    if let Handler::Session(verb) = row.handler {
+        return run_verb(core, state, verb, args, out);
+    }
+    if state.transaction.is_some() {
+        return queue(state, row, spec, args, out);
+    }
+    unit::run_single(core, state, row, spec, args, out);
+    Ok(())
+}
+
+const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
+
+/// Finds the command, or the subcommand, and checks the count of arguments.
+pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), ErrorReply> {
+    let Some(row) = table::find(args[0]) else { return Err(unknown_command(args)) };
+    let spec = match args.get(1) {
+        Some(name) if !row.spec.subcommands.is_empty() => row
+            .spec
+            .subcommand(args)
+            .ok_or_else(|| ErrorReply::unknown_subcommand(row.spec.name, name))?,
+        _ => row.spec,
+    };
+    if !spec.arity_fits(args.len()) {
+        return Err(match std::ptr::eq(spec, row.spec) {
+            true => ErrorReply::wrong_arity(spec.name),
+            false => ErrorReply::wrong_arity(&format!("{}|{}", row.spec.name, spec.name)),
+        });
+    }
+    Ok((row, spec))
+}
+
+fn unknown_command(args: &[&[u8]]) -> ErrorReply {
+    let shown = |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args[0], 128));
+    for arg in &args[1..] {
+        if text.len() >= 128 {
+            break;
+        }
+        text += &format!("'{}' ", shown(arg, 128));
+    }
+    ErrorReply::owned(text)
+}
+
+/// What stands between a well-formed request and its run.
+fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<(), ErrorReply> {
+    if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+        return Err(NO_AUTH);
+    }
+    if state.is_confined_to_pubsub() && !is_allowed_to_subscribers(row.spec.name) {
+        return Err(ErrorReply::owned(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed \
+             in this context",
+            row.spec.name
+        )));
+    }
+    if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
+        return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
+    }
+    if spec.flags.contains(Flags::WRITE)
+        && let Some(refusal) = core.shared.journal.as_ref().and_then(|journal| journal.refusal())
+    {
+        return Err(ErrorReply::owned(refusal.as_bytes()));
+    }
+    Ok(())
+}
+
+fn is_allowed_to_subscribers(name: &str) -> bool {
+    matches!(
+        name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    )
+}
+
+fn queue(
+    state: &mut SessionState,
+    row: &'static Row,
+    spec: &Spec,
+    args: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorReply> {
+    let Some(transaction) = &mut state.transaction else { return Ok(()) };
+    debug_assert!(!spec.flags.contains(Flags::NO_MULTI));
+    transaction.queued_bytes += args.iter().map(|arg| arg.len() + 32).sum::<usize>();
+    if transaction.queued_bytes > QUEUED_BYTES_MAX {
+        transaction.is_doomed = true;
+        return Err(ErrorReply::new("ERR the transaction is too large"));
+    }
+    transaction.queue.push(Queued { row, args: owned(args) });
+    Reply::new(out, state.protocol).simple("QUEUED");
+    Ok(())
+}
+
+fn run_verb(
+    core: &mut Core,
+    state: &mut SessionState,
+    verb: SessionVerb,
+    args: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorReply> {
+    match verb {
+        SessionVerb::Multi => {
+            if state.transaction.is_some() {
+                return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
+            }
+            state.transaction = Some(Box::default());
+        }
+        SessionVerb::Exec => return exec(core, state, out),
+        SessionVerb::Discard => {
+            if state.transaction.take().is_none() {
+                return Err(ErrorReply::new("ERR DISCARD without MULTI"));
+            }
+            unwatch(core, state);
+        }
+        SessionVerb::Watch => {
+            if state.transaction.is_some() {
+                return Err(ErrorReply::new("ERR WATCH inside MULTI is not allowed"));
+            }
+            watch(core, state, &args[1..]);
+        }
+        SessionVerb::Unwatch => {
+            // Inside MULTI it is queued by other servers; EXEC has ended the watch by then anyway.
+            if state.transaction.is_some() {
+                let row = table::find(args[0]).expect("this command");
+                return queue(state, row, row.spec, args, out);
+            }
+            unwatch(core, state);
+        }
+        SessionVerb::Quit => state.close = Close::AfterReply,
+        SessionVerb::Reset => {
+            reset(core, state);
+            Reply::new(out, state.protocol).simple("RESET");
+            return Ok(());
+        }
+    }
+    Reply::new(out, state.protocol).ok();
+    Ok(())
+}
+
+fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) {
+    let shards: Vec<_> = keys.iter().map(|key| core.shared.keyspace.shard_of(key)).collect();
+    let mut locked = core.shared.keyspace.lock(&shards);
+    let watching = state.watching.get_or_insert_default();
+    for key in keys {
+        if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
+            continue;
+        }
+        locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
+        watching.keys.push((state.db, (*key).into()));
+    }
+}
+
+/// Ends what WATCH began. The caller holds no shard.
+pub(crate) fn unwatch(core: &mut Core, state: &mut SessionState) {
+    let Some(watching) = state.watching.take() else { return };
+    let shards: Vec<_> = watching.keys.iter().map(|(_, key)| core.shared.keyspace.shard_of(key)).collect();
+    let mut locked = core.shared.keyspace.lock(&shards);
+    for (db, key) in &watching.keys {
+        locked.shard_mut(key).unwatch(*db, key, &watching.flag);
+    }
+}
+
+/// RESET: the session as if it had just connected.
+fn reset(core: &mut Core, state: &mut SessionState) {
+    state.transaction = None;
+    unwatch(core, state);
+    crate::commands::pubsub::unsubscribe_all(core, state);
+    if std::mem::take(&mut state.is_monitor) {
+        core.shared.monitors_len.fetch_sub(1, Relaxed);
+    }
+    state.protocol = Default::default();
+    state.db = 0;
+    state.replies = Replies::On;
+    state.is_authenticated = core.side.settings.requirepass.is_empty();
+    state.info.name.lock().clear();
+}
+
+/// EXEC: all shards of all commands, then one command after the other.
+fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+    let Some(transaction) = state.transaction.take() else {
+        return Err(ErrorReply::new("ERR EXEC without MULTI"));
+    };
+    if transaction.is_doomed {
+        unwatch(core, state);
+        return Err(ErrorReply::new("EXECABORT Transaction discarded because of previous errors."));
+    }
+    let watching = state.watching.take();
+    let Core { shared, engine, side } = core;
+    let mut plan = Plan::default();
+    for Queued { row, args } in &transaction.queue {
+        let args = borrowed(args);
+        let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+        plan.add(&shared.keyspace, spec, &args);
+        plan.token |= crate::scripts::runs_scripts(row.spec.name);
+    }
+    if let Some(watching) = &watching {
+        plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+    }
+    let mut cx = unit::context(plan.lock(&shared.keyspace), state.db, engine, side, Origin::Unit);
+    let mut reply = Reply::new(out, state.protocol);
+    let unchanged = watching.is_none_or(|watching| end_watch(&mut cx, &watching));
+    if unchanged {
+        reply.array(transaction.queue.len());
+        for Queued { row, args } in &transaction.queue {
+            let args = borrowed(args);
+            if matches!(row.handler, Handler::Session(SessionVerb::Unwatch)) {
+                reply.ok();
+                continue;
+            }
+            let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
+            match unit::invoke(row, &mut call, &args, &mut reply) {
+                Ok(Flow::Done) => {}
+                Ok(Flow::Park(_)) => reply.null_array(),
+                Err(error) => reply.error(error.text()),
+            }
+        }
+    } else {
+        reply.null_array();
+    }
+    state.db = cx.db;
+    if let Some(seq) = unit::settle(cx, shared, side) {
+        state.hold = seq;
+    }
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
+    Ok(())
+}
+
+/// Takes the watches out; whether nothing that was watched has changed or expired.
+fn end_watch(cx: &mut thali_commands::Context<'_>, watching: &Watching) -> bool {
+    for (db, key) in &watching.keys {
+        cx.remove_expired(*db, key);
+        cx.locked.shard_mut(key).unwatch(*db, key, &watching.flag);
+    }
+    !watching.flag.is_raised()
+}

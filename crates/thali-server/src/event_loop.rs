@@ -1,0 +1,570 @@
+//! One event loop: reads what clients sent, runs it, writes what it answered.
+//!
+//! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
+//! mail and timers, then write each session's output once. A connection stays on its loop.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::{Events, Poll, Token};
+use thali_commands::ErrorReply;
+use thali_journal::Seq;
+use thali_keyspace::SessionAddress;
+use thali_resp::{Limits, Reply, Step};
+
+use crate::call::Core;
+use crate::clients::ClientInfo;
+use crate::commands::pubsub;
+use crate::dispatch;
+use crate::listener::{Accepted, Listener, Stream};
+use crate::mailbox::Message;
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::{cron, unit};
+
+pub(crate) const WAKER: Token = Token(0);
+/// Listeners take the tokens from here to below [`SESSIONS`].
+const LISTENERS: usize = 1;
+const SESSIONS: usize = 1024;
+
+/// What one read takes at most, and what a session may run in one turn.
+const READ_BYTES: usize = 64 << 10;
+/// Output room that a session keeps when it has nothing to send.
+const OUTPUT_KEPT_BYTES: usize = 16 << 10;
+/// Mail is looked at this often even under constant traffic; also how late a timer may be.
+const TICK: Duration = Duration::from_millis(100);
+/// Connections taken in one turn.
+const ACCEPTS_MAX: usize = 256;
+
+pub(crate) struct EventLoop {
+    pub core: Core,
+    poll: Poll,
+    listeners: Vec<Listener>,
+    sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
+    next_session: u64,
+    /// Where the next connection goes.
+    next_loop: usize,
+    ready: Vec<u64>,
+    dirty: Vec<u64>,
+    /// Sessions whose output waits for the journal.
+    held: Vec<u64>,
+    mail: Vec<Message>,
+    read_buffer: Box<[u8]>,
+    next_cron: Instant,
+    cron: cron::Cron,
+    is_ending: bool,
+}
+
+impl EventLoop {
+    pub fn new(core: Core, poll: Poll, listeners: Vec<Listener>) -> std::io::Result<Self> {
+        let mut listeners = listeners;
+        for (i, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(LISTENERS + i))?;
+        }
+        Ok(Self {
+            core,
+            poll,
+            listeners,
+            sessions: HashMap::default(),
+            next_session: SESSIONS as u64,
+            next_loop: 0,
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            held: Vec::new(),
+            mail: Vec::new(),
+            read_buffer: vec![0; READ_BYTES].into(),
+            next_cron: Instant::now(),
+            cron: cron::Cron::default(),
+            is_ending: false,
+        })
+    }
+
+    /// Runs until [`Message::Shutdown`].
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while !self.is_ending {
+            let timeout = if self.ready.is_empty() { self.until_next_timer() } else { Duration::ZERO };
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+                && error.kind() != ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            self.read_clock();
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    Token(token) if token < SESSIONS => self.accept(token - LISTENERS),
+                    Token(token) => self.note_event(token as u64, event),
+                }
+            }
+            for id in std::mem::take(&mut self.ready) {
+                self.turn(id);
+            }
+            self.handle_mail();
+            self.timers();
+            self.flush_all();
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn read_clock(&mut self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.core.side.now_ms = since.as_millis() as u64;
+    }
+
+    fn until_next_timer(&self) -> Duration {
+        let cron = self.next_cron.saturating_duration_since(Instant::now());
+        let deadline = self.core.side.deadlines.peek().map(|next| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+            Duration::from_millis(next.0.0.saturating_sub(now))
+        });
+        deadline.map_or(cron, |deadline| deadline.min(cron))
+    }
+
+    fn note_event(&mut self, id: u64, event: &mio::event::Event) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            session.readable = true;
+            if !std::mem::replace(&mut session.is_ready, true) {
+                self.ready.push(id);
+            }
+        }
+        if event.is_writable() {
+            session.writable = true;
+            if session.out.len() > session.out_at && !std::mem::replace(&mut session.is_dirty, true) {
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            match self.listeners[listener].accept() {
+                Ok(accepted) => {
+                    let to = self.next_loop % self.core.shared.mailboxes.len();
+                    self.next_loop += 1;
+                    if to == usize::from(self.core.side.event_loop) {
+                        self.welcome(accepted);
+                    } else {
+                        self.core.shared.mailboxes[to].send(Message::Accepted(accepted));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    return;
+                }
+            }
+        }
+        // More may wait; the edge-triggered poll will not say so again.
+        self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].send(Message::AcceptMore(listener));
+    }
+
+    /// Takes a new connection in, or turns it away with a reason.
+    fn welcome(&mut self, accepted: Accepted) {
+        let Accepted { mut stream, peer, local, is_local } = accepted;
+        let shared = Arc::clone(&self.core.shared);
+        let stats = shared.stats_of(self.core.side.event_loop);
+        stats.connections.add(1);
+        let settings = &self.core.side.settings;
+        let refusal = if shared.clients.len() >= settings.maxclients {
+            Some("-ERR max number of clients reached\r\n")
+        } else if !is_local && settings.protected_mode && settings.requirepass.is_empty() && !settings.bind_given {
+            Some(PROTECTED)
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
+            stats.rejected.add(1);
+            let _ = stream.write(text.as_bytes());
+            return;
+        }
+        let session = self.next_session;
+        self.next_session += 1;
+        if let Err(error) = stream.register(self.poll.registry(), Token(session as usize)) {
+            tracing::warn!(%error, "cannot watch a new connection");
+            return;
+        }
+        if let Stream::Tcp(tcp) = &stream
+            && settings.tcp_keepalive_s > 0
+        {
+            let time = Duration::from_secs(settings.tcp_keepalive_s);
+            let keepalive = socket2::TcpKeepalive::new().with_time(time);
+            let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+        }
+        let address = SessionAddress { event_loop: self.core.side.event_loop, session };
+        let info = Arc::new(ClientInfo::new(
+            shared.clients.next_id(),
+            address,
+            peer,
+            local,
+            stream.fd(),
+            self.core.side.now_ms,
+        ));
+        shared.clients.add(Arc::clone(&info));
+        let state = SessionState::new(info, settings.requirepass.is_empty());
+        self.sessions.insert(session, Session::new(stream, state));
+    }
+
+    /// One session's turn: read what is there, run what is complete.
+    fn turn(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.is_ready = false;
+        if session.state.close == Close::No && !session.input.is_empty() && !session.is_paused() {
+            let input = std::mem::take(&mut session.input);
+            let used = run_requests(&mut self.core, session, &input, 0);
+            session.keep_rest(input, used);
+        }
+        if session.readable && session.state.close == Close::No && !session.is_paused() {
+            self.read(id);
+        } else if session.readable && session.state.parked.is_some() {
+            self.read_while_parked(id);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.state.close == Close::Now {
+            return self.close(id);
+        }
+        if session.wants_turn() && !std::mem::replace(&mut session.is_ready, true) {
+            self.ready.push(id);
+        }
+        let has_output = session.out.len() > session.out_at || session.state.close == Close::AfterReply;
+        if has_output && !std::mem::replace(&mut session.is_dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let stats_of = self.core.side.event_loop;
+        if session.input.is_empty() {
+            // The common case: whole requests, run out of the loop's own buffer.
+            match session.stream.read(&mut self.read_buffer) {
+                Ok(0) => session.state.close = Close::Now,
+                Ok(len) => {
+                    self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
+                    session.readable = len == self.read_buffer.len();
+                    session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
+                    let buffer = std::mem::take(&mut self.read_buffer);
+                    let used = run_requests(&mut self.core, session, &buffer[..len], 0);
+                    session.keep_copy(&buffer[used..len], used);
+                    self.read_buffer = buffer;
+                }
+                Err(error) => session.note_read_error(&error),
+            }
+            return;
+        }
+        let len = session.input.len();
+        let room = READ_BYTES.max(session.wanted_len.saturating_sub(len).min(READ_AHEAD_BYTES_MAX));
+        session.input.resize(len + room, 0);
+        match session.stream.read(&mut session.input[len..]) {
+            Ok(0) => {
+                session.input.truncate(len);
+                session.state.close = Close::Now;
+            }
+            Ok(got) => {
+                session.input.truncate(len + got);
+                self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
+                session.readable = got == room;
+                session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
+                if session.input.len() >= session.wanted_len {
+                    let input = std::mem::take(&mut session.input);
+                    let used = run_requests(&mut self.core, session, &input, 0);
+                    session.keep_rest(input, used);
+                }
+            }
+            Err(error) => {
+                session.input.truncate(len);
+                session.note_read_error(&error);
+            }
+        }
+    }
+
+    /// A parked session's bytes are kept for later, up to a bound; what matters is whether it left.
+    fn read_while_parked(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.input.len() >= OUTPUT_PAUSE_BYTES {
+            return;
+        }
+        match session.stream.read(&mut self.read_buffer) {
+            Ok(0) => session.state.close = Close::Now,
+            Ok(len) => {
+                session.input.extend_from_slice(&self.read_buffer[..len]);
+                session.readable = len == self.read_buffer.len();
+            }
+            Err(error) => session.note_read_error(&error),
+        }
+    }
+
+    fn handle_mail(&mut self) {
+        // Serving one message may bring local ones; they are handled in the same tick.
+        loop {
+            let mut mail = std::mem::take(&mut self.mail);
+            if self.core.side.local.is_empty() {
+                let own = usize::from(self.core.side.event_loop);
+                self.core.shared.mailboxes[own].take(&mut mail);
+            } else {
+                std::mem::swap(&mut self.core.side.local, &mut mail);
+            }
+            if mail.is_empty() {
+                self.mail = mail;
+                return;
+            }
+            for message in mail.drain(..) {
+                self.handle(message);
+            }
+            self.mail = mail;
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Accepted(accepted) => self.welcome(accepted),
+            Message::AcceptMore(listener) => self.accept(listener),
+            Message::Served { session, reply, seq } => self.unpark(session, seq, |out, _| out.extend_from_slice(&reply)),
+            Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
+                if error {
+                    state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+                } else {
+                    reply_timed_out(out, state);
+                }
+            }),
+            Message::Published(publication) => {
+                let Self { core, sessions, dirty, .. } = self;
+                core.side.subscriptions.deliver(&publication, |id, frames| {
+                    if let Some(session) = sessions.get_mut(&id) {
+                        session.out.extend_from_slice(frames.bytes(session.state.protocol));
+                        mark_dirty(dirty, id, session);
+                    }
+                });
+            }
+            Message::Monitored(line) => {
+                let Self { sessions, dirty, .. } = self;
+                for (id, session) in sessions.iter_mut().filter(|(_, session)| session.state.is_monitor) {
+                    session.out.extend_from_slice(&line);
+                    mark_dirty(dirty, *id, session);
+                }
+            }
+            Message::Kill { session } => {
+                if let Some(found) = self.sessions.get_mut(&session) {
+                    // Whoever kills itself still gets its reply.
+                    if found.out.len() > found.out_at {
+                        found.state.close = Close::AfterReply;
+                        mark_dirty(&mut self.dirty, session, found);
+                    } else {
+                        self.close(session);
+                    }
+                }
+            }
+            Message::Synced => {
+                for id in std::mem::take(&mut self.held) {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        mark_dirty(&mut self.dirty, id, session);
+                    }
+                }
+            }
+            Message::Settings => {
+                let settings = self.core.shared.settings.load_full();
+                self.core.engine.limits = settings.limits.clone();
+                self.core.side.settings = settings;
+            }
+            Message::Shutdown => self.is_ending = true,
+        }
+    }
+
+    /// Ends a session's wait with a reply and lets it go on with what it sent meanwhile.
+    fn unpark(&mut self, id: u64, seq: Seq, reply: impl FnOnce(&mut Vec<u8>, &mut SessionState)) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(waiter) = session.state.parked.take() else { return };
+        *session.state.info.waiter.lock() = None;
+        session.state.hold = session.state.hold.max(seq);
+        let start = session.out.len();
+        reply(&mut session.out, &mut session.state);
+        session.state.apply_reply_mode(&mut session.out, start);
+        unit::stop_waiting(&self.core.shared.keyspace, &waiter);
+        mark_dirty(&mut self.dirty, id, session);
+        if !std::mem::replace(&mut session.is_ready, true) {
+            self.ready.push(id);
+        }
+    }
+
+    fn timers(&mut self) {
+        while let Some(&std::cmp::Reverse((deadline_ms, id))) = self.core.side.deadlines.peek() {
+            if deadline_ms > self.core.side.now_ms {
+                break;
+            }
+            self.core.side.deadlines.pop();
+            let Some(session) = self.sessions.get(&id) else { continue };
+            // An older wait of this session may have left its deadline behind.
+            let is_due = session.state.parked_deadline_ms.is_some_and(|at| at <= self.core.side.now_ms);
+            let Some(waiter) = session.state.parked.as_ref().filter(|_| is_due) else { continue };
+            if waiter.finish() {
+                self.unpark(id, Seq::default(), reply_timed_out);
+            }
+        }
+        let now = Instant::now();
+        if now >= self.next_cron {
+            self.next_cron = now + TICK;
+            self.cron.run(&mut self.core);
+            self.check_clients();
+        }
+    }
+
+    /// `timeout` and `client-output-buffer-limit`.
+    fn check_clients(&mut self) {
+        let settings = Arc::clone(&self.core.side.settings);
+        let now_ms = self.core.side.now_ms;
+        let mut leaving = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let state = &session.state;
+            let waiting = session.out.len() - session.out_at;
+            state.info.output_len.store(waiting as u64, Relaxed);
+            state.info.input_len.store(session.input.len() as u64, Relaxed);
+            let is_subscriber = state.subscribed.is_some();
+            let idle_ms = now_ms.saturating_sub(state.info.active_at_ms.load(Relaxed));
+            if settings.timeout_s > 0
+                && !is_subscriber
+                && state.parked.is_none()
+                && idle_ms > settings.timeout_s * 1000
+            {
+                leaving.push(*id);
+                continue;
+            }
+            let class = if is_subscriber { &settings.output_limit_pubsub } else { &settings.output_limit_normal };
+            if class.exceeded(waiting as u64, &mut session.over_soft_since_ms, now_ms) {
+                tracing::warn!(client = state.info.id, bytes = waiting, "client closed: output buffer limit reached");
+                self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
+                leaving.push(*id);
+            }
+        }
+        for id in leaving {
+            self.close(id);
+        }
+    }
+
+    fn flush_all(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            self.flush(id);
+        }
+    }
+
+    fn flush(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.is_dirty = false;
+        if self.core.side.settings.holds_replies
+            && let Some(journal) = &self.core.shared.journal
+            && journal.synced() < session.state.hold
+        {
+            self.held.push(id);
+            return;
+        }
+        while session.writable && session.out_at < session.out.len() {
+            match session.stream.write(&session.out[session.out_at..]) {
+                Ok(len) => {
+                    session.out_at += len;
+                    self.core.shared.stats_of(self.core.side.event_loop).output_bytes.add(len as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => session.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.close(id),
+            }
+        }
+        if session.out_at == session.out.len() {
+            session.out.clear();
+            session.out.shrink_to(OUTPUT_KEPT_BYTES);
+            session.out_at = 0;
+            if session.state.close != Close::No {
+                return self.close(id);
+            }
+            if session.wants_turn() && !std::mem::replace(&mut session.is_ready, true) {
+                self.ready.push(id);
+            }
+        } else if session.out_at > OUTPUT_PAUSE_BYTES {
+            session.out.drain(..session.out_at);
+            session.out_at = 0;
+        }
+    }
+
+    /// Ends a connection and everything that it left anywhere.
+    fn close(&mut self, id: u64) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        let _ = session.stream.deregister(self.poll.registry());
+        let state = &mut session.state;
+        if let Some(waiter) = state.parked.take() {
+            waiter.finish();
+            unit::stop_waiting(&self.core.shared.keyspace, &waiter);
+        }
+        dispatch::unwatch(&mut self.core, state);
+        pubsub::unsubscribe_all(&mut self.core, state);
+        if state.is_monitor {
+            self.core.shared.monitors_len.fetch_sub(1, Relaxed);
+        }
+        self.core.shared.clients.remove(state.info.id);
+    }
+
+    /// Sends what is still to be sent. The journal has synced before Shutdown came.
+    fn end(&mut self) {
+        let ids: Vec<u64> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.flush(id);
+            self.close(id);
+        }
+    }
+}
+
+/// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
+const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
+
+const PROTECTED: &str = "-DENIED Thali is running in protected mode because no password is set and it was not \
+told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
+set protected-mode no if only trusted machines can reach this port.\r\n";
+
+fn mark_dirty(dirty: &mut Vec<u64>, id: u64, session: &mut Session) {
+    if !std::mem::replace(&mut session.is_dirty, true) {
+        dirty.push(id);
+    }
+}
+
+fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
+    let mut reply = Reply::new(out, state.protocol);
+    if state.parked_null_array { reply.null_array() } else { reply.null() }
+}
+
+/// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.
+fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: usize) -> usize {
+    let Session { parser, out, state, wanted_len, out_at, .. } = session;
+    let mut at = start;
+    loop {
+        let limits = if state.is_authenticated {
+            Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }
+        } else {
+            Limits::UNAUTHENTICATED
+        };
+        match parser.parse(buffer, at, &limits) {
+            Ok(Step::Request { end }) => {
+                let args = parser.args(buffer);
+                at = end;
+                if !args.is_empty() {
+                    dispatch::dispatch(core, state, &args, out);
+                }
+                *wanted_len = 0;
+                if state.parked.is_some() || state.close != Close::No || out.len() - *out_at > OUTPUT_PAUSE_BYTES {
+                    return at;
+                }
+            }
+            Ok(Step::Incomplete { total_len_min }) => {
+                *wanted_len = total_len_min - at;
+                return at;
+            }
+            Err(error) => {
+                core.shared.stats_of(core.side.event_loop).protocol_errors.add(1);
+                state.error(out, &ErrorReply::owned(format!("ERR Protocol error: {error}")));
+                state.close = Close::AfterReply;
+                return buffer.len();
+            }
+        }
+    }
+}

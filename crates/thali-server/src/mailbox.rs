@@ -1,0 +1,70 @@
+//! How loops and threads talk to a loop: a queue and a waker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use thali_journal::Seq;
+
+use crate::listener::Accepted;
+use crate::pubsub::Publication;
+
+/// What a loop is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A connection that another loop accepted.
+    Accepted(Accepted),
+    /// The listener may have more connections than one turn takes.
+    AcceptMore(usize),
+    /// A parked session's reply; `seq` must be durable before it is sent.
+    Served { session: u64, reply: Vec<u8>, seq: Seq },
+    /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
+    Unblocked { session: u64, error: bool },
+    /// For this loop's subscribers.
+    Published(Arc<Publication>),
+    /// For this loop's MONITOR sessions.
+    Monitored(Arc<[u8]>),
+    /// End a connection: CLIENT KILL.
+    Kill { session: u64 },
+    /// The journal has synced further.
+    Synced,
+    /// Settings have changed.
+    Settings,
+    /// Finish and end.
+    Shutdown,
+}
+
+/// One loop's queue. Its length is bounded by what sessions ask for: each request sends few messages.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    queue: Mutex<Vec<Message>>,
+    waker: mio::Waker,
+    /// A wake-up is under way: no need for a second system call.
+    woken: AtomicBool,
+}
+
+impl Mailbox {
+    pub fn new(waker: mio::Waker) -> Self {
+        Self { queue: Mutex::default(), waker, woken: AtomicBool::new(false) }
+    }
+
+    /// Queues a message and wakes the loop.
+    pub fn send(&self, message: Message) {
+        self.queue.lock().push(message);
+        self.wake();
+    }
+
+    /// Wakes the loop.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // A closed poll means that the loop has ended and nobody reads its mail.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Takes what has come, into an empty `into`.
+    pub fn take(&self, into: &mut Vec<Message>) {
+        self.woken.store(false, Ordering::Release);
+        std::mem::swap(&mut *self.queue.lock(), into);
+    }
+}

@@ -1,0 +1,45 @@
+//! Bringing the keyspace back from the journal, before any port is open.
+
+use thali_commands::{Context, Effects, Flow, Origin, Random};
+use thali_data::Limits;
+use thali_journal::{Effect, Recovery};
+use thali_keyspace::Keyspace;
+use thali_resp::{Protocol, Reply};
+
+use crate::table::{self, Handler};
+
+/// Replays every record; gives their count.
+pub(crate) fn replay(
+    recovery: Recovery,
+    keyspace: &Keyspace,
+    limits: &Limits,
+    dbs_len: u32,
+    now_ms: u64,
+) -> Result<thali_journal::RecoveryReport, thali_journal::JournalError> {
+    let mut random = Random::new(now_ms);
+    let mut effects = Effects::default();
+    let mut out = Vec::new();
+    let mut apply = |effect: &Effect<'_>| -> Result<(), String> {
+        let Effect { db, args } = *effect;
+        let Some(row) = table::find(args[0]) else {
+            return Err(format!("unknown command '{}'", String::from_utf8_lossy(args[0])));
+        };
+        let Handler::Data(run) = row.handler else {
+            return Err(format!("'{}' does not belong into a journal", row.spec.name));
+        };
+        // Nobody else runs yet, so holding all shards costs nothing but the locking.
+        let mut cx = Context::new(keyspace.lock_all(), db, now_ms, limits, &mut random, &mut effects);
+        cx.dbs_len = dbs_len;
+        cx.origin = Origin::Replay;
+        out.clear();
+        match run(&mut cx, args, &mut Reply::new(&mut out, Protocol::Resp2)) {
+            Ok(Flow::Done) => {}
+            Ok(Flow::Park(_)) => return Err(format!("'{}' found nothing to take", row.spec.name)),
+            Err(error) => return Err(error.to_string()),
+        }
+        drop(cx);
+        effects.clear();
+        Ok(())
+    };
+    recovery.replay(&mut |group| group.iter().try_for_each(&mut apply))
+}

@@ -1,0 +1,243 @@
+//! Scripts: the texts that all loops share, and the host through which a script runs commands.
+//!
+//! A script works on the shards of its declared keys and takes further ones as it goes; see
+//! `thali_keyspace::locks` for how that stays free of deadlock. Where a shard or the token is taken
+//! and nothing was written yet, the run is thrown away, all is let go, and it starts over with more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+use thali_commands::{ErrorReply, Flags, Flow, Origin, Outcome};
+use thali_keyspace::Extend;
+use thali_keyspace::locks::ShardId;
+use thali_resp::{Protocol, Reply};
+use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError, Sha, Verdict, Watchdog};
+
+use crate::call::Call;
+use crate::dispatch;
+use crate::unit;
+
+/// The texts of all scripts, by their SHA1. Redis keeps them until SCRIPT FLUSH, and so do we;
+/// what one interpreter keeps compiled is bounded.
+pub(crate) struct Scripts {
+    by_sha: RwLock<HashMap<Sha, Script>>,
+    pub watchdog: Arc<Watchdog>,
+}
+
+impl Scripts {
+    pub fn new(watchdog: Arc<Watchdog>) -> Self {
+        Self { by_sha: RwLock::default(), watchdog }
+    }
+
+    pub fn get(&self, sha: &Sha) -> Option<Script> {
+        self.by_sha.read().get(sha).cloned()
+    }
+
+    pub fn insert(&self, script: Script) {
+        self.by_sha.write().insert(*script.sha(), script);
+    }
+
+    pub fn clear(&self) {
+        self.by_sha.write().clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_sha.read().len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.by_sha.read().values().map(|script| script.body().len() + 128).sum()
+    }
+}
+
+/// Whether a command runs a script: a transaction with one needs the token from its start.
+pub(crate) fn runs_scripts(name: &str) -> bool {
+    matches!(name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro")
+}
+
+/// Runs a script to its end, however often it has to start over.
+pub(crate) fn run(
+    call: &mut Call<'_, '_>,
+    script: &Script,
+    keys: &[&[u8]],
+    argv: &[&[u8]],
+    read_only: bool,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let mut interpreter = match call.side.interpreter.take() {
+        Some(interpreter) => interpreter,
+        None => new_interpreter(call)?,
+    };
+    call.stats().scripts.add(1);
+    let (origin, db, now_ms) = (call.cx.origin, call.cx.db, call.cx.now_ms);
+    // A transaction holds the token and cannot let go.
+    let may_restart = origin != Origin::Unit;
+    call.cx.origin = Origin::Unit;
+    let mut out = Vec::new();
+    let arguments = thali_script::Call { keys, args: argv, resp3: reply.is_resp3() };
+    let result = loop {
+        let mut host = RunHost {
+            call,
+            may_restart,
+            read_only: read_only || script.flags().no_writes,
+            wrote: false,
+            protocol: Protocol::Resp2,
+            wanted: SmallVec::new(),
+            wants_token: false,
+        };
+        let result = interpreter.run(script, arguments, &mut host, &mut out);
+        let RunHost { wanted, wants_token, wrote, .. } = host;
+        if result != Err(ScriptError::Aborted) {
+            break result;
+        }
+        debug_assert!(may_restart && !wrote);
+        let mut shards = call.cx.locked.ids();
+        shards.extend(wanted);
+        let keyspace = call.cx.locked.keyspace();
+        // Everything is let go before anything is waited for.
+        call.cx.locked = keyspace.lock(&[]);
+        call.cx.locked =
+            if wants_token { keyspace.lock_with_token(&shards) } else { keyspace.lock(&shards) };
+        call.cx.db = db;
+        call.stats().script_restarts.add(1);
+    };
+    call.side.interpreter = Some(interpreter);
+    (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
+    call.cx.effects_named = true;
+    match result {
+        Ok(()) => reply.raw(&out),
+        Err(error) => return Err(ErrorReply::owned(error.reply().unwrap_or(b"ERR script aborted"))),
+    }
+    Ok(Flow::Done)
+}
+
+fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
+    Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog)
+        .map(Box::new)
+        .map_err(|error| ErrorReply::owned(format!("ERR cannot start the script interpreter: {error}")))
+}
+
+/// Checks that a script compiles, in this loop's interpreter.
+pub(crate) fn compile(call: &mut Call<'_, '_>, script: &Script) -> Result<(), ErrorReply> {
+    let mut interpreter = match call.side.interpreter.take() {
+        Some(interpreter) => interpreter,
+        None => new_interpreter(call)?,
+    };
+    let result = interpreter.compile(script);
+    call.side.interpreter = Some(interpreter);
+    result.map_err(|error| ErrorReply::owned(error.reply().unwrap_or_default()))
+}
+
+/// What one run of a script reaches.
+struct RunHost<'h, 'c, 'a> {
+    call: &'h mut Call<'c, 'a>,
+    may_restart: bool,
+    read_only: bool,
+    wrote: bool,
+    protocol: Protocol,
+    /// Shards to hold when the run starts over.
+    wanted: SmallVec<[ShardId; 4]>,
+    wants_token: bool,
+}
+
+impl RunHost<'_, '_, '_> {
+    /// Holds what a command needs, or says that the run must start over.
+    fn hold(&mut self, flags: Flags, shards: &[ShardId]) -> Result<(), Abort> {
+        let locked = &mut self.call.cx.locked;
+        if flags.contains(Flags::WRITE) && !self.wrote && self.may_restart && !locked.claim_token() {
+            self.wants_token = true;
+            self.wanted.extend_from_slice(shards);
+            return Err(Abort);
+        }
+        for shard in shards {
+            if let Extend::Taken(shard) = locked.extend(*shard) {
+                self.wanted.push(shard);
+            }
+        }
+        if self.wanted.is_empty() { Ok(()) } else { Err(Abort) }
+    }
+
+    fn run_command(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<Outcome, Abort> {
+        let (row, spec) = match dispatch::resolve(args) {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(script_wording(error))),
+        };
+        if spec.flags.contains(Flags::NOSCRIPT) {
+            return Ok(Err(ErrorReply::new("ERR This Redis command is not allowed from script")));
+        }
+        if self.read_only && spec.flags.contains(Flags::WRITE) {
+            return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
+        }
+        let keyspace = &self.call.shared.keyspace;
+        let mut plan = unit::Plan::default();
+        plan.add(keyspace, spec, args);
+        if plan.all {
+            plan.shards = (0..keyspace.shards_len() as ShardId).collect();
+        }
+        self.hold(spec.flags, &plan.shards)?;
+        if spec.flags.contains(Flags::WRITE) {
+            if let Some(refusal) = self.call.shared.journal.as_ref().and_then(|journal| journal.refusal()) {
+                return Ok(Err(ErrorReply::owned(refusal.as_bytes())));
+            }
+            self.wrote = true;
+        }
+        let Call { cx, shared, side, .. } = &mut *self.call;
+        let mut call = Call { cx, shared, side, state: None };
+        Ok(unit::invoke(row, &mut call, args, reply))
+    }
+}
+
+/// Scripts learn of unknown commands and wrong counts in words of their own.
+fn script_wording(error: ErrorReply) -> ErrorReply {
+    let text = error.text();
+    if text.starts_with(b"ERR unknown command") {
+        ErrorReply::new("ERR Unknown Redis command called from script")
+    } else if text.starts_with(b"ERR wrong number of arguments") {
+        ErrorReply::new("ERR Wrong number of args calling Redis command from script")
+    } else {
+        error
+    }
+}
+
+impl Host for RunHost<'_, '_, '_> {
+    fn call(&mut self, args: &[&[u8]], reply: &mut Vec<u8>) -> Result<(), Abort> {
+        let mut writer = Reply::new(reply, self.protocol);
+        match self.run_command(args, &mut writer)? {
+            Ok(Flow::Done) => {}
+            Ok(Flow::Park(_)) => writer.null_array(),
+            Err(error) => writer.error(error.text()),
+        }
+        Ok(())
+    }
+
+    fn set_resp(&mut self, resp: Resp) {
+        self.protocol = match resp {
+            Resp::V2 => Protocol::Resp2,
+            Resp::V3 => Protocol::Resp3,
+        };
+    }
+
+    fn log(&mut self, level: LogLevel, message: &[u8]) {
+        let message = String::from_utf8_lossy(message);
+        match level {
+            LogLevel::Debug => tracing::debug!(target: "script", "{message}"),
+            LogLevel::Verbose | LogLevel::Notice => tracing::info!(target: "script", "{message}"),
+            LogLevel::Warning => tracing::warn!(target: "script", "{message}"),
+        }
+    }
+
+    fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
+        crate::table::find(args.first()?).map(|_| true)
+    }
+
+    fn busy(&mut self) -> Verdict {
+        if self.wrote || !self.call.shared.script_kill.load(std::sync::atomic::Ordering::Relaxed) {
+            Verdict::Continue
+        } else {
+            self.call.shared.script_kill.store(false, std::sync::atomic::Ordering::Relaxed);
+            Verdict::Kill
+        }
+    }
+}

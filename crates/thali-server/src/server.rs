@@ -1,0 +1,279 @@
+//! Starting and ending: recovery, ports, threads.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+use thali_commands::Random;
+use thali_journal::{Journal, JournalConfig, JournalError, RealDisk};
+use thali_keyspace::Keyspace;
+use thali_script::Watchdog;
+
+use crate::call::{Core, Engine, Shared, Side};
+use crate::config::Config;
+use crate::event_loop::{EventLoop, WAKER};
+use crate::listener::Listener;
+use crate::mailbox::{Mailbox, Message};
+use crate::pubsub::{PubSub, Subscriptions};
+use crate::recovery;
+use crate::scripts::Scripts;
+use crate::stats::LoopStats;
+
+/// Why the store did not start; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {error}; is another server running there? Choose another port with --port")]
+    Bind { address: String, error: io::Error },
+    #[error("cannot listen on the socket {path}: {error}")]
+    BindUnix { path: PathBuf, error: io::Error },
+    #[error("'{0}' is no address that this machine knows; look at 'bind'")]
+    Address(String),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Shards a loop: many more than loops, so that two rarely meet in one.
+const SHARDS_PER_LOOP: usize = 32;
+
+/// Wakes whoever waits for the end.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    asked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl End {
+    pub fn notify(&self) {
+        *self.asked.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut asked = self.asked.lock();
+        while !*asked {
+            self.changed.wait(&mut asked);
+        }
+    }
+}
+
+/// A running store.
+pub struct Server {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    unix_path: Option<PathBuf>,
+}
+
+impl Server {
+    /// Recovers the data, opens the ports and starts the loops.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let settings = Arc::new(config.settings());
+        // Ports first: two servers on one folder and port should learn of the port.
+        let mut listeners = Vec::new();
+        for address in addresses(&settings.bind, settings.port)? {
+            let listener = Listener::tcp(address, settings.tcp_backlog)
+                .map_err(|error| StartError::Bind { address: address.to_string(), error })?;
+            listeners.push(listener);
+        }
+        let bound: Vec<SocketAddr> = listeners.iter().filter_map(Listener::local_addr).collect();
+        if let Some(path) = &settings.unixsocket {
+            let listener = Listener::unix(path, settings.unixsocketperm)
+                .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
+            listeners.push(listener);
+        }
+        let now_ms = unix_ms();
+        let loops_len = settings.loops;
+        let keyspace = Keyspace::new(loops_len * SHARDS_PER_LOOP);
+        let journal = open_journal(&settings, &keyspace, now_ms)?;
+        let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
+        let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let mailboxes = polls
+            .iter()
+            .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(Mailbox::new))
+            .collect::<io::Result<Box<[_]>>>()?;
+        let mut seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
+        let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
+        let shared = Arc::new(Shared {
+            keyspace,
+            pubsub: PubSub::new(loops_len),
+            clients: Default::default(),
+            mailboxes,
+            stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
+            journal,
+            scripts: Scripts::new(watchdog),
+            config: Mutex::new(config),
+            settings: ArcSwap::new(Arc::clone(&settings)),
+            started_at_ms: now_ms,
+            run_id,
+            port: bound.first().map_or(0, SocketAddr::port),
+            monitors_len: Default::default(),
+            is_shutting_down: Default::default(),
+            script_kill: Default::default(),
+            end: End::default(),
+        });
+        if let Some(journal) = &shared.journal {
+            let weak = Arc::downgrade(&shared);
+            journal.set_on_sync(Box::new(move |_| {
+                if let Some(shared) = weak.upgrade() {
+                    shared.broadcast(|| Message::Synced);
+                }
+            }));
+        }
+        let mut threads = Vec::new();
+        let mut listeners = Some(listeners);
+        for (i, poll) in polls.into_iter().enumerate() {
+            // The first loop accepts for all.
+            let own_listeners = listeners.take().unwrap_or_default();
+            threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
+        }
+        Ok(Self { shared, threads, addresses: bound, unix_path: settings.unixsocket.clone() })
+    }
+
+    /// The TCP addresses that it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The Unix socket that it listens on.
+    pub fn unix_path(&self) -> Option<&std::path::Path> {
+        self.unix_path.as_deref()
+    }
+
+    /// Waits until a client asks for SHUTDOWN, or a [`Stopper`] does.
+    pub fn wait(&self) {
+        self.shared.end.wait();
+    }
+
+    /// Asks for the end, from any thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.shared))
+    }
+
+    /// Ends: no new commands, the journal written and synced, the last replies sent.
+    pub fn shutdown(mut self) -> Result<(), JournalError> {
+        self.shared.is_shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.shared.broadcast(|| Message::Shutdown);
+        for thread in self.threads.drain(..) {
+            // A loop that panicked has ended the process already.
+            let _ = thread.join();
+        }
+        match &self.shared.journal {
+            Some(journal) => journal.close(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Asks a server to end.
+#[derive(Clone)]
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    pub fn stop(&self) {
+        self.0.end.notify();
+    }
+}
+
+fn spawn(
+    i: usize,
+    shared: Arc<Shared>,
+    seed: u64,
+    poll: mio::Poll,
+    listeners: Vec<Listener>,
+) -> io::Result<JoinHandle<()>> {
+    // Scripts recurse on the loop's stack.
+    let thread = std::thread::Builder::new().name(format!("store-{i}")).stack_size(8 << 20);
+    thread.spawn(move || {
+        let core = core(i, shared, seed);
+        if let Err(error) = EventLoop::new(core, poll, listeners).and_then(EventLoop::run) {
+            tracing::error!(%error, "an event loop has failed; the process ends so that nothing hangs half-alive");
+            std::process::abort();
+        }
+    })
+}
+
+fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
+    let settings = shared.settings.load_full();
+    Core {
+        engine: Engine {
+            random: Random::new(seed),
+            effects: Default::default(),
+            limits: settings.limits.clone(),
+        },
+        side: Side {
+            event_loop: i as u16,
+            settings,
+            now_ms: shared.started_at_ms,
+            local: Vec::new(),
+            subscriptions: Subscriptions::new(i),
+            deadlines: Default::default(),
+            deferred: Vec::new(),
+            interpreter: None,
+        },
+        shared,
+    }
+}
+
+fn open_journal(
+    settings: &crate::config::Settings,
+    keyspace: &Keyspace,
+    now_ms: u64,
+) -> Result<Option<Journal>, StartError> {
+    if !settings.appendonly {
+        return Ok(None);
+    }
+    let config = JournalConfig {
+        appenddirname: settings.appenddirname.clone(),
+        appendfilename: settings.appendfilename.clone(),
+        policy: settings.appendfsync,
+        load_truncated: settings.aof_load_truncated,
+        ..JournalConfig::new(settings.dir.clone())
+    };
+    let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
+    let started = std::time::Instant::now();
+    let report = recovery::replay(recovery, keyspace, &settings.limits, settings.databases, now_ms)?;
+    tracing::info!(?report, seconds = started.elapsed().as_secs_f64(), "data loaded from the append-only file");
+    Ok(Some(journal))
+}
+
+/// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
+fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
+    let mut found = Vec::new();
+    if port == 0 && bind.is_empty() {
+        return Ok(found);
+    }
+    for name in bind {
+        let (name, optional) = match name.strip_prefix('-') {
+            Some(name) => (name, true),
+            None => (name.as_str(), false),
+        };
+        let host = match name {
+            "*" => "0.0.0.0",
+            "::*" => "::",
+            name => name,
+        };
+        match (host, port).to_socket_addrs() {
+            Ok(addresses) => found.extend(addresses.take(1)),
+            Err(_) if optional => {}
+            Err(_) => return Err(StartError::Address(name.to_owned())),
+        }
+    }
+    Ok(found)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// The hasher's keys come from the operating system.
+fn entropy() -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(0u8)
+}

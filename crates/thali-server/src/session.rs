@@ -1,0 +1,288 @@
+//! One connection's state: what it has sent, what it will be sent, and what it has said of itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use smallvec::SmallVec;
+use thali_commands::ErrorReply;
+use thali_journal::Seq;
+use thali_keyspace::{WatchFlag, Waiter};
+use thali_resp::{Parser, Protocol, Reply};
+
+use crate::clients::ClientInfo;
+use crate::listener::Stream;
+use crate::pubsub::Kind;
+use crate::table::Row;
+
+/// Output that a session may have waiting before its requests are left unread. A client that asks and
+/// never listens costs this much and no more.
+pub(crate) const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+
+/// A connection in its loop.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub stream: Stream,
+    pub parser: Parser,
+    /// Bytes of requests that could not run yet; empty on an idle connection.
+    pub input: Vec<u8>,
+    pub out: Vec<u8>,
+    /// How much of `out` is written.
+    pub out_at: usize,
+    /// The socket may have more to read.
+    pub readable: bool,
+    /// The socket took all that was written last.
+    pub writable: bool,
+    /// Input bytes below which the unfinished request cannot be complete.
+    pub wanted_len: usize,
+    /// Since when the output is over the soft limit.
+    pub over_soft_since_ms: Option<u64>,
+    /// In the loop's list of sessions to be looked at.
+    pub is_ready: bool,
+    /// In the loop's list of sessions with output.
+    pub is_dirty: bool,
+    pub state: SessionState,
+}
+
+/// What commands see and change of their session.
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    pub info: Arc<ClientInfo>,
+    pub id: u64,
+    pub protocol: Protocol,
+    pub db: u32,
+    pub is_authenticated: bool,
+    pub transaction: Option<Box<Transaction>>,
+    pub watching: Option<Box<Watching>>,
+    pub subscribed: Option<Box<Subscribed>>,
+    pub is_monitor: bool,
+    /// The command that waits; nothing else runs for this session meanwhile.
+    pub parked: Option<Arc<Waiter>>,
+    pub parked_deadline_ms: Option<u64>,
+    /// Whether the reply to a wait that ran out is a null array.
+    pub parked_null_array: bool,
+    /// Output waits until the journal has synced this far.
+    pub hold: Seq,
+    pub replies: Replies,
+    pub close: Close,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replies {
+    On,
+    Off,
+    /// The next command's reply is left out.
+    SkipNext,
+    /// This command's reply is left out.
+    SkipThis,
+}
+
+/// Whether and how the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    No,
+    /// After what is in the output buffer.
+    AfterReply,
+    Now,
+}
+
+/// MULTI: what EXEC will run.
+#[derive(Debug, Default)]
+pub(crate) struct Transaction {
+    pub queue: Vec<Queued>,
+    /// A command was refused: EXEC will be, too.
+    pub is_doomed: bool,
+    pub queued_bytes: usize,
+}
+
+/// One command that waits for EXEC.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub row: &'static Row,
+    pub args: Vec<Vec<u8>>,
+}
+
+/// WATCH: the flag that keys raise, and which keys.
+#[derive(Debug, Default)]
+pub(crate) struct Watching {
+    pub flag: Arc<WatchFlag>,
+    pub keys: Vec<(u32, Box<[u8]>)>,
+}
+
+/// The names a session listens to.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribed {
+    pub channels: BTreeSet<Box<[u8]>>,
+    pub patterns: BTreeSet<Box<[u8]>>,
+    pub shards: BTreeSet<Box<[u8]>>,
+}
+
+impl Subscribed {
+    pub fn of(&mut self, kind: Kind) -> &mut BTreeSet<Box<[u8]>> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::Shard => &mut self.shards,
+        }
+    }
+
+    /// The count that subscription replies carry: sharded channels count for themselves.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Shard => self.shards.len(),
+            _ => self.channels.len() + self.patterns.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
+    }
+}
+
+impl Session {
+    pub fn new(stream: Stream, state: SessionState) -> Self {
+        Self {
+            stream,
+            parser: Parser::default(),
+            input: Vec::new(),
+            out: Vec::new(),
+            out_at: 0,
+            readable: true,
+            writable: true,
+            wanted_len: 0,
+            over_soft_since_ms: None,
+            is_ready: false,
+            is_dirty: false,
+            state,
+        }
+    }
+
+    /// Whether requests are left unread: a command waits, or the client does not take its replies.
+    pub fn is_paused(&self) -> bool {
+        self.state.parked.is_some() || self.out.len() - self.out_at > OUTPUT_PAUSE_BYTES
+    }
+
+    /// Whether there is something to do without a further event.
+    pub fn wants_turn(&self) -> bool {
+        let has_requests = !self.input.is_empty() && self.input.len() >= self.wanted_len.max(1);
+        self.state.close == Close::No && !self.is_paused() && (self.readable || has_requests)
+    }
+
+    /// Keeps what `run_requests` left of the session's own buffer.
+    pub fn keep_rest(&mut self, mut input: Vec<u8>, used: usize) {
+        self.parser.rebase(used);
+        if used == input.len() {
+            // A large request's buffer is not kept.
+            if input.capacity() <= INPUT_KEPT_BYTES {
+                input.clear();
+                self.input = input;
+            }
+            self.parser.shrink();
+            return;
+        }
+        input.drain(..used);
+        self.input = input;
+    }
+
+    /// Keeps a copy of what `run_requests` left of the loop's buffer.
+    pub fn keep_copy(&mut self, rest: &[u8], used: usize) {
+        self.parser.rebase(used);
+        if rest.is_empty() {
+            self.parser.shrink();
+        } else {
+            self.input.extend_from_slice(rest);
+        }
+    }
+
+    /// After a failed read: nothing there, or nobody.
+    pub fn note_read_error(&mut self, error: &std::io::Error) {
+        match error.kind() {
+            std::io::ErrorKind::WouldBlock => self.readable = false,
+            std::io::ErrorKind::Interrupted => {}
+            _ => self.state.close = Close::Now,
+        }
+    }
+}
+
+/// Input room that a session keeps between requests that did not fit into the loop's buffer.
+const INPUT_KEPT_BYTES: usize = 32 << 10;
+
+impl SessionState {
+    pub fn new(info: Arc<ClientInfo>, is_authenticated: bool) -> Self {
+        Self {
+            id: info.address.session,
+            info,
+            protocol: Protocol::Resp2,
+            db: 0,
+            is_authenticated,
+            transaction: None,
+            watching: None,
+            subscribed: None,
+            is_monitor: false,
+            parked: None,
+            parked_deadline_ms: None,
+            parked_null_array: false,
+            hold: Seq::default(),
+            replies: Replies::On,
+            close: Close::No,
+        }
+    }
+
+    /// In RESP2 a subscriber may only manage its subscriptions.
+    pub fn is_confined_to_pubsub(&self) -> bool {
+        self.protocol == Protocol::Resp2 && self.subscribed.as_ref().is_some_and(|s| !s.is_empty())
+    }
+
+    /// Marks the transaction, where there is one, as not to be run.
+    pub fn doom_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_doomed = true;
+        }
+    }
+
+    /// Writes down what CLIENT LIST shows.
+    pub fn publish_info(&self) {
+        let info = &self.info;
+        info.db.store(self.db, Relaxed);
+        info.resp3.store(self.protocol == Protocol::Resp3, Relaxed);
+        info.in_transaction.store(self.transaction.is_some(), Relaxed);
+        info.queued_len.store(self.transaction.as_ref().map_or(0, |t| t.queue.len() as u32), Relaxed);
+        info.watched_len.store(self.watching.as_ref().map_or(0, |w| w.keys.len() as u32), Relaxed);
+        let lens = self.subscribed.as_ref().map_or((0, 0, 0), |s| {
+            (s.channels.len() as u32, s.patterns.len() as u32, s.shards.len() as u32)
+        });
+        info.channels_len.store(lens.0, Relaxed);
+        info.patterns_len.store(lens.1, Relaxed);
+        info.shard_channels_len.store(lens.2, Relaxed);
+        info.monitor.store(self.is_monitor, Relaxed);
+    }
+
+    /// CLIENT REPLY: takes back the reply that begins at `start` where the client wants none.
+    pub fn apply_reply_mode(&mut self, out: &mut Vec<u8>, start: usize) {
+        match self.replies {
+            Replies::On => {}
+            Replies::Off => out.truncate(start),
+            Replies::SkipNext => self.replies = Replies::SkipThis,
+            Replies::SkipThis => {
+                out.truncate(start);
+                self.replies = Replies::On;
+            }
+        }
+    }
+
+    /// Writes an error as the whole reply.
+    pub fn error(&mut self, out: &mut Vec<u8>, error: &ErrorReply) {
+        Reply::new(out, self.protocol).error(error.text());
+    }
+}
+
+/// A request's arguments, owned: for queues and for whoever runs later.
+pub(crate) fn owned(args: &[&[u8]]) -> Vec<Vec<u8>> {
+    args.iter().map(|arg| arg.to_vec()).collect()
+}
+
+/// The arguments of an owned request.
+pub(crate) fn borrowed(args: &[Vec<u8>]) -> SmallVec<[&[u8]; 8]> {
+    args.iter().map(Vec::as_slice).collect()
+}

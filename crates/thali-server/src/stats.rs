@@ -1,0 +1,68 @@
+//! Counters. Each loop counts for itself on a cache line of its own; INFO adds them up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter that one thread writes and anybody reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning loop may.
+    pub fn add(&self, n: u64) {
+        // No other writer: a load and a store cost less than a locked addition.
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+/// One loop's counters.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct LoopStats {
+    pub connections: Counter,
+    pub rejected: Counter,
+    pub commands: Counter,
+    pub errors: Counter,
+    pub input_bytes: Counter,
+    pub output_bytes: Counter,
+    pub hits: Counter,
+    pub misses: Counter,
+    pub expired: Counter,
+    pub dirty: Counter,
+    pub published: Counter,
+    pub scripts: Counter,
+    pub script_restarts: Counter,
+    pub output_limit_closes: Counter,
+    pub protocol_errors: Counter,
+}
+
+impl LoopStats {
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
+        for counter in [
+            &self.connections,
+            &self.rejected,
+            &self.commands,
+            &self.errors,
+            &self.input_bytes,
+            &self.output_bytes,
+            &self.hits,
+            &self.misses,
+            &self.expired,
+            &self.published,
+            &self.scripts,
+            &self.script_restarts,
+            &self.output_limit_closes,
+            &self.protocol_errors,
+        ] {
+            counter.reset();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! All commands: the data commands and those that need the server, found by name.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use thali_commands::{Outcome, Run, Spec};
+use thali_resp::Reply;
+
+use crate::call::Call;
+use crate::commands;
+
+/// A command that needs more than keys: its session, the settings, the other loops.
+pub(crate) type ServerRun = fn(&mut Call<'_, '_>, &[&[u8]], &mut Reply<'_>) -> Outcome;
+
+/// How a command runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    Data(Run),
+    Server(ServerRun),
+    /// Begins, ends or leaves what surrounds commands; dispatch does it itself.
+    Session(SessionVerb),
+}
+
+/// Commands that dispatch does itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionVerb {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    Quit,
+    Reset,
+}
+
+/// A row of the table.
+pub(crate) struct Row {
+    pub spec: &'static Spec,
+    pub handler: Handler,
+    /// Position in [`rows`].
+    pub index: usize,
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.spec.name)
+    }
+}
+
+/// Names longer than this are unknown.
+const NAME_LEN_MAX: usize = 32;
+
+static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+    let data = thali_commands::TABLE
+        .iter()
+        .flat_map(|group| group.iter())
+        .map(|command| (command.spec, Handler::Data(command.run)));
+    let server = commands::TABLE.iter().map(|(spec, handler)| (*spec, *handler));
+    data.chain(server).enumerate().map(|(index, (spec, handler))| Row { spec, handler, index }).collect()
+});
+
+static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Row, foldhash::fast::RandomState>> =
+    LazyLock::new(|| ROWS.iter().map(|row| (row.spec.name.as_bytes(), row)).collect());
+
+/// Every command.
+pub(crate) fn rows() -> &'static [Row] {
+    &ROWS
+}
+
+/// The command of this name, in any case.
+pub(crate) fn find(name: &[u8]) -> Option<&'static Row> {
+    let mut lower = [0u8; NAME_LEN_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    BY_NAME.get(&*lower).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found_in_any_case() {
+        assert_eq!(BY_NAME.len(), rows().len());
+        assert_eq!(find(b"GeT").unwrap().spec.name, "get");
+        assert!(find(b"nosuchcommand").is_none());
+        assert!(find(&[b'x'; 100]).is_none());
+    }
+}

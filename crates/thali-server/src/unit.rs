@@ -1,0 +1,275 @@
+//! A unit of work: shards locked, commands run, and then everything that is owed, in this order:
+//! expired keys removed, waiters served, effects journaled, shards let go, subscribers notified,
+//! waiters' replies sent, memory freed.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use thali_commands::{
+    Access, Context, ErrorReply, EventClass, Flags, Flow, KeyspaceEvent, Origin, Outcome, Spec, Wait,
+};
+use thali_journal::Seq;
+use thali_keyspace::locks::ShardId;
+use thali_keyspace::{Extend, Keyspace, Locked, Waiter, WaiterState};
+use thali_resp::{Protocol, Reply};
+
+use crate::call::{Call, Core, Engine, Shared, Side};
+use crate::mailbox::Message;
+use crate::pubsub::Kind;
+use crate::session::{SessionState, borrowed};
+use crate::table::{self, Handler, Row};
+
+/// Shards that a unit needs.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub shards: SmallVec<[ShardId; 8]>,
+    pub all: bool,
+    /// The script token, too: a script is part of a larger unit.
+    pub token: bool,
+}
+
+impl Plan {
+    /// Adds what one command needs.
+    pub fn add(&mut self, keyspace: &Keyspace, spec: &Spec, args: &[&[u8]]) {
+        self.all |= spec.flags.contains(Flags::ALL_SHARDS);
+        spec.keys.each(args, &mut |at, _: Access| self.shards.push(keyspace.shard_of(args[at])));
+    }
+
+    pub fn lock<'k>(&self, keyspace: &'k Keyspace) -> Locked<'k> {
+        match (self.all, self.token) {
+            (true, _) => keyspace.lock_all(),
+            (false, true) => keyspace.lock_with_token(&self.shards),
+            (false, false) => keyspace.lock(&self.shards),
+        }
+    }
+}
+
+/// A context with the loop's settings over locked shards.
+pub(crate) fn context<'a>(
+    locked: Locked<'a>,
+    db: u32,
+    engine: &'a mut Engine,
+    side: &Side,
+    origin: Origin,
+) -> Context<'a> {
+    let Engine { random, effects, limits } = engine;
+    let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
+    cx.dbs_len = side.settings.databases;
+    cx.events_wanted = side.events_wanted();
+    cx.origin = origin;
+    cx
+}
+
+/// Runs one command for a session, by itself.
+pub(crate) fn run_single(
+    core: &mut Core,
+    state: &mut SessionState,
+    row: &'static Row,
+    spec: &'static Spec,
+    args: &[&[u8]],
+    out: &mut Vec<u8>,
+) {
+    let Core { shared, engine, side } = core;
+    let mut plan = Plan::default();
+    plan.add(&shared.keyspace, spec, args);
+    let mut cx = context(plan.lock(&shared.keyspace), state.db, engine, side, Origin::Client);
+    let mut reply = Reply::new(out, state.protocol);
+    let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
+    let outcome = invoke(row, &mut call, args, &mut reply);
+    match outcome {
+        Ok(Flow::Done) => {}
+        Ok(Flow::Park(wait)) => park(&mut cx, side, state, wait),
+        Err(error) => reply.error(error.text()),
+    }
+    state.db = cx.db;
+    let seq = settle(cx, shared, side);
+    core.engine.effects.clear();
+    if let Some(seq) = seq {
+        state.hold = seq;
+    }
+    serve_deferred(core);
+}
+
+/// Calls the command's function, undoes the reply of one that failed, and notes its effect.
+pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let (dirty, db, start) = (call.cx.dirty, call.cx.db, reply.len());
+    call.cx.effects_named = false;
+    let outcome = match row.handler {
+        Handler::Data(run) => run(call.cx, args, reply),
+        Handler::Server(run) => run(call, args, reply),
+        Handler::Session(_) => {
+            Err(ErrorReply::new("ERR This command is not allowed inside a script or transaction"))
+        }
+    };
+    if outcome.is_err() {
+        reply.truncate(start);
+    }
+    if call.cx.dirty > dirty && !call.cx.effects_named {
+        call.cx.effects.push(db, args);
+    }
+    outcome
+}
+
+/// Puts a session into the queues of the keys that it waits for.
+fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: Wait) {
+    let waiter = Arc::new(Waiter {
+        address: state.info.address,
+        db: cx.db,
+        kind: wait.kind,
+        keys: wait.keys,
+        request: wait.request,
+        resp3: state.protocol == Protocol::Resp3,
+        state: parking_lot::Mutex::new(WaiterState::Waiting),
+    });
+    for key in &waiter.keys {
+        cx.locked.shard_mut(key).wait(waiter.db, key, Arc::clone(&waiter));
+    }
+    if let Some(deadline_ms) = wait.deadline_ms {
+        side.deadlines.push(std::cmp::Reverse((deadline_ms, state.id)));
+    }
+    *state.info.waiter.lock() = Some(Arc::clone(&waiter));
+    state.parked_deadline_ms = wait.deadline_ms;
+    state.parked_null_array = wait.null_array;
+    state.parked = Some(waiter);
+}
+
+/// Takes a waiter out of all queues that it stands in. The caller holds no shard.
+pub(crate) fn stop_waiting(keyspace: &Keyspace, waiter: &Arc<Waiter>) {
+    for key in &waiter.keys {
+        let mut locked = keyspace.lock_one(keyspace.shard_of(key));
+        locked.shard_mut(key).stop_waiting(waiter.db, key, waiter);
+    }
+}
+
+struct Served {
+    waiter: Arc<Waiter>,
+    reply: Vec<u8>,
+}
+
+/// Does everything that a unit owes, see the module. Gives the journal's sequence number of its
+/// effects, where it had any.
+pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Option<Seq> {
+    cx.remove_expired_seen();
+    let served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
+    let seq = match &shared.journal {
+        Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
+        _ => None,
+    };
+    let stats = shared.stats_of(side.event_loop);
+    stats.hits.add(cx.hits.get());
+    stats.misses.add(cx.misses.get());
+    stats.expired.add(cx.expired);
+    stats.dirty.add(cx.dirty);
+    let Context { locked, garbage, events, .. } = cx;
+    drop(locked);
+    if !events.is_empty() {
+        notify(shared, side, &events);
+    }
+    for Served { waiter, reply } in served {
+        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
+        let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
+        side.send(shared, event_loop, message);
+    }
+    drop(garbage);
+    seq
+}
+
+/// Runs the requests of those who wait for keys that have changed, first come first served.
+fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<Served> {
+    let mut served = Vec::new();
+    let (db, origin) = (cx.db, cx.origin);
+    let mut at = 0;
+    // Serving one may change further keys (BLMOVE), which join the list.
+    while at < cx.ready.len() {
+        let (ready_db, key) = cx.ready[at].clone();
+        at += 1;
+        let waiters = cx.locked.shard(&key).waiters(ready_db, &key);
+        for waiter in waiters {
+            cx.db = ready_db;
+            let type_name = cx.peek(&key).map(|entry| entry.value.type_name());
+            if !waiter.kind.accepts(type_name) {
+                continue;
+            }
+            if let Some(reply) = serve(cx, shared, side, &waiter, &key) {
+                served.push(Served { waiter, reply });
+            }
+        }
+    }
+    cx.ready.clear();
+    (cx.db, cx.origin) = (db, origin);
+    served
+}
+
+/// Runs one waiter's request; its reply, unless it still has to wait.
+fn serve(
+    cx: &mut Context<'_>,
+    shared: &Shared,
+    side: &mut Side,
+    waiter: &Arc<Waiter>,
+    key: &[u8],
+) -> Option<Vec<u8>> {
+    let args = borrowed(&waiter.request);
+    let row = table::find(args[0])?;
+    let mut wanted: SmallVec<[ShardId; 4]> = SmallVec::new();
+    row.spec.keys.each(&args, &mut |at, _| wanted.push(shared.keyspace.shard_of(args[at])));
+    if wanted.iter().any(|shard| cx.locked.try_extend(*shard) != Extend::Held) {
+        // Somebody has a shard that this one needs, too: once all is let go, from the start.
+        side.deferred.push((waiter.db, key.into()));
+        return None;
+    }
+    let mut state = waiter.state.lock();
+    if *state == WaiterState::Done {
+        drop(state);
+        cx.locked.shard_mut(key).stop_waiting(waiter.db, key, waiter);
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let protocol = if waiter.resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
+    let mut reply = Reply::new(&mut bytes, protocol);
+    cx.origin = Origin::Waiter;
+    cx.db = waiter.db;
+    let mut call = Call { cx, shared, side, state: None };
+    match invoke(row, &mut call, &args, &mut reply) {
+        Ok(Flow::Park(_)) => return None,
+        Ok(Flow::Done) => {}
+        Err(error) => reply.error(error.text()),
+    }
+    *state = WaiterState::Done;
+    drop(state);
+    cx.locked.shard_mut(key).stop_waiting(waiter.db, key, waiter);
+    Some(bytes)
+}
+
+/// Serves waiters that could not be served while other shards were held.
+pub(crate) fn serve_deferred(core: &mut Core) {
+    while let Some((db, key)) = core.side.deferred.pop() {
+        let Core { shared, engine, side } = core;
+        let mut plan = Plan::default();
+        plan.shards.push(shared.keyspace.shard_of(&key));
+        for waiter in shared.keyspace.lock(&plan.shards).shard(&key).waiters(db, &key) {
+            let args = borrowed(&waiter.request);
+            if let Some(row) = table::find(args[0]) {
+                plan.add(&shared.keyspace, row.spec, &args);
+            }
+        }
+        let mut cx = context(plan.lock(&shared.keyspace), db, engine, side, Origin::Waiter);
+        cx.ready.push((db, key));
+        settle(cx, shared, side);
+        core.engine.effects.clear();
+    }
+}
+
+/// Publishes keyspace notifications.
+fn notify(shared: &Shared, side: &mut Side, events: &[KeyspaceEvent]) {
+    let wanted = side.events_wanted();
+    for KeyspaceEvent { event, db, key, .. } in events {
+        if wanted.contains(EventClass::KEYSPACE) {
+            let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
+            side.publish(shared, Kind::Channel, &channel, event.as_bytes());
+        }
+        if wanted.contains(EventClass::KEYEVENT) {
+            let channel = format!("__keyevent@{db}__:{event}");
+            side.publish(shared, Kind::Channel, channel.as_bytes(), key);
+        }
+    }
+}
