@@ -1,10 +1,10 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, strings};
+use crate::{Command, generic, hashes, lists, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 2] {
-    [generic::TABLE, strings::TABLE]
+pub const fn groups() -> [&'static [Command]; 4] {
+    [generic::TABLE, hashes::TABLE, lists::TABLE, strings::TABLE]
 }
 
 /// Every data command.
