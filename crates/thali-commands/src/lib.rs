@@ -21,6 +21,7 @@ mod testing;
 pub mod generic;
 pub mod hashes;
 pub mod lists;
+pub mod sets;
 pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
