@@ -10,6 +10,7 @@
 //! `<group>/mod.rs`'s table.
 
 mod context;
+mod elements;
 mod error;
 mod parse;
 mod spec;
@@ -18,6 +19,9 @@ mod table;
 mod testing;
 
 pub mod generic;
+pub mod hashes;
+pub mod lists;
+pub mod sets;
 pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};

@@ -1,10 +1,10 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, strings};
+use crate::{Command, generic, hashes, lists, sets, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 2] {
-    [generic::TABLE, strings::TABLE]
+pub const fn groups() -> [&'static [Command]; 5] {
+    [generic::TABLE, hashes::TABLE, lists::TABLE, sets::TABLE, strings::TABLE]
 }
 
 /// Every data command.

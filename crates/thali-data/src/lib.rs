@@ -11,6 +11,7 @@
 //! | [`sorted_set`] | members by score, any range by rank |
 //! | [`stream`] | an append-only log with consumer groups |
 //! | [`double`] | doubles as Redis reads and prints them |
+//! | [`long_double`] | the extended doubles of INCRBYFLOAT |
 //! | [`limits`] | the thresholds between small and large forms |
 
 mod buf;
@@ -19,6 +20,7 @@ pub mod hash;
 pub mod item;
 pub mod limits;
 pub mod list;
+pub mod long_double;
 pub mod packed;
 pub mod set;
 pub mod sorted_set;
@@ -31,6 +33,7 @@ pub use hash::Hash;
 pub use item::{IntBuf, Item};
 pub use limits::Limits;
 pub use list::List;
+pub use long_double::LongDouble;
 pub use packed::Packed;
 pub use set::Set;
 pub use sorted_set::SortedSet;

@@ -128,7 +128,7 @@ impl Set {
     }
 
     /// Takes the table form at once where `count` more members would lead to it anyway.
-    pub fn expect(&mut self, count: usize, limits: &Limits) {
+    pub fn anticipate(&mut self, count: usize, limits: &Limits) {
         let max = match &self.0 {
             Form::Ints(_) => limits.set_max_intset_entries,
             Form::Packed(_) => limits.set_max_listpack_entries,

@@ -1,0 +1,25 @@
+//! HLEN: how many fields there are.
+
+use thali_data::Hash;
+use thali_resp::Reply;
+
+use crate::{Context, Flow, Outcome, Spec};
+
+pub const SPEC: Spec =
+    Spec { name: "hlen", summary: "Returns the number of fields in a hash.", arity: 2, ..super::READ };
+
+pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(cx.read::<Hash>(args[1])?.map_or(0, Hash::len) as i64);
+    Ok(Flow::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Store;
+
+    #[test]
+    fn counts_fields() {
+        let mut store = Store::new();
+        store.check(&[("HLEN h", ":0"), ("HSET h a 1 b 2 a 3", ":2"), ("HLEN h", ":2")]);
+    }
+}
