@@ -18,6 +18,7 @@ mod table;
 mod testing;
 
 pub mod generic;
+pub mod sorted_sets;
 pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};

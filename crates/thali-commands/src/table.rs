@@ -1,10 +1,10 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, strings};
+use crate::{Command, generic, sorted_sets, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 2] {
-    [generic::TABLE, strings::TABLE]
+pub const fn groups() -> [&'static [Command]; 3] {
+    [generic::TABLE, strings::TABLE, sorted_sets::TABLE]
 }
 
 /// Every data command.
