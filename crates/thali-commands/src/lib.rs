@@ -22,6 +22,7 @@ pub mod generic;
 pub mod hashes;
 pub mod lists;
 pub mod sets;
+pub mod sorted_sets;
 pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};

@@ -1,10 +1,10 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, hashes, lists, sets, strings};
+use crate::{Command, generic, hashes, lists, sets, sorted_sets, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 5] {
-    [generic::TABLE, hashes::TABLE, lists::TABLE, sets::TABLE, strings::TABLE]
+pub const fn groups() -> [&'static [Command]; 6] {
+    [generic::TABLE, strings::TABLE, hashes::TABLE, lists::TABLE, sets::TABLE, sorted_sets::TABLE]
 }
 
 /// Every data command.

@@ -15,25 +15,13 @@ mod tree;
 
 pub use range::{LexBound, LexRange, ScoreBound, ScoreRange};
 
+use crate::Limits;
 use index::MemberIndex;
 use members::Members;
 use packed::{PackedElements, PackedWalk};
 use range::Cut;
 use std::ops::Range;
 use tree::{Position, Tree};
-
-/// How large a set may be in its packed form: `zset-max-listpack-entries` and `zset-max-listpack-value`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SortedSetLimits {
-    pub packed_entries_max: usize,
-    pub packed_member_bytes_max: usize,
-}
-
-impl Default for SortedSetLimits {
-    fn default() -> Self {
-        Self { packed_entries_max: 128, packed_member_bytes_max: 64 }
-    }
-}
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,7 +102,9 @@ impl SortedSet {
     }
 
     /// Adds a member or moves it to a new score. Panics when the score is NaN.
-    pub fn insert(&mut self, member: &[u8], score: f64, limits: SortedSetLimits) -> Inserted {
+    ///
+    /// The limits decide when a packed set grows up.
+    pub fn insert(&mut self, member: &[u8], score: f64, limits: &Limits) -> Inserted {
         assert!(!score.is_nan(), "a score is a number");
         let outcome = match self.score(member) {
             None => Inserted::Added,
@@ -123,7 +113,8 @@ impl SortedSet {
         };
         if outcome == Inserted::Added
             && let Form::Packed(packed) = &self.0
-            && (packed.len() >= limits.packed_entries_max || member.len() > limits.packed_member_bytes_max)
+            && (packed.len() >= limits.zset_max_listpack_entries
+                || member.len() > limits.zset_max_listpack_value)
         {
             self.0 = Form::Large(Box::new(Large::from_packed(packed)));
         }
@@ -252,7 +243,7 @@ impl SortedSet {
     ///
     /// An element that is in the set from the first step to the last is visited; none is visited twice unless
     /// the set changes. A packed set is visited in one step.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], f64)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a [u8], f64)) -> u64 {
         let large = match &self.0 {
             Form::Packed(_) => {
                 self.iter().for_each(|(member, score)| visit(member, score));

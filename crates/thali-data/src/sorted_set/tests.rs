@@ -2,9 +2,15 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
-const SMALL: SortedSetLimits = SortedSetLimits { packed_entries_max: 4, packed_member_bytes_max: 8 };
-const PACKED: SortedSetLimits =
-    SortedSetLimits { packed_entries_max: usize::MAX, packed_member_bytes_max: usize::MAX };
+/// Limits under which sets soon grow up.
+fn small() -> Limits {
+    Limits { zset_max_listpack_entries: 4, zset_max_listpack_value: 8, ..Limits::default() }
+}
+
+/// Limits under which sets never grow up.
+fn packed() -> Limits {
+    Limits { zset_max_listpack_entries: usize::MAX, zset_max_listpack_value: usize::MAX, ..Limits::default() }
+}
 
 /// The plainest sorted set there is.
 #[derive(Default)]
@@ -65,7 +71,7 @@ fn step(members: u16) -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(steps: Vec<Step>, limits: SortedSetLimits) {
+fn run(steps: Vec<Step>, limits: &Limits) {
     let mut set = SortedSet::new();
     let mut model = Model::default();
     for step in steps {
@@ -138,12 +144,12 @@ fn compare(set: &SortedSet, model: &Model) {
 proptest! {
     #[test]
     fn packed_sets_do_as_the_model(steps in proptest::collection::vec(step(40), 0..80)) {
-        run(steps, PACKED);
+        run(steps, &packed());
     }
 
     #[test]
     fn large_sets_do_as_the_model(steps in proptest::collection::vec(step(60), 0..200)) {
-        run(steps, SMALL);
+        run(steps, &small());
     }
 
 }
@@ -153,7 +159,7 @@ proptest! {
 
     #[test]
     fn deep_trees_do_as_the_model(steps in proptest::collection::vec(step(2000), 1500..2500)) {
-        run(steps, SMALL);
+        run(steps, &small());
     }
 
     #[test]
@@ -161,11 +167,11 @@ proptest! {
         members in proptest::collection::btree_set("[a-c]{0,3}", 0..60),
         min in "[a-c]{0,3}",
         max in "[a-c]{0,3}",
-        packed in any::<bool>(),
+        is_packed in any::<bool>(),
     ) {
         let mut set = SortedSet::new();
         for member in &members {
-            set.insert(member.as_bytes(), 7.0, if packed { PACKED } else { SMALL });
+            set.insert(member.as_bytes(), 7.0, &if is_packed { packed() } else { small() });
         }
         for (low, high) in [('[', '['), ('(', '['), ('[', '('), ('(', '(')] {
             let (low_text, high_text) = (format!("{low}{min}"), format!("{high}{max}"));
@@ -190,7 +196,7 @@ fn a_tree_grown_and_emptied_keeps_its_invariants() {
         let mut set = SortedSet::new();
         for number in 0..20_000u32 {
             let score = if reverse { 20_000 - number } else { number };
-            set.insert(&number.to_be_bytes(), f64::from(score), SortedSetLimits::default());
+            set.insert(&number.to_be_bytes(), f64::from(score), &Limits::default());
         }
         check(&set);
         assert_eq!(set.encoding(), "skiplist");
@@ -212,7 +218,7 @@ fn a_tree_grown_and_emptied_keeps_its_invariants() {
 fn scan_visits_what_stays_while_the_set_grows_and_shrinks() {
     let mut set = SortedSet::new();
     for number in 0..3000u32 {
-        set.insert(&number.to_be_bytes(), f64::from(number), SMALL);
+        set.insert(&number.to_be_bytes(), f64::from(number), &small());
     }
     let mut seen = HashSet::new();
     let (mut cursor, mut round) = (0, 0u32);
@@ -226,8 +232,8 @@ fn scan_visits_what_stays_while_the_set_grows_and_shrinks() {
         round += 1;
         // Odd numbers below 3000 come and go, even ones stay and change their scores.
         set.remove(&((round * 7 % 3000) | 1).to_be_bytes());
-        set.insert(&(10_000 + round).to_be_bytes(), 1.0, SMALL);
-        set.insert(&(round * 2 % 3000).to_be_bytes(), f64::from(round), SMALL);
+        set.insert(&(10_000 + round).to_be_bytes(), 1.0, &small());
+        set.insert(&(round * 2 % 3000).to_be_bytes(), f64::from(round), &small());
     }
     for number in (0..3000u32).step_by(2) {
         assert!(seen.contains(number.to_be_bytes().as_slice()), "{number} was there all the time");
@@ -236,7 +242,7 @@ fn scan_visits_what_stays_while_the_set_grows_and_shrinks() {
 
 #[test]
 fn a_set_leaves_its_packed_form_as_redis_does() {
-    let limits = SortedSetLimits::default();
+    let limits = &Limits::default();
     let mut set = SortedSet::new();
     for number in 0..128u32 {
         set.insert(&number.to_be_bytes(), 0.0, limits);
@@ -257,7 +263,7 @@ fn a_member_of_sixteen_bytes_costs_less_than_seventy() {
     let mut set = SortedSet::new();
     for number in 0..100_000u64 {
         let member = format!("user:{:011}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 100_000_000_000);
-        set.insert(member.as_bytes(), (number * 7919 % 100_003) as f64, SortedSetLimits::default());
+        set.insert(member.as_bytes(), (number * 7919 % 100_003) as f64, &Limits::default());
     }
     let bytes_each = set.memory_bytes() / set.len();
     assert!(bytes_each < 70, "{bytes_each} bytes a member");

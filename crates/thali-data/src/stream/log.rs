@@ -4,7 +4,8 @@
 //! approximate trimming, as in Redis: `~` removes whole nodes only.
 
 use super::id::StreamId;
-use super::node::{Entry, Node, NodeWalk, StreamLimits};
+use super::node::{Entry, Node, NodeWalk};
+use crate::Limits;
 use std::collections::{BTreeMap, btree_map};
 
 /// What XADD and XTRIM cut away.
@@ -86,7 +87,7 @@ impl Log {
     }
 
     /// Adds an entry; `fields` are names and values in turn. Panics unless `id` is greater than [`Log::last_id`].
-    pub fn append<F: AsRef<[u8]>>(&mut self, id: StreamId, fields: &[F], limits: StreamLimits) {
+    pub fn append<F: AsRef<[u8]>>(&mut self, id: StreamId, fields: &[F], limits: &Limits) {
         assert!(id > self.last_id, "IDs only grow");
         assert!(fields.len().is_multiple_of(2), "every field has a value");
         let payload_bytes = fields.iter().map(|field| field.as_ref().len()).sum();

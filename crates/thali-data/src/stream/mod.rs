@@ -11,7 +11,7 @@ mod node;
 pub use group::{Consumer, ConsumerNo, Group, Pending};
 pub use id::{NewId, RangeBoundError, StreamId};
 pub use log::{Keep, Log, Trim};
-pub use node::{Entry, Fields, StreamLimits};
+pub use node::{Entry, Fields};
 
 use std::collections::BTreeMap;
 

@@ -15,23 +15,14 @@
 //! go when the node's last live entry does, at most a hundred entries later.
 
 use super::id::StreamId;
-use crate::varint;
+use crate::{Limits, varint};
+
+/// A node grows no further, even where the configuration sets no bound. A single larger entry has a node of
+/// its own.
+const NODE_BYTES_MAX: usize = 1 << 30;
 
 const DELETED: u8 = 1;
 const TEMPLATE_NAMES: u8 = 2;
-
-/// Bounds of a node: `stream-node-max-entries` and `stream-node-max-bytes`; 0 means no bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLimits {
-    pub node_entries_max: usize,
-    pub node_bytes_max: usize,
-}
-
-impl Default for StreamLimits {
-    fn default() -> Self {
-        Self { node_entries_max: 100, node_bytes_max: 4096 }
-    }
-}
 
 pub(super) struct Node {
     bytes: Vec<u8>,
@@ -66,12 +57,13 @@ impl Node {
         self.bytes.capacity()
     }
 
-    pub fn has_room(&self, payload_bytes: usize, limits: StreamLimits) -> bool {
-        let bytes_max =
-            if limits.node_bytes_max == 0 { u32::MAX as usize / 4 } else { limits.node_bytes_max };
+    /// Whether an entry may still go here: `stream-node-max-bytes` and `-entries`, where 0 is no bound.
+    pub fn has_room(&self, payload_bytes: usize, limits: &Limits) -> bool {
+        let or_unbounded = |limit: usize, unbounded: usize| if limit == 0 { unbounded } else { limit };
+        let bytes_max = or_unbounded(limits.stream_node_max_bytes, NODE_BYTES_MAX).min(NODE_BYTES_MAX);
+        let entries_max = or_unbounded(limits.stream_node_max_entries, usize::MAX);
         let entries = (self.live + self.deleted) as usize;
-        self.bytes.len() + payload_bytes < bytes_max
-            && (limits.node_entries_max == 0 || entries < limits.node_entries_max)
+        self.bytes.len() + payload_bytes < bytes_max && entries < entries_max
     }
 
     /// No entry will follow: gives spare room back.

@@ -1,10 +1,13 @@
 use super::*;
+use crate::Limits;
 use proptest::prelude::*;
 
 type OwnedFields = Vec<(Vec<u8>, Vec<u8>)>;
 type Owned = (StreamId, OwnedFields);
 
-const LIMITS: StreamLimits = StreamLimits { node_entries_max: 5, node_bytes_max: 200 };
+fn small_nodes() -> Limits {
+    Limits { stream_node_max_entries: 5, stream_node_max_bytes: 200, ..Limits::default() }
+}
 
 fn owned(entry: Entry<'_>) -> Owned {
     (entry.id, entry.fields().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
@@ -55,7 +58,7 @@ proptest! {
                         _ => StreamId::new(last.ms + ms, seq),
                     };
                     let fields = fields(names, &value);
-                    log.append(id, &fields, LIMITS);
+                    log.append(id, &fields, &small_nodes());
                     model.insert(id, fields.chunks(2).map(|p| (p[0].clone(), p[1].clone())).collect());
                 }
                 Step::Delete(n) => {
@@ -149,7 +152,7 @@ proptest! {
 fn log_of(count: u64) -> Log {
     let mut log = Log::default();
     for ms in 1..=count {
-        log.append(StreamId::new(ms, 0), &["field", "value"], StreamLimits::default());
+        log.append(StreamId::new(ms, 0), &["field", "value"], &Limits::default());
     }
     log
 }
@@ -189,7 +192,7 @@ fn entries_with_the_same_names_store_them_once() {
     let mut log = Log::default();
     for ms in 1..=10_000u64 {
         let fields = ["event", "completed", "jobId", "123456", "returnvalue", "null"];
-        log.append(StreamId::new(1_700_000_000_000 + ms, 0), &fields, StreamLimits::default());
+        log.append(StreamId::new(1_700_000_000_000 + ms, 0), &fields, &Limits::default());
     }
     let bytes_each = log.memory_bytes() as u64 / log.len();
     assert!(bytes_each < 40, "{bytes_each} bytes an entry");
