@@ -394,6 +394,8 @@ impl<V> Table<V> {
 
     /// Puts the entries of a segment that was taken out into the segments that own them now.
     fn refill(&mut self, old: Segment<V>) {
+        // Their keys lie all over memory: asking for all of them first overlaps the waiting.
+        old.iter().for_each(Entry::touch);
         for entry in old.into_entries() {
             let hash = self.hasher.hash(entry.key());
             let number = self.segment_of(hash);
