@@ -2,7 +2,7 @@
 //! changed.
 
 use thali_data::Limits;
-use thali_keyspace::{Entry, Locked, Typed, Value, WaitKind};
+use thali_keyspace::{Db, Entry, Locked, Typed, Value, WaitKind};
 
 use crate::{ErrorReply, EventClass, Flow};
 
@@ -143,6 +143,8 @@ pub struct Context<'a> {
     pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
     /// Values to be freed after the locks are let go.
     pub garbage: Vec<Value>,
+    /// Whole databases to be freed likewise.
+    pub dropped_dbs: Vec<Db>,
     /// Lookups that found a key, and that did not.
     pub hits: std::cell::Cell<u64>,
     pub misses: std::cell::Cell<u64>,
@@ -176,6 +178,7 @@ impl<'a> Context<'a> {
             effects_named: false,
             expired_seen: Default::default(),
             garbage: Vec::new(),
+            dropped_dbs: Vec::new(),
             hits: Default::default(),
             misses: Default::default(),
             expired: 0,
@@ -390,5 +393,37 @@ impl<'a> Context<'a> {
         self.changed_in(db, key);
         self.event_in(db, EventClass::EXPIRED, "expired", key);
         true
+    }
+}
+
+/// Databases as a whole; every shard is held.
+impl Context<'_> {
+    /// Empties a database.
+    pub fn flush(&mut self, db: u32) {
+        let mut removed = 0;
+        for (_, shard) in self.locked.shards_mut() {
+            if shard.db(db).is_none_or(Db::is_empty) {
+                continue;
+            }
+            let old = shard.take_db(db);
+            shard.touch_all(db, |key| old.get(key).is_some());
+            let awaited = shard.awaited_keys(db);
+            self.ready.extend(awaited.into_iter().filter(|key| old.get(key).is_some()).map(|key| (db, key)));
+            removed += old.len() as u64;
+            self.dropped_dbs.push(old);
+        }
+        self.dirty += removed;
+    }
+
+    /// Swaps two databases; who waits or watches stays with the number.
+    pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        for (_, shard) in self.locked.shards_mut() {
+            shard.swap_dbs(a, b);
+            for db in [a, b] {
+                shard.touch_all(db, |_| true);
+                self.ready.extend(shard.awaited_keys(db).into_iter().map(|key| (db, key)));
+            }
+        }
+        self.dirty += 1;
     }
 }

@@ -3,6 +3,7 @@
 use thali_data::{Hash, List, Set, SortedSet, Str, Stream};
 
 /// A value of one of Redis's types.
+#[derive(Clone)]
 pub enum Value {
     Str(Str),
     List(Box<List>),

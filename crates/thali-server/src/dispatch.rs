@@ -49,7 +49,8 @@ fn admit_and_run(
     if core.shared.monitors_len.load(Relaxed) > 0 {
         monitor::feed(core, state, spec, args);
     }
-    *state.info.last_command.lock() = if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    *state.info.last_command.lock() =
+        if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
     if let Handler::Session(verb) = row.handler {
         return run_verb(core, state, verb, args, out);
     }
@@ -66,10 +67,9 @@ const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
 pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), ErrorReply> {
     let Some(row) = table::find(args[0]) else { return Err(unknown_command(args)) };
     let spec = match args.get(1) {
-        Some(name) if !row.spec.subcommands.is_empty() => row
-            .spec
-            .subcommand(args)
-            .ok_or_else(|| ErrorReply::unknown_subcommand(row.spec.name, name))?,
+        Some(name) if !row.spec.subcommands.is_empty() => {
+            row.spec.subcommand(args).ok_or_else(|| ErrorReply::unknown_subcommand(row.spec.name, name))?
+        }
         _ => row.spec,
     };
     if !spec.arity_fits(args.len()) {
@@ -82,7 +82,8 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
 }
 
 fn unknown_command(args: &[&[u8]]) -> ErrorReply {
-    let shown = |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
+    let shown =
+        |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
     let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args[0], 128));
     for arg in &args[1..] {
         if text.len() >= 128 {

@@ -161,7 +161,8 @@ impl EventLoop {
             }
         }
         // More may wait; the edge-triggered poll will not say so again.
-        self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].send(Message::AcceptMore(listener));
+        self.core.shared.mailboxes[usize::from(self.core.side.event_loop)]
+            .send(Message::AcceptMore(listener));
     }
 
     /// Takes a new connection in, or turns it away with a reason.
@@ -173,7 +174,11 @@ impl EventLoop {
         let settings = &self.core.side.settings;
         let refusal = if shared.clients.len() >= settings.maxclients {
             Some("-ERR max number of clients reached\r\n")
-        } else if !is_local && settings.protected_mode && settings.requirepass.is_empty() && !settings.bind_given {
+        } else if !is_local
+            && settings.protected_mode
+            && settings.requirepass.is_empty()
+            && !settings.bind_given
+        {
             Some(PROTECTED)
         } else {
             None
@@ -324,7 +329,9 @@ impl EventLoop {
         match message {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
-            Message::Served { session, reply, seq } => self.unpark(session, seq, |out, _| out.extend_from_slice(&reply)),
+            Message::Served { session, reply, seq } => {
+                self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
+            }
             Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
                 if error {
                     state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
@@ -433,9 +440,14 @@ impl EventLoop {
                 leaving.push(*id);
                 continue;
             }
-            let class = if is_subscriber { &settings.output_limit_pubsub } else { &settings.output_limit_normal };
+            let class =
+                if is_subscriber { &settings.output_limit_pubsub } else { &settings.output_limit_normal };
             if class.exceeded(waiting as u64, &mut session.over_soft_since_ms, now_ms) {
-                tracing::warn!(client = state.info.id, bytes = waiting, "client closed: output buffer limit reached");
+                tracing::warn!(
+                    client = state.info.id,
+                    bytes = waiting,
+                    "client closed: output buffer limit reached"
+                );
                 self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
                 leaving.push(*id);
             }
@@ -551,7 +563,10 @@ fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: us
                     dispatch::dispatch(core, state, &args, out);
                 }
                 *wanted_len = 0;
-                if state.parked.is_some() || state.close != Close::No || out.len() - *out_at > OUTPUT_PAUSE_BYTES {
+                if state.parked.is_some()
+                    || state.close != Close::No
+                    || out.len() - *out_at > OUTPUT_PAUSE_BYTES
+                {
                     return at;
                 }
             }

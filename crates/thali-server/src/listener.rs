@@ -55,7 +55,10 @@ impl Listener {
         use std::os::unix::fs::{FileTypeExt, PermissionsExt};
         if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
             if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens on this socket"));
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another server listens on this socket",
+                ));
             }
             std::fs::remove_file(path)?;
         }

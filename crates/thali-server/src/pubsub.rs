@@ -139,12 +139,7 @@ pub(crate) struct Subscriptions {
 
 impl Subscriptions {
     pub fn new(event_loop: usize) -> Self {
-        Self {
-            event_loop,
-            channels: Map::default(),
-            patterns: Map::default(),
-            shards: Map::default(),
-        }
+        Self { event_loop, channels: Map::default(), patterns: Map::default(), shards: Map::default() }
     }
 
     fn map(&mut self, kind: Kind) -> &mut Map<Vec<u64>> {

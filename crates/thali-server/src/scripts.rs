@@ -98,8 +98,7 @@ pub(crate) fn run(
         let keyspace = call.cx.locked.keyspace();
         // Everything is let go before anything is waited for.
         call.cx.locked = keyspace.lock(&[]);
-        call.cx.locked =
-            if wants_token { keyspace.lock_with_token(&shards) } else { keyspace.lock(&shards) };
+        call.cx.locked = if wants_token { keyspace.lock_with_token(&shards) } else { keyspace.lock(&shards) };
         call.cx.db = db;
         call.stats().script_restarts.add(1);
     };

@@ -27,7 +27,9 @@ use crate::stats::LoopStats;
 /// Why the store did not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address}: {error}; is another server running there? Choose another port with --port")]
+    #[error(
+        "cannot listen on {address}: {error}; is another server running there? Choose another port with --port"
+    )]
     Bind { address: String, error: io::Error },
     #[error("cannot listen on the socket {path}: {error}")]
     BindUnix { path: PathBuf, error: io::Error },
@@ -239,7 +241,11 @@ fn open_journal(
     let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
     let started = std::time::Instant::now();
     let report = recovery::replay(recovery, keyspace, &settings.limits, settings.databases, now_ms)?;
-    tracing::info!(?report, seconds = started.elapsed().as_secs_f64(), "data loaded from the append-only file");
+    tracing::info!(
+        ?report,
+        seconds = started.elapsed().as_secs_f64(),
+        "data loaded from the append-only file"
+    );
     Ok(Some(journal))
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use smallvec::SmallVec;
 use thali_commands::ErrorReply;
 use thali_journal::Seq;
-use thali_keyspace::{WatchFlag, Waiter};
+use thali_keyspace::{Waiter, WatchFlag};
 use thali_resp::{Parser, Protocol, Reply};
 
 use crate::clients::ClientInfo;
@@ -249,9 +249,10 @@ impl SessionState {
         info.in_transaction.store(self.transaction.is_some(), Relaxed);
         info.queued_len.store(self.transaction.as_ref().map_or(0, |t| t.queue.len() as u32), Relaxed);
         info.watched_len.store(self.watching.as_ref().map_or(0, |w| w.keys.len() as u32), Relaxed);
-        let lens = self.subscribed.as_ref().map_or((0, 0, 0), |s| {
-            (s.channels.len() as u32, s.patterns.len() as u32, s.shards.len() as u32)
-        });
+        let lens = self
+            .subscribed
+            .as_ref()
+            .map_or((0, 0, 0), |s| (s.channels.len() as u32, s.patterns.len() as u32, s.shards.len() as u32));
         info.channels_len.store(lens.0, Relaxed);
         info.patterns_len.store(lens.1, Relaxed);
         info.shard_channels_len.store(lens.2, Relaxed);

@@ -160,7 +160,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, events, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, .. } = cx;
     drop(locked);
     if !events.is_empty() {
         notify(shared, side, &events);
@@ -170,7 +170,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
         side.send(shared, event_loop, message);
     }
-    drop(garbage);
+    drop((garbage, dropped_dbs));
     seq
 }
 

@@ -1,9 +1,59 @@
-//! Keys of any type: existence, names, times to live, iteration.
+//! Keys of any type: existence, names, times to live, iteration; whole databases.
 
+pub mod copy;
+pub mod databases;
 pub mod del;
+pub mod echo;
+pub mod exists;
+pub mod expire;
+pub mod kind;
+pub mod object;
+pub mod persist;
+pub mod rename;
+pub mod scan;
+pub mod ttl;
 
-use crate::Command;
+use crate::{Categories, Command, Context, ErrorReply, Group, Spec, parse_i64};
+
+/// What the commands of this group share.
+const BASE: Spec = Spec { group: Group::Generic, categories: Categories::KEYSPACE, ..Spec::BASE };
 
 /// The commands of this group.
-pub const TABLE: &[Command] =
-    &[Command { spec: &del::DEL, run: del::run }, Command { spec: &del::UNLINK, run: del::run }];
+pub const TABLE: &[Command] = &[
+    Command { spec: &copy::SPEC, run: copy::run },
+    Command { spec: &databases::SELECT, run: databases::select },
+    Command { spec: &databases::SWAPDB, run: databases::swapdb },
+    Command { spec: &databases::MOVE, run: databases::move_key },
+    Command { spec: &databases::DBSIZE, run: databases::dbsize },
+    Command { spec: &databases::FLUSHDB, run: databases::flushdb },
+    Command { spec: &databases::FLUSHALL, run: databases::flushall },
+    Command { spec: &del::DEL, run: del::run },
+    Command { spec: &del::UNLINK, run: del::run },
+    Command { spec: &echo::PING, run: echo::ping },
+    Command { spec: &echo::ECHO, run: echo::echo },
+    Command { spec: &echo::TIME, run: echo::time },
+    Command { spec: &exists::EXISTS, run: exists::run },
+    Command { spec: &exists::TOUCH, run: exists::run },
+    Command { spec: &expire::EXPIRE, run: expire::expire },
+    Command { spec: &expire::PEXPIRE, run: expire::pexpire },
+    Command { spec: &expire::EXPIREAT, run: expire::expireat },
+    Command { spec: &expire::PEXPIREAT, run: expire::pexpireat },
+    Command { spec: &kind::SPEC, run: kind::run },
+    Command { spec: &object::SPEC, run: object::run },
+    Command { spec: &persist::SPEC, run: persist::run },
+    Command { spec: &rename::RENAME, run: rename::rename },
+    Command { spec: &rename::RENAMENX, run: rename::renamenx },
+    Command { spec: &scan::SCAN, run: scan::scan },
+    Command { spec: &scan::KEYS, run: scan::keys },
+    Command { spec: &scan::RANDOMKEY, run: scan::randomkey },
+    Command { spec: &ttl::TTL, run: ttl::ttl },
+    Command { spec: &ttl::PTTL, run: ttl::pttl },
+    Command { spec: &ttl::EXPIRETIME, run: ttl::expiretime },
+    Command { spec: &ttl::PEXPIRETIME, run: ttl::pexpiretime },
+];
+
+/// A database's number, as SELECT takes it.
+fn db_number(cx: &Context<'_>, arg: &[u8]) -> Result<u32, ErrorReply> {
+    let index = parse_i64(arg).ok_or(ErrorReply::new("ERR invalid DB index"))?;
+    u32::try_from(index).ok().filter(|db| *db < cx.dbs_len).ok_or(ErrorReply::INVALID_DB)
+}

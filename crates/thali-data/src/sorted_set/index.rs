@@ -14,6 +14,7 @@ const SEGMENT_FILL_MAX: usize = 512;
 /// The row's length stays within the hash bits that segments may use.
 const SEGMENTS_MAX: usize = 1 << 24;
 
+#[derive(Clone)]
 pub(super) struct MemberIndex {
     segments: Vec<HashTable<MemberId>>,
     len: usize,

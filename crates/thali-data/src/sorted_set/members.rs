@@ -13,6 +13,7 @@ const CHUNK_SLOTS: usize = 64;
 /// Longest member kept within its slot, in bytes.
 const INLINE_LEN_MAX: usize = 22;
 
+#[derive(Clone)]
 enum MemberBytes {
     Inline { len: u8, bytes: [u8; INLINE_LEN_MAX] },
     Boxed(Box<[u8]>),
@@ -36,6 +37,7 @@ impl MemberBytes {
     }
 }
 
+#[derive(Clone)]
 struct Slot {
     score: f64,
     bytes: MemberBytes,
@@ -43,7 +45,7 @@ struct Slot {
 
 const _: () = assert!(size_of::<Option<Slot>>() == 32, "a member's slot is 32 bytes");
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Chunk {
     /// Bit i is set when slot i is taken.
     taken: u64,
@@ -51,7 +53,7 @@ struct Chunk {
     slots: Option<Box<[Option<Slot>; CHUNK_SLOTS]>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Members {
     chunks: Vec<Chunk>,
     /// Chunks with a free slot.

@@ -35,13 +35,16 @@ pub enum Inserted {
 }
 
 /// A sorted set.
+#[derive(Clone)]
 pub struct SortedSet(Form);
 
+#[derive(Clone)]
 enum Form {
     Packed(PackedElements),
     Large(Box<Large>),
 }
 
+#[derive(Clone)]
 struct Large {
     members: Members,
     index: MemberIndex,

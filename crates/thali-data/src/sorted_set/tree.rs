@@ -23,6 +23,7 @@ const NODE_LEN_MIN: usize = NODE_LEN_MAX / 4;
 type NodeId = u32;
 const NONE: NodeId = NodeId::MAX;
 
+#[derive(Clone)]
 struct Leaf {
     len: usize,
     prev: NodeId,
@@ -71,11 +72,13 @@ struct Child {
     count: u64,
 }
 
+#[derive(Clone)]
 struct Inner {
     children: Vec<Child>,
 }
 
 /// Nodes by number, with numbers of freed nodes used again.
+#[derive(Clone)]
 struct Pool<T> {
     nodes: Vec<Option<Box<T>>>,
     free: Vec<NodeId>,
@@ -113,6 +116,7 @@ impl<T> Pool<T> {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Tree {
     leaves: Pool<Leaf>,
     inners: Pool<Inner>,

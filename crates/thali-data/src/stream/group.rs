@@ -23,7 +23,7 @@ pub struct Pending {
 }
 
 /// A named reader of a group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Consumer {
     name: Arc<[u8]>,
     /// The last attempt to read or claim.
@@ -50,7 +50,7 @@ impl Consumer {
 }
 
 /// A consumer group of a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Group {
     /// The last entry that was handed out as new.
     pub last_id: StreamId,

@@ -28,7 +28,7 @@ pub enum Keep {
 }
 
 /// The entries of a stream and what is known about those that are gone.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Log {
     nodes: BTreeMap<StreamId, Node>,
     len: u64,

@@ -16,7 +16,7 @@ pub use node::{Entry, Fields};
 use std::collections::BTreeMap;
 
 /// A stream. One without entries or groups is still a stream: only DEL removes it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Stream {
     pub log: Log,
     /// In order of their names.

@@ -24,6 +24,7 @@ const NODE_BYTES_MAX: usize = 1 << 30;
 const DELETED: u8 = 1;
 const TEMPLATE_NAMES: u8 = 2;
 
+#[derive(Clone)]
 pub(super) struct Node {
     bytes: Vec<u8>,
     /// Where the entries begin.

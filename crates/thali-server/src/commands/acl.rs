@@ -20,7 +20,11 @@ const ACL: Spec = Spec {
     arity: -2,
     flags: Flags::empty(),
     subcommands: &[
-        Spec { name: "whoami", summary: "Returns the authenticated username of the current connection.", ..SUB },
+        Spec {
+            name: "whoami",
+            summary: "Returns the authenticated username of the current connection.",
+            ..SUB
+        },
         Spec { name: "users", summary: "Lists all ACL users.", flags: SUB.flags.union(Flags::ADMIN), ..SUB },
         Spec { name: "help", summary: "Returns helpful text about the different subcommands.", ..SUB },
     ],
@@ -42,7 +46,10 @@ fn acl(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcom
         _ => super::help(
             reply,
             "ACL",
-            &[("USERS", "List all the registered usernames."), ("WHOAMI", "Return the current connection username.")],
+            &[
+                ("USERS", "List all the registered usernames."),
+                ("WHOAMI", "Return the current connection username."),
+            ],
         ),
     }
     Ok(Flow::Done)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec, integer, is_word, parse_i64};
+use thali_commands::{
+    Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec, integer, is_word, parse_i64,
+};
 use thali_resp::Reply;
 
 use super::{Entry, connection};
@@ -30,7 +32,12 @@ const CLIENT: Spec = Spec {
     arity: -2,
     flags: Flags::empty(),
     subcommands: &[
-        Spec { name: "id", summary: "Returns the unique client ID of the connection.", since: "5.0.0", ..SUB },
+        Spec {
+            name: "id",
+            summary: "Returns the unique client ID of the connection.",
+            since: "5.0.0",
+            ..SUB
+        },
         Spec { name: "info", summary: "Returns information about the connection.", since: "6.2.0", ..SUB },
         Spec { name: "getname", summary: "Returns the name of the connection.", since: "2.6.9", ..SUB },
         Spec { name: "setname", summary: "Sets the connection name.", since: "2.6.9", arity: 3, ..SUB },
@@ -42,7 +49,13 @@ const CLIENT: Spec = Spec {
             ..SUB
         },
         Spec { name: "list", summary: "Lists open connections.", complexity: "O(N)", ..ADMIN },
-        Spec { name: "kill", summary: "Terminates open connections.", complexity: "O(N)", arity: -3, ..ADMIN },
+        Spec {
+            name: "kill",
+            summary: "Terminates open connections.",
+            complexity: "O(N)",
+            arity: -3,
+            ..ADMIN
+        },
         Spec {
             name: "unblock",
             summary: "Unblocks a client blocked by a blocking command from a different connection.",
@@ -71,7 +84,12 @@ const CLIENT: Spec = Spec {
             arity: 3,
             ..SUB
         },
-        Spec { name: "help", summary: "Returns helpful text about the different subcommands.", since: "5.0.0", ..SUB },
+        Spec {
+            name: "help",
+            summary: "Returns helpful text about the different subcommands.",
+            since: "5.0.0",
+            ..SUB
+        },
     ],
     ..SUB
 };
@@ -170,7 +188,8 @@ fn list(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
         [word, ids @ ..] if is_word(word, "ID") && !ids.is_empty() => {
             let mut found = Vec::new();
             for id in ids {
-                let id = parse_i64(id).filter(|id| *id > 0).ok_or(ErrorReply::new("ERR Invalid client ID"))?;
+                let id =
+                    parse_i64(id).filter(|id| *id > 0).ok_or(ErrorReply::new("ERR Invalid client ID"))?;
                 found.extend(call.shared.clients.get(id as u64));
             }
             found
@@ -218,7 +237,8 @@ fn parse_filters(args: &[&[u8]]) -> Result<Filters, ErrorReply> {
         match pair[0].to_ascii_lowercase().as_slice() {
             b"id" => {
                 let id = parse_i64(pair[1]).filter(|id| *id > 0);
-                filters.id = Some(id.ok_or(ErrorReply::new("ERR client-id should be greater than 0"))? as u64);
+                filters.id =
+                    Some(id.ok_or(ErrorReply::new("ERR client-id should be greater than 0"))? as u64);
             }
             b"addr" => filters.peer = Some(text),
             b"laddr" => filters.local = Some(text),

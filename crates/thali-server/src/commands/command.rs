@@ -1,8 +1,6 @@
 //! COMMAND: the table, as clients ask for it.
 
-use thali_commands::{
-    Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word,
-};
+use thali_commands::{Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
 use thali_keyspace::glob;
 use thali_resp::Reply;
 
@@ -27,9 +25,19 @@ const COMMAND: Spec = Spec {
     subcommands: &[
         Spec { name: "count", summary: "Returns a count of commands.", arity: 2, ..SUB },
         Spec { name: "info", summary: "Returns information about one, multiple or all commands.", ..SUB },
-        Spec { name: "docs", summary: "Returns documentary information about commands.", since: "7.0.0", ..SUB },
+        Spec {
+            name: "docs",
+            summary: "Returns documentary information about commands.",
+            since: "7.0.0",
+            ..SUB
+        },
         Spec { name: "list", summary: "Returns a list of command names.", since: "7.0.0", ..SUB },
-        Spec { name: "getkeys", summary: "Extracts the key names from an arbitrary command.", arity: -3, ..SUB },
+        Spec {
+            name: "getkeys",
+            summary: "Extracts the key names from an arbitrary command.",
+            arity: -3,
+            ..SUB
+        },
         Spec {
             name: "getkeysandflags",
             summary: "Extracts the key names and access flags for an arbitrary command.",
@@ -37,7 +45,12 @@ const COMMAND: Spec = Spec {
             arity: -3,
             ..SUB
         },
-        Spec { name: "help", summary: "Returns helpful text about the different subcommands.", arity: 2, ..SUB },
+        Spec {
+            name: "help",
+            summary: "Returns helpful text about the different subcommands.",
+            arity: 2,
+            ..SUB
+        },
     ],
     ..SUB
 };

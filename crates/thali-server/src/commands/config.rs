@@ -32,8 +32,18 @@ const CONFIG: Spec = Spec {
         },
         Spec { name: "set", summary: "Sets configuration parameters in-flight.", arity: -4, ..SUB },
         Spec { name: "resetstat", summary: "Resets the server's statistics.", ..SUB },
-        Spec { name: "rewrite", summary: "Persists the effective configuration to file.", since: "2.8.0", ..SUB },
-        Spec { name: "help", summary: "Returns helpful text about the different subcommands.", since: "5.0.0", ..SUB },
+        Spec {
+            name: "rewrite",
+            summary: "Persists the effective configuration to file.",
+            since: "2.8.0",
+            ..SUB
+        },
+        Spec {
+            name: "help",
+            summary: "Returns helpful text about the different subcommands.",
+            since: "5.0.0",
+            ..SUB
+        },
     ],
     ..SUB
 };

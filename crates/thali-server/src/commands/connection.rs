@@ -21,13 +21,8 @@ const BASE: Spec = Spec {
     categories: Categories::CONNECTION,
     ..Spec::BASE
 };
-const HELLO: Spec = Spec {
-    name: "hello",
-    summary: "Handshakes with the server.",
-    since: "6.0.0",
-    arity: -1,
-    ..BASE
-};
+const HELLO: Spec =
+    Spec { name: "hello", summary: "Handshakes with the server.", since: "6.0.0", arity: -1, ..BASE };
 const AUTH: Spec =
     Spec { name: "auth", summary: "Authenticates the connection.", arity: -2, complexity: "O(N)", ..BASE };
 const QUIT: Spec = Spec { name: "quit", summary: "Closes the connection.", arity: -1, ..BASE };
@@ -47,7 +42,8 @@ const WRONG_PASSWORD: ErrorReply =
 /// Checks the password in a time that does not depend on where it differs.
 fn check_password(call: &Call<'_, '_>, user: &[u8], password: &[u8]) -> bool {
     let expected = call.side.settings.requirepass.as_bytes();
-    let differs = expected.iter().zip(password.iter().chain(std::iter::repeat(&0))).fold(0u8, |d, (a, b)| d | (a ^ b));
+    let differs =
+        expected.iter().zip(password.iter().chain(std::iter::repeat(&0))).fold(0u8, |d, (a, b)| d | (a ^ b));
     user == b"default" && (expected.is_empty() || (differs == 0 && expected.len() == password.len()))
 }
 

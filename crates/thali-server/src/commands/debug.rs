@@ -35,7 +35,9 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
         }
-        b"jmap" | b"set-active-expire" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => reply.ok(),
+        b"jmap" | b"set-active-expire" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => {
+            reply.ok()
+        }
         b"object" if args.len() == 3 => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let encoding = entry.value.encoding();

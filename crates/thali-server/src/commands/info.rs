@@ -44,9 +44,10 @@ const SECTIONS: &[(&str, Section)] = &[
 ];
 
 fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let asked: Vec<String> = args[1..].iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
-    let everything =
-        asked.is_empty() || asked.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
+    let asked: Vec<String> =
+        args[1..].iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+    let everything = asked.is_empty()
+        || asked.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
     let mut text = String::new();
     for (name, section) in SECTIONS {
         if everything || asked.iter().any(|asked| asked == name) {

@@ -16,7 +16,11 @@ const MONITOR: Spec = Spec {
     name: "monitor",
     summary: "Listens for all requests received by the server in real-time.",
     group: Group::Server,
-    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE).union(Flags::NO_MULTI),
+    flags: Flags::ADMIN
+        .union(Flags::NOSCRIPT)
+        .union(Flags::LOADING)
+        .union(Flags::STALE)
+        .union(Flags::NO_MULTI),
     ..Spec::BASE
 };
 
@@ -36,10 +40,12 @@ fn monitor(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 
 /// Tells all monitors of a command that is about to run.
 pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&[u8]]) {
-    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello") {
+    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello")
+    {
         return;
     }
-    let us = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
+    let us =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
     let mut line = format!("+{}.{:06} [{} {}]", us / 1_000_000, us % 1_000_000, state.db, state.info.peer);
     for arg in args {
         line.push(' ');

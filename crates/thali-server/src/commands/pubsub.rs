@@ -19,9 +19,14 @@ const BASE: Spec = Spec {
     ..Spec::BASE
 };
 
-const SUBSCRIBE: Spec = Spec { name: "subscribe", summary: "Listens for messages published to channels.", ..BASE };
-const UNSUBSCRIBE: Spec =
-    Spec { name: "unsubscribe", summary: "Stops listening to messages posted to channels.", arity: -1, ..BASE };
+const SUBSCRIBE: Spec =
+    Spec { name: "subscribe", summary: "Listens for messages published to channels.", ..BASE };
+const UNSUBSCRIBE: Spec = Spec {
+    name: "unsubscribe",
+    summary: "Stops listening to messages posted to channels.",
+    arity: -1,
+    ..BASE
+};
 const PSUBSCRIBE: Spec = Spec {
     name: "psubscribe",
     summary: "Listens for messages published to channels that match one or more patterns.",
@@ -76,7 +81,12 @@ const PUBSUB: Spec = Spec {
     flags: Flags::empty(),
     subcommands: &[
         Spec { name: "channels", summary: "Returns the active channels.", ..INSPECT },
-        Spec { name: "numpat", summary: "Returns a count of unique pattern subscriptions.", arity: 2, ..INSPECT },
+        Spec {
+            name: "numpat",
+            summary: "Returns a count of unique pattern subscriptions.",
+            arity: 2,
+            ..INSPECT
+        },
         Spec { name: "numsub", summary: "Returns a count of subscribers to channels.", ..INSPECT },
         Spec {
             name: "shardchannels",
@@ -220,7 +230,10 @@ fn pubsub(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             reply,
             "PUBSUB",
             &[
-                ("CHANNELS [<pattern>]", "Return the currently active channels matching a <pattern> (default: '*')."),
+                (
+                    "CHANNELS [<pattern>]",
+                    "Return the currently active channels matching a <pattern> (default: '*').",
+                ),
                 ("NUMPAT", "Return number of subscriptions to patterns."),
                 ("NUMSUB [<channel> ...]", "Return the number of subscribers for the specified channels."),
                 ("SHARDCHANNELS [<pattern>]", "Return the currently active shard level channels."),

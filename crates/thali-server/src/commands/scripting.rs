@@ -1,6 +1,8 @@
 //! EVAL and its relatives, SCRIPT.
 
-use thali_commands::{Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word, parse_i64};
+use thali_commands::{
+    Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word, parse_i64,
+};
 use thali_resp::Reply;
 use thali_script::{Script, Sha};
 
@@ -52,14 +54,24 @@ const SCRIPT: Spec = Spec {
     arity: -2,
     flags: Flags::empty(),
     subcommands: &[
-        Spec { name: "load", summary: "Loads a server-side Lua script to the script cache.", arity: 3, ..SUB },
+        Spec {
+            name: "load",
+            summary: "Loads a server-side Lua script to the script cache.",
+            arity: 3,
+            ..SUB
+        },
         Spec {
             name: "exists",
             summary: "Determines whether server-side Lua scripts exist in the script cache.",
             arity: -3,
             ..SUB
         },
-        Spec { name: "flush", summary: "Removes all server-side Lua scripts from the script cache.", arity: -2, ..SUB },
+        Spec {
+            name: "flush",
+            summary: "Removes all server-side Lua scripts from the script cache.",
+            arity: -2,
+            ..SUB
+        },
         Spec {
             name: "kill",
             summary: "Terminates a server-side Lua script during execution.",
@@ -152,12 +164,17 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             reply.ok();
         }
         b"kill" => return Err(ErrorReply::new("NOTBUSY No scripts in execution right now.")),
-        b"debug" => return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here")),
+        b"debug" => {
+            return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here"));
+        }
         _ => super::help(
             reply,
             "SCRIPT",
             &[
-                ("EXISTS <sha1> [<sha1> ...]", "Return information about the existence of the scripts in the cache."),
+                (
+                    "EXISTS <sha1> [<sha1> ...]",
+                    "Return information about the existence of the scripts in the cache.",
+                ),
                 ("FLUSH [ASYNC|SYNC]", "Flush the Lua scripts cache."),
                 ("KILL", "Kill the currently executing Lua script."),
                 ("LOAD <script>", "Load a script into the scripts cache without executing it."),

@@ -46,12 +46,8 @@ const WATCH: Spec = Spec {
     ..BASE
 };
 
-const UNWATCH: Spec = Spec {
-    name: "unwatch",
-    summary: "Forgets about watched keys of a transaction.",
-    since: "2.2.0",
-    ..BASE
-};
+const UNWATCH: Spec =
+    Spec { name: "unwatch", summary: "Forgets about watched keys of a transaction.", since: "2.2.0", ..BASE };
 
 pub(super) const TABLE: &[Entry] = &[
     (&MULTI, Handler::Session(SessionVerb::Multi)),

@@ -1,0 +1,38 @@
+//! EXISTS and TOUCH: how many of the keys are there. TOUCH counts as a use, EXISTS does not.
+
+use thali_resp::Reply;
+
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
+
+pub const EXISTS: Spec = Spec {
+    name: "exists",
+    summary: "Determines whether one or more keys exist.",
+    complexity: "O(N) where N is the number of keys to check.",
+    arity: -2,
+    flags: Flags::READONLY.union(Flags::FAST),
+    keys: Keys::all(Access::READ),
+    ..super::BASE
+};
+pub const TOUCH: Spec = Spec {
+    name: "touch",
+    summary: "Returns the number of existing keys out of those specified after updating the time they were last \
+              accessed.",
+    since: "3.2.1",
+    ..EXISTS
+};
+
+pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let found = args[1..].iter().filter(|key| cx.entry(key).is_some()).count();
+    reply.integer(found as i64);
+    Ok(Flow::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Store;
+
+    #[test]
+    fn a_key_named_twice_counts_twice() {
+        Store::new().check(&[("SET a 1", "+OK"), ("EXISTS a a b", ":2"), ("TOUCH a b", ":1")]);
+    }
+}

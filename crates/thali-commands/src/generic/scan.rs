@@ -1,0 +1,199 @@
+//! SCAN, KEYS, RANDOMKEY: finding keys.
+//!
+//! SCAN's cursor holds the shard in its low bits and the place in that shard's table above them.
+
+use thali_keyspace::glob;
+use thali_resp::Reply;
+
+use crate::{Categories, Context, ErrorReply, Flags, Flow, Group, Outcome, Spec, cursor, integer, is_word};
+
+pub const SCAN: Spec = Spec {
+    name: "scan",
+    summary: "Iterates over the key names in the database.",
+    since: "2.8.0",
+    complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor \
+                 to return back to 0.",
+    arity: -2,
+    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    ..super::BASE
+};
+pub const KEYS: Spec = Spec {
+    name: "keys",
+    summary: "Returns all key names that match a pattern.",
+    complexity: "O(N) with N being the number of keys in the database",
+    arity: 2,
+    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    categories: Categories::KEYSPACE.union(Categories::DANGEROUS),
+    ..super::BASE
+};
+pub const RANDOMKEY: Spec = Spec {
+    name: "randomkey",
+    summary: "Returns a random key name from the database.",
+    group: Group::Generic,
+    arity: 1,
+    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    ..super::BASE
+};
+
+const COUNT_DEFAULT: usize = 10;
+/// Shards without keys that one call passes over without ending.
+const EMPTY_SHARDS_MAX: usize = 256;
+
+#[derive(Debug)]
+struct Args<'a> {
+    pattern: Option<&'a [u8]>,
+    type_name: Option<String>,
+    count: usize,
+}
+
+fn parse<'a>(options: &[&'a [u8]]) -> Result<Args<'a>, ErrorReply> {
+    let mut args = Args { pattern: None, type_name: None, count: COUNT_DEFAULT };
+    if !options.len().is_multiple_of(2) {
+        return Err(ErrorReply::SYNTAX);
+    }
+    for pair in options.chunks_exact(2) {
+        if is_word(pair[0], "MATCH") {
+            args.pattern = Some(pair[1]).filter(|pattern| *pattern != b"*");
+        } else if is_word(pair[0], "COUNT") {
+            args.count = usize::try_from(integer(pair[1])?).unwrap_or(0);
+            if args.count == 0 {
+                return Err(ErrorReply::SYNTAX);
+            }
+        } else if is_word(pair[0], "TYPE") {
+            args.type_name = Some(String::from_utf8_lossy(pair[1]).to_lowercase());
+        } else {
+            return Err(ErrorReply::SYNTAX);
+        }
+    }
+    Ok(args)
+}
+
+pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let start = cursor(args[1])?;
+    let options = parse(&args[2..])?;
+    let shards_len = cx.locked.keyspace().shards_len() as u64;
+    let (mut shard, mut place) = ((start % shards_len) as usize, start / shards_len);
+    let mut found: Vec<Box<[u8]>> = Vec::new();
+    let (mut seen, mut passed) = (0, 0);
+    let shards: Vec<_> = cx.locked.shards().map(|(_, shard)| shard.db(cx.db)).collect();
+    let next = loop {
+        if let Some(db) = shards[shard].filter(|db| !db.is_empty()) {
+            place = db.scan(place, options.count.saturating_sub(seen).max(1), |key, entry| {
+                seen += 1;
+                let wanted = !entry.is_expired(cx.now_ms)
+                    && options.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+                    && options.type_name.as_ref().is_none_or(|name| name == entry.value.type_name());
+                if wanted {
+                    found.push(key.into());
+                }
+            });
+        } else {
+            place = 0;
+        }
+        if place == 0 {
+            shard += 1;
+            passed += 1;
+            if shard == shards.len() {
+                break 0;
+            }
+        }
+        if seen >= options.count || passed > EMPTY_SHARDS_MAX {
+            break place * shards_len + shard as u64;
+        }
+    };
+    reply.array(2);
+    reply.bulk(next.to_string().as_bytes());
+    reply.array(found.len());
+    found.iter().for_each(|key| reply.bulk(key));
+    Ok(Flow::Done)
+}
+
+pub fn keys(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let pattern = args[1];
+    reply.array_of(|reply| {
+        let mut found = 0;
+        for db in cx.locked.shards().filter_map(|(_, shard)| shard.db(cx.db)) {
+            for (key, entry) in db.iter() {
+                if !entry.is_expired(cx.now_ms) && glob::matches(pattern, key) {
+                    reply.bulk(key);
+                    found += 1;
+                }
+            }
+        }
+        found
+    });
+    Ok(Flow::Done)
+}
+
+/// Keys drawn before RANDOMKEY takes an expired one for an answer, as Redis does.
+const DRAWS_MAX: usize = 100;
+
+pub fn randomkey(cx: &mut Context<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let (db, now_ms) = (cx.db, cx.now_ms);
+    let total: usize = cx.locked.shards().filter_map(|(_, shard)| shard.db(db)).map(|db| db.len()).sum();
+    if total == 0 {
+        reply.null();
+        return Ok(Flow::Done);
+    }
+    for _ in 0..DRAWS_MAX {
+        // A shard by its share of the keys, then a key of it.
+        let mut at = cx.random.below(total);
+        let chosen = cx.locked.shards().filter_map(|(_, shard)| shard.db(db)).find(|db| {
+            let here = at < db.len();
+            at = at.wrapping_sub(if here { 0 } else { db.len() });
+            here
+        });
+        let random = &mut *cx.random;
+        let drawn = chosen.and_then(|db| db.random(|| random.next_u64()));
+        if let Some((key, entry)) = drawn
+            && !entry.is_expired(now_ms)
+        {
+            reply.bulk(key);
+            return Ok(Flow::Done);
+        }
+    }
+    reply.null();
+    Ok(Flow::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Store;
+
+    #[test]
+    fn a_scan_sees_every_key_once_a_calm_round() {
+        let mut store = Store::new();
+        for i in 0..500 {
+            store.run(&format!("SET key:{i} v"));
+        }
+        let (mut cursor, mut seen) = ("0".to_owned(), std::collections::BTreeSet::new());
+        loop {
+            let reply = store.run(&format!("SCAN {cursor} COUNT 20"));
+            let lines: Vec<&str> = reply.split("\r\n").collect();
+            cursor = lines[2].to_owned();
+            seen.extend(lines[4..].iter().filter(|l| l.starts_with("key:")).map(|l| (*l).to_owned()));
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 500);
+    }
+
+    #[test]
+    fn filters() {
+        let mut store = Store::new();
+        store.check(&[
+            ("SET a 1", "+OK"),
+            ("RPUSH l 1", ":1"),
+            ("SCAN 0 TYPE list", "*2\n$1\n0\n*1\n$1\nl"),
+            ("SCAN 0 MATCH a* COUNT 100", "*2\n$1\n0\n*1\n$1\na"),
+            ("SCAN x", "-ERR invalid cursor"),
+            ("SCAN 0 COUNT 0", "-ERR syntax error"),
+            ("KEYS ?", "*2\n$1\na\n$1\nl"),
+            ("DEL l", ":1"),
+            ("RANDOMKEY", "$1\na"),
+            ("DEL a", ":1"),
+            ("RANDOMKEY", "$-1"),
+        ]);
+    }
+}
