@@ -23,6 +23,7 @@ pub mod hashes;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;
+pub mod streams;
 pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};

@@ -1,10 +1,18 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, hashes, lists, sets, sorted_sets, strings};
+use crate::{Command, generic, hashes, lists, sets, sorted_sets, streams, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 6] {
-    [generic::TABLE, strings::TABLE, hashes::TABLE, lists::TABLE, sets::TABLE, sorted_sets::TABLE]
+pub const fn groups() -> [&'static [Command]; 7] {
+    [
+        generic::TABLE,
+        strings::TABLE,
+        hashes::TABLE,
+        lists::TABLE,
+        sets::TABLE,
+        sorted_sets::TABLE,
+        streams::TABLE,
+    ]
 }
 
 /// Every data command.

@@ -159,11 +159,13 @@ impl Input<'_> {
     }
 }
 
+type ArgSlice<'a, 'b> = &'a [&'b [u8]];
+
 /// Reads the number of keys and the keys; gives them and what follows.
 fn split_keys<'a, 'b>(
     name: &str,
-    args: &'a [&'b [u8]],
-) -> Result<(&'a [&'b [u8]], &'a [&'b [u8]]), ErrorReply> {
+    args: ArgSlice<'a, 'b>,
+) -> Result<(ArgSlice<'a, 'b>, ArgSlice<'a, 'b>), ErrorReply> {
     let keys_len = integer(args[0])?;
     if keys_len < 1 {
         return Err(ErrorReply::owned(format!("ERR at least 1 input key is needed for '{name}' command")));

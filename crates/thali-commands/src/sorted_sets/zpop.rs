@@ -8,9 +8,10 @@ use thali_keyspace::WaitKind;
 use thali_resp::Reply;
 
 use super::{WRITE_ONE, write_score};
+use crate::elements::integer_from;
 use crate::{
     Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome, Spec, Wait, deadline_from_seconds,
-    is_word, parse_i64,
+    is_word,
 };
 
 pub const ZPOPMIN: Spec = Spec {
@@ -121,7 +122,7 @@ pub fn zpopmax(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> O
 fn pop_one_key(cx: &mut Context<'_>, args: &[&[u8]], end: End, reply: &mut Reply<'_>) -> Outcome {
     let count = match &args[2..] {
         [] => None,
-        [count] => Some(parse_i64(count).and_then(|n| usize::try_from(n).ok()).ok_or(ErrorReply::POSITIVE)?),
+        [count] => Some(integer_from(count, 0, ErrorReply::POSITIVE)?),
         _ => return Err(ErrorReply::SYNTAX),
     };
     let popped = pop(cx, args[1], end, count.unwrap_or(1))?.unwrap_or_default();
@@ -184,11 +185,7 @@ struct Many<'a, 'b> {
 
 impl<'a, 'b> Many<'a, 'b> {
     fn parse(args: &'a [&'b [u8]]) -> Result<Self, ErrorReply> {
-        let positive = |text: &[u8], message| {
-            let number = parse_i64(text).filter(|n| *n > 0).ok_or(ErrorReply::new(message))?;
-            Ok(usize::try_from(number).unwrap_or(usize::MAX))
-        };
-        let keys_len = positive(args[0], "ERR numkeys should be greater than 0")?;
+        let keys_len = integer_from(args[0], 1, ErrorReply::new("ERR numkeys should be greater than 0"))?;
         if keys_len >= args.len() - 1 {
             return Err(ErrorReply::SYNTAX);
         }
@@ -200,7 +197,9 @@ impl<'a, 'b> Many<'a, 'b> {
         };
         let count = match &rest[1..] {
             [] => 1,
-            [word, count] if is_word(word, "COUNT") => positive(count, "ERR count should be greater than 0")?,
+            [word, count] if is_word(word, "COUNT") => {
+                integer_from(count, 1, ErrorReply::new("ERR count should be greater than 0"))?
+            }
             _ => return Err(ErrorReply::SYNTAX),
         };
         Ok(Self { keys, end, count })

@@ -6,7 +6,8 @@ use thali_data::sorted_set::SortedSet;
 use thali_resp::Reply;
 
 use super::{READ_ONE, write_elements};
-use crate::{Context, ErrorReply, Flags, Flow, Outcome, Random, Spec, integer, is_word};
+use crate::elements::integer_but_min;
+use crate::{Context, ErrorReply, Flags, Flow, Outcome, Random, Spec, is_word};
 
 pub const SPEC: Spec = Spec {
     name: "zrandmember",
@@ -45,12 +46,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 }
 
 fn parse(count: &[u8], rest: &[&[u8]]) -> Result<(i64, bool), ErrorReply> {
-    let count = integer(count)?;
-    if count == i64::MIN {
-        return Err(ErrorReply::new(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
+    let count = integer_but_min(count)?;
     let with_scores = match rest {
         [] => false,
         [word] if is_word(word, "WITHSCORES") => true,

@@ -22,26 +22,21 @@ pub const ZREVRANK: Spec = Spec {
 };
 
 pub fn zrank(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    rank("zrank", SortedSet::rank, cx, args, reply)
+    rank("zrank", false, cx, args, reply)
 }
 
 pub fn zrevrank(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    rank("zrevrank", SortedSet::reverse_rank, cx, args, reply)
+    rank("zrevrank", true, cx, args, reply)
 }
 
-fn rank(
-    name: &str,
-    find: fn(&SortedSet, &[u8]) -> Option<(usize, f64)>,
-    cx: &mut Context<'_>,
-    args: &[&[u8]],
-    reply: &mut Reply<'_>,
-) -> Outcome {
+fn rank(name: &str, from_top: bool, cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let with_score = match &args[3..] {
         [] => false,
         [word] if is_word(word, "WITHSCORE") => true,
         [_] => return Err(ErrorReply::SYNTAX),
         _ => return Err(ErrorReply::wrong_arity(name)),
     };
+    let find = if from_top { SortedSet::reverse_rank } else { SortedSet::rank };
     match cx.read::<SortedSet>(args[1])?.and_then(|set| find(set, args[2])) {
         Some((rank, score)) if with_score => {
             reply.array(2);

@@ -1,12 +1,13 @@
 //! ZSCAN: walk a sorted set in steps; small sets come in one.
 
+use thali_data::Item;
 use thali_data::double::format_double;
 use thali_data::sorted_set::SortedSet;
-use thali_keyspace::glob;
 use thali_resp::Reply;
 
 use super::READ_ONE;
-use crate::{Context, ErrorReply, Flags, Flow, Outcome, Spec, cursor, integer, is_word};
+use crate::elements::{ScanOptions, reply_scan};
+use crate::{Context, Flags, Flow, Outcome, Spec, cursor};
 
 pub const SPEC: Spec = Spec {
     name: "zscan",
@@ -18,39 +19,23 @@ pub const SPEC: Spec = Spec {
     ..READ_ONE
 };
 
-const COUNT_DEFAULT: usize = 10;
-
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let from = cursor(args[2])?;
     let set = cx.read::<SortedSet>(args[1])?;
-    let (mut pattern, mut count) = (None, COUNT_DEFAULT);
-    let mut rest = args[3..].iter();
-    while let Some(word) = rest.next() {
-        let value = rest.next().ok_or(ErrorReply::SYNTAX)?;
-        if is_word(word, "COUNT") {
-            let given = integer(value)?;
-            count = usize::try_from(given).ok().filter(|n| *n > 0).ok_or(ErrorReply::SYNTAX)?;
-        } else if is_word(word, "MATCH") {
-            pattern = Some(*value);
-        } else {
-            return Err(ErrorReply::SYNTAX);
-        }
-    }
-    let mut found: Vec<(&[u8], f64)> = Vec::new();
-    let next = set.map_or(0, |set| {
-        set.scan(from, count, |member, score| {
-            if pattern.is_none_or(|pattern| glob::matches(pattern, member)) {
-                found.push((member, score));
-            }
-        })
+    let options = ScanOptions::parse(&args[3..])?;
+    reply_scan(reply, |reply| {
+        let mut written = 0;
+        let next = set.map_or(0, |set| {
+            set.scan(from, options.count, |member, score| {
+                if options.matches(Item::Bytes(member)) {
+                    reply.bulk(member);
+                    reply.bulk(format_double(score).as_bytes());
+                    written += 2;
+                }
+            })
+        });
+        (next, written)
     });
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found.len() * 2);
-    for (member, score) in found {
-        reply.bulk(member);
-        reply.bulk(format_double(score).as_bytes());
-    }
     Ok(Flow::Done)
 }
 
