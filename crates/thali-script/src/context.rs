@@ -96,6 +96,8 @@ pub(crate) struct Context {
     pub json: Cell<cjson::Config>,
     pub random: Cell<Random>,
     pub resp: Cell<Resp>,
+    /// The script's last line, for errors whose place LuaJIT has dropped.
+    pub last_line: Cell<usize>,
     doom: Cell<Option<Doom>>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
     host: Cell<Option<NonNull<dyn Host>>>,
@@ -116,6 +118,7 @@ impl Context {
             json: Cell::new(cjson::Config::default()),
             random: Cell::new(Random::default()),
             resp: Cell::new(Resp::V2),
+            last_line: Cell::new(1),
             doom: Cell::new(None),
             panic: Cell::new(None),
             host: Cell::new(None),

@@ -55,10 +55,9 @@ fn integer(line: &[u8]) -> Option<i64> {
 }
 
 fn push_value(stack: Stack<'_>, reader: &mut Reader<'_>, depth: usize) -> Result<(), Raise> {
-    if depth > REPLY_DEPTH_MAX {
+    if depth > REPLY_DEPTH_MAX || !stack.try_descend(6) {
         return Err(malformed(stack));
     }
-    stack.reserve(6)?;
     let header = reader.line().filter(|line| !line.is_empty()).ok_or_else(|| malformed(stack))?;
     let (kind, line) = (header[0], &header[1..]);
     let length = || integer(line).ok_or_else(|| malformed(stack));
@@ -200,7 +199,7 @@ impl Writer<'_, '_> {
     /// Writes the table on top and leaves it there.
     fn table(&mut self, depth: usize) -> Result<(), Raise> {
         let stack = self.stack;
-        if depth >= RESULT_DEPTH_MAX || !stack.try_reserve(6) {
+        if depth >= RESULT_DEPTH_MAX || !stack.try_descend(6) {
             self.out.extend_from_slice(b"-ERR reached lua stack limit\r\n");
             return Ok(());
         }

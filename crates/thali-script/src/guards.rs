@@ -136,7 +136,7 @@ fn transfer<'c>(stack: Stack<'c>, thread: Stack<'c>) -> Result<bool, Raise> {
     } else if !thread.is_fresh() || (!thread.has_frames() && thread.top() == 0) {
         Some(b"cannot resume dead coroutine")
     } else if thread.has_frames() {
-        Some(b"cannot resume non-suspended coroutine")
+        Some(b"cannot resume normal coroutine")
     } else {
         None
     };

@@ -142,6 +142,7 @@ impl Interpreter {
         let slot = self.slot_of(script)?;
         let start = out.len();
         let (state, watch) = (&self.state, &self.watch);
+        state.context().last_line.set(script.last_line());
         let finished = state.context().during(Some(host), || {
             let _watched = watch.begin();
             state.protected(&mut |stack| enter(stack, slot, call, out))
@@ -172,7 +173,10 @@ impl Interpreter {
         context.place.with(|place| match place.is_empty() {
             // LuaJIT drops the frame of a function that ends in a tail call, and a script without a frame
             // has ended in `return redis.call(…)`, which stands at its end.
-            true => text.extend_from_slice(format!("@user_script:{}", script.last_line()).as_bytes()),
+            true => {
+                let line = context.last_line.get();
+                text.extend_from_slice(format!("@user_script:{line}").as_bytes());
+            }
             false => text.extend_from_slice(place),
         });
         text.push(b'.');

@@ -7,12 +7,13 @@
 //!   as a plain [`Raise`] value and `native` raises it when nothing is left to destroy;
 //! - methods marked *may raise* (they allocate in Lua, or call into it) must not be called while the caller,
 //!   or anyone between it and Lua, owns a value with a destructor;
-//! - a function has [`SLOTS`] stack slots; who needs more asks [`Stack::reserve`] first. Debug builds of
+//! - a function has 20 stack slots; who needs more asks [`Stack::reserve`] first. Debug builds of
 //!   LuaJIT check this and the indices;
 //! - a slice from [`Stack::bytes`] lives as long as its string stays on the stack or in a reachable table.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
@@ -20,10 +21,6 @@ use mlua_sys as sys;
 pub(crate) use mlua_sys::{lua_CFunction, lua_State};
 
 use crate::context::Context;
-
-/// Stack slots that a C function may use without asking.
-#[allow(dead_code)]
-pub(crate) const SLOTS: c_int = 20;
 
 /// Refers to the registry as a table index.
 pub(crate) const REGISTRY: c_int = sys::LUA_REGISTRYINDEX;
@@ -126,7 +123,7 @@ impl<'c> Stack<'c> {
                 Raise::Top => {}
                 Raise::Doomed => sys::lua_pushnil(self.l),
                 Raise::Message => {
-                    sys::luaL_where(self.l, 1);
+                    self.push_where(1);
                     self.push_bytes(self.context.message.bytes());
                     sys::lua_concat(self.l, 2);
                 }
@@ -146,7 +143,7 @@ impl<'c> Stack<'c> {
     fn say(self, message: fmt::Arguments<'_>) {
         self.context.message.with(|text| {
             text.clear();
-            let _ = std::io::Write::write_fmt(text, message);
+            let _ = text.write_fmt(message);
         });
     }
 
@@ -188,6 +185,11 @@ impl<'c> Stack<'c> {
 
     pub fn reserve(self, slots: c_int) -> Result<(), Raise> {
         if self.try_reserve(slots) { Ok(()) } else { Err(self.error("stack overflow")) }
+    }
+
+    /// Makes room for one more level of a walk through nested data, on both stacks.
+    pub fn try_descend(self, slots: c_int) -> bool {
+        self.context.has_native_room() && self.try_reserve(slots)
     }
 
     /// Refuses to nest C calls deeper than the C stack allows.
@@ -485,6 +487,21 @@ impl<'c> Stack<'c> {
             let status = sys::luaL_loadbuffer(self.l, code.as_ptr().cast::<c_char>(), code.len(), name);
             self.remove(-2);
             status == sys::LUA_OK
+        }
+    }
+
+    /// Pushes the position of the function at `level`, as `user_script:1: `. Where LuaJIT dropped the script's
+    /// frame (it ended in a tail call), that is the script's last line. May raise.
+    pub fn push_where(self, level: c_int) {
+        // SAFETY: pushes one string.
+        unsafe { sys::luaL_where(self.l, level) };
+        if self.raw_len(-1) == 0 && self.innermost_place().is_none() {
+            let mut text = [0; 40];
+            let mut rest = &mut text[..];
+            let _ = write!(rest, "user_script:{}: ", self.context.last_line.get());
+            let left = rest.len();
+            self.pop(1);
+            self.push_bytes(&text[..text.len() - left]);
         }
     }
 

@@ -57,6 +57,7 @@ pub(crate) fn build(stack: Stack<'_>) -> Outcome {
     let base = stack.top();
     for (name, function) in [
         ("collectgarbage", native(collect_garbage)),
+        ("error", native(error)),
         ("load", native(load)),
         ("loadstring", native(load)),
         ("pairs", native(pairs)),
@@ -98,7 +99,11 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
         stack.raw_get_field(base, name);
         match name {
             "table" => stack.set_function("insert", native(table_insert)),
-            "math" => random::register(stack),
+            "math" => {
+                random::register(stack);
+                alias(stack, "mod", "fmod");
+            }
+            "string" => alias(stack, "gfind", "gmatch"),
             _ => {}
         }
         seal(stack, globals, name);
@@ -121,6 +126,12 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
         seal(stack, globals, name);
     }
     Ok(())
+}
+
+/// Names of Lua 5.0 that Lua 5.1, and so Redis, still knows.
+fn alias(stack: Stack<'_>, old: &str, new: &str) {
+    stack.raw_get_field(-1, new);
+    stack.set_field(-2, old);
 }
 
 /// `globals[name] = proxy of the table on top`, which is popped.
@@ -199,6 +210,21 @@ fn missing_global(stack: Stack<'_>) -> Outcome {
     let raise = stack.error(format_args!("Script attempted to access nonexistent global variable '{name}'"));
     drop(name);
     Err(raise)
+}
+
+/// `error`, which knows where a script stands even if it ends in `return error(…)`.
+fn error(stack: Stack<'_>) -> Outcome {
+    let level = if matches!(stack.kind(2), Type::None | Type::Nil) { 1 } else { stack.check_i32(2)? };
+    stack.set_top(1);
+    if stack.kind(1) == Type::Number {
+        stack.check_bytes(1)?;
+    }
+    if stack.kind(1) == Type::String && level > 0 {
+        stack.push_where(level);
+        stack.insert(1);
+        stack.concat(2);
+    }
+    Err(Raise::Top)
 }
 
 fn raw_get(stack: Stack<'_>) -> Outcome {
