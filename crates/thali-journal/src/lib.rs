@@ -1,1 +1,70 @@
 //! The append-only file: order, group commit, recovery.
+//!
+//! Owns the folder `appenddirname` and the lock on the data folder; refuses to know commands, keys or
+//! clients. Effects enter through [`Journal::append`] as encoded requests and leave, after a restart,
+//! through [`Recovery::replay`] as argument lists, in the order in which they were appended.
+//!
+//! # Bytes
+//!
+//! ```text
+//! DIR/thali.lock                                  held by flock while a process owns DIR
+//! DIR/appendonlydir/appendonly.aof.manifest       which files, in which order
+//! DIR/appendonlydir/appendonly.aof.N.incr.aof     increments; the last one grows
+//!
+//! manifest   = 1*( "file" name "seq" N "type" ("b" | "i" | "h") LF )    base, increment, history
+//! increment  = *( group | select | annotation )
+//! group      = request | multi 1*( request | select | annotation ) exec
+//! request    = "*" count CRLF count*( "$" length CRLF bytes CRLF )
+//! annotation = "#" text LF                        skipped, as Redis does
+//! ```
+//!
+//! `SELECT n` precedes a request of another database than the one before it; every file starts at
+//! database 0, and every process that appends begins with a SELECT. SOURCE: redis 7.0 `aof.c`.
+//!
+//! # Why nothing acknowledged is lost
+//!
+//! - The order of the file is the order in which `append` took the buffer's mutex. Callers hold the
+//!   shards that they changed, so effects on one key stand in the order of their execution.
+//! - A batch that goes to the disk ends at the end of a group. What a crash leaves is a prefix of the
+//!   stream, perhaps padded with zeros; recovery cuts it back to the last whole group.
+//! - Under `always`, [`Journal::synced`] moves past a group only after a `fdatasync` that began when
+//!   the whole group was written; under `everysec` and `no`, after the write, so that the death of
+//!   the process loses nothing that was answered. The death of the machine loses under `everysec`
+//!   what was written in the last second, plus the time that the running sync takes.
+//! - The file grows from a length that is known to be good. A write that fails half-way is cut back
+//!   to that length before it is tried again, so nothing follows a partial record.
+//! - A `fdatasync` that fails is final for this file. The kernel may have marked the lost pages clean,
+//!   and a second sync would then succeed without them (Rebello et al., "Can Applications Recover from
+//!   fsync Failures?", ATC '20). So nothing more is written or acknowledged until a new set of
+//!   files is made from memory or the process is restarted. Under `always` the file is cut back to
+//!   its last synced length, so that a restarted process does not build on bytes that only the page
+//!   cache still has; all of them were unacknowledged. Under the other policies they stay: they may
+//!   have been answered, and may be good.
+//! - A new file is created and synced before the manifest names it; the manifest is written aside,
+//!   synced, renamed, and its folder synced. No file is ever deleted or overwritten here; what is
+//!   not in the manifest is either empty, and taken, or a reason to stop.
+//!
+//! # What recovery cuts and what it refuses
+//!
+//! At the end of the last file a group that stops short, or zeros to the end of the file, are cut;
+//! the report and the log name the bytes. Anything else unreadable stops the start with file and
+//! offset. A damaged length can make the rest of the file look like the inside of one value that
+//! stops short: therefore whole requests behind the cut are a reason to stop as well.
+
+mod disk;
+mod error;
+mod journal;
+mod manifest;
+mod reader;
+mod recovery;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use error::JournalError;
+pub use journal::{Journal, JournalConfig, JournalState, Policy, Seq, encode_request};
+pub use reader::Effect;
+pub use recovery::{Recovery, RecoveryReport};

@@ -1,0 +1,408 @@
+//! The journal as its callers see it: append, ask what is safe, ask whether writing is possible.
+//!
+//! Lock order: a caller's shard locks, then `buffer`. No thread of the journal ever takes a shard's
+//! lock, and `append` waits for nothing but `buffer`, which is held for a copy at most.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::{Disk, DiskFile, JournalError, Recovery, recovery, writer};
+
+/// A place in the stream of all bytes appended since the journal was opened. Rises with the order of
+/// execution; `Seq(0)` is before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// When the file is synced: `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Policy {
+    /// Before anything is acknowledged.
+    Always = 0,
+    /// Once a second, off the write path.
+    Everysec = 1,
+    /// When the kernel likes.
+    No = 2,
+}
+
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// The data folder; made where missing, and locked.
+    pub dir: PathBuf,
+    pub appenddirname: String,
+    pub appendfilename: String,
+    pub policy: Policy,
+    /// `aof-load-truncated`: whether a torn tail is cut or stops the start.
+    pub load_truncated: bool,
+    /// Bytes appended and not written beyond which [`Journal::admit`] holds callers back.
+    pub buffer_bytes_max: usize,
+    /// How long a failed write rests before it is tried again.
+    pub retry_interval: Duration,
+    /// The second of `everysec`.
+    pub sync_interval: Duration,
+}
+
+impl JournalConfig {
+    /// Redis's defaults for the journal of `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        JournalConfig {
+            dir: dir.into(),
+            appenddirname: "appendonlydir".into(),
+            appendfilename: "appendonly.aof".into(),
+            policy: Policy::Everysec,
+            load_truncated: true,
+            buffer_bytes_max: 64 * 1024 * 1024,
+            retry_interval: Duration::from_millis(100),
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Health for INFO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Bytes of all files that a restart would read.
+    pub size_bytes: u64,
+    /// The same at the last start.
+    pub base_size_bytes: u64,
+    /// Appended and not yet written.
+    pub pending_bytes: u64,
+    /// Written and not yet synced.
+    pub unsynced_bytes: u64,
+    /// `None`: the last write and the last sync went well.
+    pub failure: Option<String>,
+    /// The failure is final until new files are made or the process is restarted.
+    pub stuck: bool,
+    /// Syncs that took longer than the second that `everysec` promises.
+    pub delayed_fsync_total: u64,
+    pub last_sync_micros: u64,
+    pub syncs_total: u64,
+    pub writes_total: u64,
+}
+
+pub(crate) struct OpenFile {
+    pub file: Arc<dyn DiskFile>,
+    pub path: PathBuf,
+}
+
+/// What waits to be written. INVARIANT: `bytes` ends at the end of a group.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    pub bytes: Vec<u8>,
+    /// The database that the file's reader stands in behind `bytes`.
+    db: Option<u32>,
+    pub appended: u64,
+    pub stopping: bool,
+    /// Something but new bytes for the writer to look at.
+    pub poked: bool,
+}
+
+/// How far the file is written and synced, in stream positions and in bytes of the growing file.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Progress {
+    pub written: u64,
+    pub durable: u64,
+    pub len: u64,
+    pub durable_len: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Health {
+    pub failure: Option<Arc<str>>,
+    pub stuck: bool,
+    pub base_size_bytes: u64,
+    /// Bytes of the files before the growing one.
+    pub closed_bytes: u64,
+    pub delayed_fsync_total: u64,
+    pub last_sync_micros: u64,
+    pub syncs_total: u64,
+    pub writes_total: u64,
+}
+
+type OnSync = Arc<dyn Fn(Seq) + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub config: JournalConfig,
+    pub disk: Arc<dyn Disk>,
+    _lock: Box<dyn Send + Sync>,
+    pub buffer: Mutex<Buffer>,
+    /// For the writer: bytes, a poke or the stop.
+    pub more: Condvar,
+    /// For `admit`: the buffer was taken, or writing failed.
+    pub room: Condvar,
+    /// For the syncing thread: the stop. The flag says that it came.
+    pub sync_stop: (Mutex<bool>, Condvar),
+    /// Bytes appended and not written, the batch in the writer's hands included.
+    pub pending: AtomicUsize,
+    pub progress: Mutex<Progress>,
+    /// Held for a sync until its outcome is recorded, so that no one trusts a sync after a failed one.
+    pub sync_gate: Mutex<()>,
+    pub synced: AtomicU64,
+    pub durable: AtomicU64,
+    policy: AtomicU8,
+    pub failing: AtomicBool,
+    pub health: Mutex<Health>,
+    on_sync: RwLock<Option<OnSync>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Shared {
+    pub fn new(config: JournalConfig, disk: Arc<dyn Disk>, lock: Box<dyn Send + Sync>) -> Self {
+        Shared {
+            policy: AtomicU8::new(config.policy as u8),
+            config,
+            disk,
+            _lock: lock,
+            buffer: Mutex::default(),
+            more: Condvar::new(),
+            room: Condvar::new(),
+            sync_stop: (Mutex::new(false), Condvar::new()),
+            pending: AtomicUsize::new(0),
+            progress: Mutex::default(),
+            sync_gate: Mutex::new(()),
+            synced: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            health: Mutex::default(),
+            on_sync: RwLock::new(None),
+            threads: Mutex::default(),
+        }
+    }
+
+    /// Begins to write behind the `len` good bytes of `open`.
+    pub fn start(shared: &Arc<Self>, open: OpenFile, len: u64, size_bytes: u64) {
+        *shared.progress.lock() = Progress { len, durable_len: len, ..Progress::default() };
+        {
+            let mut health = shared.health.lock();
+            health.base_size_bytes = size_bytes;
+            health.closed_bytes = size_bytes.saturating_sub(len);
+        }
+        *shared.threads.lock() = writer::start(shared, open);
+    }
+
+    pub fn policy(&self) -> Policy {
+        match self.policy.load(Ordering::Acquire) {
+            0 => Policy::Always,
+            1 => Policy::Everysec,
+            _ => Policy::No,
+        }
+    }
+
+    /// Publishes what the policy lets be acknowledged, and tells the server.
+    pub fn publish(&self) {
+        let progress = *self.progress.lock();
+        let seq = if self.policy() == Policy::Always { progress.durable } else { progress.written };
+        self.durable.fetch_max(progress.durable, Ordering::AcqRel);
+        let seq = self.synced.fetch_max(seq, Ordering::AcqRel).max(seq);
+        let on_sync = self.on_sync.read().clone();
+        if let Some(on_sync) = on_sync {
+            on_sync(Seq(seq));
+        }
+    }
+
+    pub fn is_stuck(&self) -> bool {
+        self.failing.load(Ordering::Acquire) && self.health.lock().stuck
+    }
+}
+
+/// The growing end of the append-only file. Shared by reference between all threads.
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+impl Journal {
+    /// Opens or makes the journal of `config.dir`. Nothing is written before [`Recovery::replay`] succeeded.
+    pub fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), JournalError> {
+        recovery::open(config, disk)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Journal { shared }
+    }
+
+    /// Appends encoded requests in the order of their execution: to be called while the shards that they
+    /// changed are still locked. `atomic`: a restart applies all of them or none.
+    ///
+    /// Never waits for the disk: who produces effects asks [`Journal::admit`] first, holding no shard. That
+    /// bounds the buffer at `buffer_bytes_max` plus one command, transaction or script a thread.
+    pub fn append<'a>(&self, effects: impl IntoIterator<Item = (u32, &'a [u8])>, atomic: bool) -> Seq {
+        let shared = &*self.shared;
+        let mut effects = effects.into_iter().peekable();
+        let mut buffer = shared.buffer.lock();
+        let before = buffer.bytes.len();
+        let Some((first_db, first)) = effects.next() else { return Seq(buffer.appended) };
+        buffer.select(first_db);
+        let group = atomic && effects.peek().is_some();
+        if group {
+            buffer.bytes.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+        }
+        buffer.bytes.extend_from_slice(first);
+        for (db, request) in effects {
+            buffer.select(db);
+            buffer.bytes.extend_from_slice(request);
+        }
+        if group {
+            buffer.bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+        let added = buffer.bytes.len() - before;
+        buffer.appended += added as u64;
+        let seq = Seq(buffer.appended);
+        shared.pending.fetch_add(added, Ordering::AcqRel);
+        // The first bytes of a batch wake the writer; later ones find it awake or on its way.
+        if before == 0 {
+            drop(buffer);
+            shared.more.notify_one();
+        }
+        seq
+    }
+
+    /// Everything up to here may be acknowledged: under `always` it is synced, else written. Replies to
+    /// writes wait for it under every policy.
+    pub fn synced(&self) -> Seq {
+        Seq(self.shared.synced.load(Ordering::Acquire))
+    }
+
+    /// Everything up to here survives the death of the machine, whatever the policy. For WAITAOF.
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// The end of what was appended.
+    pub fn appended(&self) -> Seq {
+        Seq(self.shared.buffer.lock().appended)
+    }
+
+    /// `on_sync` is called by the journal's threads after each write, sync and failure with the place that
+    /// [`Journal::synced`] then gives. It should only wake others.
+    pub fn set_on_sync(&self, on_sync: Box<dyn Fn(Seq) + Send + Sync>) {
+        *self.shared.on_sync.write() = Some(Arc::from(on_sync));
+    }
+
+    /// The gate before anything that will append: returns at once while the disk keeps up, waits while
+    /// too much is unwritten, and gives the error reply while writing fails. To be called without any
+    /// shard's lock, also before expiry and eviction.
+    pub fn admit(&self) -> Result<(), Arc<str>> {
+        let shared = &*self.shared;
+        let max = shared.config.buffer_bytes_max;
+        if !shared.failing.load(Ordering::Acquire) && shared.pending.load(Ordering::Acquire) <= max {
+            return Ok(());
+        }
+        let mut buffer = shared.buffer.lock();
+        loop {
+            if let Some(text) = self.refusal() {
+                return Err(text);
+            }
+            if shared.pending.load(Ordering::Acquire) <= max || buffer.stopping {
+                return Ok(());
+            }
+            shared.room.wait(&mut buffer);
+        }
+    }
+
+    /// The error reply for writes while the journal cannot write; `None` while it can. Never waits.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        if !self.shared.failing.load(Ordering::Acquire) {
+            return None;
+        }
+        self.shared.health.lock().failure.clone()
+    }
+
+    /// What was appended and is not in [`Journal::synced`] will never be: replies that wait for it are to
+    /// end with their connections, as their outcome is unknown.
+    pub fn is_stuck(&self) -> bool {
+        self.shared.is_stuck()
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.shared.policy()
+    }
+
+    /// Changes `appendfsync`. A change to `always` syncs what is written so far.
+    pub fn set_policy(&self, policy: Policy) {
+        self.shared.policy.store(policy as u8, Ordering::Release);
+        self.shared.buffer.lock().poked = true;
+        self.shared.more.notify_one();
+    }
+
+    pub fn state(&self) -> JournalState {
+        let progress = *self.shared.progress.lock();
+        let health = self.shared.health.lock();
+        JournalState {
+            size_bytes: health.closed_bytes + progress.len,
+            base_size_bytes: health.base_size_bytes,
+            pending_bytes: self.shared.pending.load(Ordering::Acquire) as u64,
+            unsynced_bytes: progress.written - progress.durable,
+            failure: health.failure.as_deref().map(str::to_owned),
+            stuck: health.stuck,
+            delayed_fsync_total: health.delayed_fsync_total,
+            last_sync_micros: health.last_sync_micros,
+            syncs_total: health.syncs_total,
+            writes_total: health.writes_total,
+        }
+    }
+
+    /// Writes and syncs all under any policy and stops the journal; for shutdown. An error says that
+    /// something appended is not safe; it was never acknowledged under `always`. A second call does nothing.
+    pub fn close(&self) -> Result<(), JournalError> {
+        let shared = &*self.shared;
+        shared.buffer.lock().stopping = true;
+        shared.more.notify_one();
+        shared.room.notify_all();
+        *shared.sync_stop.0.lock() = true;
+        shared.sync_stop.1.notify_all();
+        for thread in shared.threads.lock().drain(..) {
+            thread.join().expect("the journal's threads abort the process when they panic");
+        }
+        match self.refusal() {
+            Some(text) => Err(JournalError::Unwritten(text.to_string())),
+            None if shared.pending.load(Ordering::Acquire) > 0 => {
+                Err(JournalError::Unwritten("it was not replayed before".into()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "journal closed with unwritten effects");
+        }
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl Buffer {
+    fn select(&mut self, db: u32) {
+        if self.db != Some(db) {
+            self.db = Some(db);
+            let mut text = itoa::Buffer::new();
+            encode_request(&mut self.bytes, &[b"SELECT", text.format(db).as_bytes()]);
+        }
+    }
+}
+
+/// Appends a request in the form that [`Journal::append`] takes.
+pub fn encode_request(out: &mut Vec<u8>, args: &[&[u8]]) {
+    fn header(out: &mut Vec<u8>, mark: u8, n: usize) {
+        out.push(mark);
+        out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    header(out, b'*', args.len());
+    for arg in args {
+        header(out, b'$', arg.len());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}

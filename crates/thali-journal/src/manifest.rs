@@ -1,0 +1,223 @@
+//! The manifest: which files make up the journal, in which order.
+//!
+//! One line a file: `file NAME seq N type b|i|h`. NAME may be quoted; it is a plain name, never a
+//! path. SOURCE: redis 7.0 `aof.c`, "AOF manifest file implementation".
+
+use std::path::{Path, PathBuf};
+
+use crate::{Disk, JournalError};
+
+/// SOURCE: redis 7.0 `MANIFEST_MAX_LINE`.
+const LINE_BYTES_MAX: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Base,
+    Increment,
+    /// Superseded by a rewrite; kept until someone deletes it, never read.
+    History,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub name: String,
+    pub seq: u64,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// Parses the text of `path`, which only serves the error.
+    pub fn parse(text: &[u8], path: &Path) -> Result<Self, JournalError> {
+        let mut manifest = Manifest::default();
+        for (index, line) in text.split(|b| *b == b'\n').enumerate() {
+            let fail = |why: String| JournalError::Manifest { path: path.to_owned(), line: index + 1, why };
+            if line.first() == Some(&b'#') || line.trim_ascii().is_empty() {
+                continue;
+            }
+            let entry = parse_line(line).map_err(fail)?;
+            let increments_before =
+                manifest.entries.iter().rev().find(|e| e.kind == Kind::Increment).map(|e| e.seq);
+            match entry.kind {
+                Kind::Base if manifest.base().is_some() => {
+                    return Err(fail("a second file of type b".into()));
+                }
+                Kind::Increment if increments_before.is_some_and(|seq| seq >= entry.seq) => {
+                    return Err(fail("increments must have rising numbers".into()));
+                }
+                _ => manifest.entries.push(entry),
+            }
+        }
+        if manifest.entries.is_empty() {
+            let why = "it names no file".into();
+            return Err(JournalError::Manifest { path: path.to_owned(), line: 1, why });
+        }
+        Ok(manifest)
+    }
+
+    /// The bytes of the file.
+    pub fn format(&self) -> Vec<u8> {
+        let mut out = String::new();
+        for entry in &self.entries {
+            let kind = match entry.kind {
+                Kind::Base => 'b',
+                Kind::Increment => 'i',
+                Kind::History => 'h',
+            };
+            let name = quote(&entry.name);
+            out.push_str(&format!("file {name} seq {} type {kind}\n", entry.seq));
+        }
+        out.into_bytes()
+    }
+
+    pub fn base(&self) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.kind == Kind::Base)
+    }
+
+    /// The files to read, in order: the base, then the increments.
+    pub fn live(&self) -> impl Iterator<Item = &Entry> {
+        let increments = self.entries.iter().filter(|e| e.kind == Kind::Increment);
+        self.base().into_iter().chain(increments)
+    }
+
+    /// The increment that grows.
+    pub fn last_increment(&self) -> Option<&Entry> {
+        self.entries.iter().rfind(|e| e.kind == Kind::Increment)
+    }
+
+    /// Replaces the manifest file in one step that a crash cannot halve.
+    pub fn store(&self, disk: &dyn Disk, dir: &Path, name: &str) -> Result<(), JournalError> {
+        let aside: PathBuf = dir.join(format!("temp-{name}"));
+        let bytes = self.format();
+        let written = (|| {
+            let file = disk.open_append(&aside)?;
+            file.truncate(0)?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                rest = &rest[file.append(rest)?..];
+            }
+            file.sync()
+        })();
+        written.map_err(JournalError::io("write", &aside))?;
+        disk.rename(&aside, &dir.join(name)).map_err(JournalError::io("rename", &aside))?;
+        disk.sync_dir(dir).map_err(JournalError::io("sync", dir))
+    }
+}
+
+fn parse_line(line: &[u8]) -> Result<Entry, String> {
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("longer than {LINE_BYTES_MAX} bytes"));
+    }
+    let words = words(line).ok_or("a quote stays open")?;
+    if words.len() < 6 || words.len() % 2 != 0 {
+        return Err("expected `file NAME seq N type b|i|h`".into());
+    }
+    let (mut name, mut seq, mut kind) = (None, None, None);
+    // Later versions add pairs of their own; they don't change what is to be read.
+    for pair in words.chunks_exact(2) {
+        match pair[0].to_ascii_lowercase().as_str() {
+            "file" if pair[1].contains('/') || pair[1].is_empty() => {
+                return Err(format!("`{}` is not a plain file name", pair[1]));
+            }
+            "file" => name = Some(pair[1].clone()),
+            "seq" => seq = Some(pair[1].parse().map_err(|_| format!("`{}` is not a number", pair[1]))?),
+            "type" => {
+                kind = Some(match pair[1].as_str() {
+                    "b" => Kind::Base,
+                    "i" => Kind::Increment,
+                    "h" => Kind::History,
+                    other => return Err(format!("unknown type `{other}`")),
+                });
+            }
+            _ => {}
+        }
+    }
+    match (name, seq, kind) {
+        (Some(name), Some(seq), Some(kind)) => Ok(Entry { name, seq, kind }),
+        _ => Err("expected `file NAME seq N type b|i|h`".into()),
+    }
+}
+
+/// Words split by blanks; `"…"` knows `\"`, `\\` and `\xHH`.
+fn words(line: &[u8]) -> Option<Vec<String>> {
+    let text = String::from_utf8_lossy(line);
+    let mut words = Vec::new();
+    let mut chars = text.chars().peekable();
+    loop {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let Some(first) = chars.peek().copied() else { return Some(words) };
+        let mut word = String::new();
+        if first != '"' {
+            while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
+                word.push(c);
+            }
+            words.push(word);
+            continue;
+        }
+        chars.next();
+        loop {
+            match chars.next()? {
+                '"' => break,
+                '\\' => match chars.next()? {
+                    'x' => {
+                        let hex: String = [chars.next()?, chars.next()?].into_iter().collect();
+                        word.push(u8::from_str_radix(&hex, 16).ok()? as char);
+                    }
+                    other => word.push(other),
+                },
+                c => word.push(c),
+            }
+        }
+        words.push(word);
+    }
+}
+
+fn quote(name: &str) -> String {
+    if name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\')) {
+        return name.to_owned();
+    }
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<&[(&str, u64, Kind)], &str>) {
+        let parsed = Manifest::parse(text.as_bytes(), Path::new("m"));
+        match (parsed, expected) {
+            (Ok(parsed), Ok(expected)) => {
+                let got: Vec<_> = parsed.entries.iter().map(|e| (e.name.as_str(), e.seq, e.kind)).collect();
+                assert_eq!(got, expected, "{text:?}");
+                assert_eq!(Manifest::parse(&parsed.format(), Path::new("m")).unwrap(), parsed);
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, expected) => panic!("{text:?}: {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn manifest_lines() {
+        use Kind::*;
+        check(
+            "file a.1.base.aof seq 1 type b\nfile a.2.incr.aof seq 2 type i\n",
+            Ok(&[("a.1.base.aof", 1, Base), ("a.2.incr.aof", 2, Increment)]),
+        );
+        check("# note\nfile \"a b\\\"c\" seq 1 type i\n", Ok(&[("a b\"c", 1, Increment)]));
+        check("file a seq 1 type i startoffset 5\n", Ok(&[("a", 1, Increment)]));
+        check("file a seq 1 type h\nfile b seq 1 type i", Ok(&[("a", 1, History), ("b", 1, Increment)]));
+        check("", Err("names no file"));
+        check("file ../a seq 1 type i\n", Err("plain file name"));
+        check("file a seq x type i\n", Err("line 1: `x` is not a number"));
+        check("file a seq 1 type q\n", Err("unknown type"));
+        check("file a seq 1\n", Err("expected"));
+        check("file a seq 2 type i\nfile b seq 2 type i\n", Err("line 2: increments"));
+        check("file a seq 1 type b\nfile b seq 2 type b\n", Err("second file of type b"));
+        check("file \"a seq 2 type i\n", Err("quote"));
+    }
+}

@@ -1,0 +1,294 @@
+//! The values that the server works with, typed once after each change instead of at every use.
+
+use std::path::PathBuf;
+
+use thali_commands::EventClass;
+use thali_data::Limits;
+use thali_journal::Policy;
+
+use super::Config;
+use super::kind::events;
+
+/// `client-output-buffer-limit` of one class of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Bytes that end the connection at once; 0: none.
+    pub hard_bytes: u64,
+    /// Bytes that end it when exceeded for longer than `soft_s`; 0: none.
+    pub soft_bytes: u64,
+    pub soft_s: u64,
+}
+
+impl OutputLimit {
+    /// Whether a client with this many unsent bytes is to be closed. `since_ms` remembers when it went over
+    /// the soft limit.
+    pub fn exceeded(&self, bytes: u64, since_ms: &mut Option<u64>, now_ms: u64) -> bool {
+        if self.hard_bytes > 0 && bytes > self.hard_bytes {
+            return true;
+        }
+        if self.soft_bytes == 0 || bytes <= self.soft_bytes {
+            *since_ms = None;
+            return false;
+        }
+        now_ms.saturating_sub(*since_ms.get_or_insert(now_ms)) > self.soft_s * 1000
+    }
+}
+
+/// One of `save`'s rules: a snapshot after `seconds` with at least `changes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SaveRule {
+    pub seconds: u64,
+    pub changes: u64,
+}
+
+/// `maxmemory-policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    VolatileLru,
+    VolatileLfu,
+    VolatileRandom,
+    VolatileTtl,
+    AllkeysLru,
+    AllkeysLfu,
+    AllkeysRandom,
+    Noeviction,
+}
+
+impl Eviction {
+    const ALL: [Eviction; 8] = [
+        Eviction::VolatileLru,
+        Eviction::VolatileLfu,
+        Eviction::VolatileRandom,
+        Eviction::VolatileTtl,
+        Eviction::AllkeysLru,
+        Eviction::AllkeysLfu,
+        Eviction::AllkeysRandom,
+        Eviction::Noeviction,
+    ];
+
+    /// The name in redis.conf.
+    pub fn name(self) -> &'static str {
+        let at = Self::ALL.iter().position(|policy| *policy == self).expect("ALL lists every policy");
+        super::table::POLICIES[at]
+    }
+
+    pub fn is_volatile(self) -> bool {
+        self.name().starts_with("volatile-")
+    }
+
+    fn parse(name: &str) -> Self {
+        Self::ALL.into_iter().find(|policy| policy.name() == name).expect("checked by the table")
+    }
+}
+
+impl std::fmt::Display for Eviction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `gateway-auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayAuth {
+    None,
+    Jwt,
+}
+
+/// A snapshot of the configuration. Names are those of redis.conf; where a unit matters it is the last word.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub bind: Vec<String>,
+    /// Somebody chose `bind`; protected mode trusts them.
+    pub bind_given: bool,
+    pub port: u16,
+    pub unixsocket: Option<PathBuf>,
+    pub unixsocketperm: Option<u32>,
+    pub tcp_backlog: i32,
+    pub tcp_keepalive_s: u64,
+    pub timeout_s: u64,
+    pub maxclients: usize,
+    pub protected_mode: bool,
+    pub requirepass: String,
+    pub databases: u32,
+    pub proto_max_bulk_len: usize,
+    pub client_query_buffer_limit: usize,
+    pub output_limit_normal: OutputLimit,
+    pub output_limit_replica: OutputLimit,
+    pub output_limit_pubsub: OutputLimit,
+    /// Event loops of the store; never 0.
+    pub loops: usize,
+    /// Threads of the layers above the store; never 0.
+    pub worker_threads: usize,
+
+    pub maxmemory: u64,
+    pub maxmemory_policy: Eviction,
+    pub maxmemory_samples: usize,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_time: u32,
+    pub limits: Limits,
+    pub notify_keyspace_events: EventClass,
+    pub active_expire: bool,
+    pub active_expire_effort: u32,
+
+    pub dir: PathBuf,
+    pub appendonly: bool,
+    pub appendfsync: Policy,
+    pub appenddirname: String,
+    pub appendfilename: String,
+    pub aof_load_truncated: bool,
+    /// Replies to writes wait for the journal.
+    pub holds_replies: bool,
+    pub save: Vec<SaveRule>,
+    pub dbfilename: String,
+
+    /// 1 to 500.
+    pub hz: u32,
+    pub loglevel: String,
+    /// Empty: the standard output.
+    pub logfile: String,
+    pub pidfile: String,
+    pub busy_reply_threshold_ms: u64,
+    /// Microseconds; 0 logs everything, a negative value nothing.
+    pub slowlog_log_slower_than_us: i64,
+    pub slowlog_max_len: usize,
+    /// 0: off.
+    pub latency_monitor_threshold_ms: u64,
+    pub enable_debug_command: String,
+
+    /// The store's URL; `None`: the embedded one.
+    pub store: Option<String>,
+    pub http_bind: Vec<String>,
+    pub http_port: u16,
+    pub http_token: Option<String>,
+    pub gateway_auth: GatewayAuth,
+    pub gateway_jwt_key: Option<String>,
+    /// Origins that may open sockets, or `*`.
+    pub gateway_cors: Vec<String>,
+}
+
+impl Settings {
+    /// `loglevel` as a filter for tracing.
+    pub fn log_filter(&self) -> &'static str {
+        match self.loglevel.as_str() {
+            "debug" => "trace",
+            "verbose" => "debug",
+            "notice" => "info",
+            "warning" => "warn",
+            _ => "off",
+        }
+    }
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let c = config;
+        let appendonly = c.flag("appendonly");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let [output_limit_normal, output_limit_replica, output_limit_pubsub] = output_limits(c);
+        Settings {
+            bind: c.words("bind"),
+            bind_given: c.is_given("bind"),
+            port: c.number("port"),
+            unixsocket: c.some("unixsocket").map(PathBuf::from),
+            unixsocketperm: u32::from_str_radix(c.text("unixsocketperm"), 8).ok().filter(|mode| *mode > 0),
+            tcp_backlog: c.number("tcp-backlog"),
+            tcp_keepalive_s: c.number("tcp-keepalive"),
+            timeout_s: c.number("timeout"),
+            maxclients: c.number("maxclients"),
+            protected_mode: c.flag("protected-mode"),
+            requirepass: c.text("requirepass").to_owned(),
+            databases: c.number("databases"),
+            proto_max_bulk_len: c.number("proto-max-bulk-len"),
+            client_query_buffer_limit: c.number("client-query-buffer-limit"),
+            output_limit_normal,
+            output_limit_replica,
+            output_limit_pubsub,
+            loops: loops(c, cores),
+            worker_threads: Some(c.number("worker-threads")).filter(|n| *n > 0).unwrap_or(cores),
+            maxmemory: c.number("maxmemory"),
+            maxmemory_policy: Eviction::parse(c.text("maxmemory-policy")),
+            maxmemory_samples: c.number("maxmemory-samples"),
+            lfu_log_factor: c.number("lfu-log-factor"),
+            lfu_decay_time: c.number("lfu-decay-time"),
+            limits: limits(c),
+            notify_keyspace_events: events(c.text("notify-keyspace-events")).expect("checked by the table"),
+            active_expire: true,
+            active_expire_effort: c.number("active-expire-effort"),
+            dir: PathBuf::from(c.text("dir")),
+            appendonly,
+            appendfsync: match c.text("appendfsync") {
+                "always" => Policy::Always,
+                "no" => Policy::No,
+                _ => Policy::Everysec,
+            },
+            appenddirname: c.text("appenddirname").to_owned(),
+            appendfilename: c.text("appendfilename").to_owned(),
+            aof_load_truncated: c.flag("aof-load-truncated"),
+            holds_replies: appendonly,
+            save: save_rules(c),
+            dbfilename: c.text("dbfilename").to_owned(),
+            hz: c.number::<u32>("hz").clamp(1, 500),
+            loglevel: c.text("loglevel").to_owned(),
+            logfile: c.text("logfile").to_owned(),
+            pidfile: c.text("pidfile").to_owned(),
+            busy_reply_threshold_ms: c.number("busy-reply-threshold"),
+            slowlog_log_slower_than_us: c.number("slowlog-log-slower-than"),
+            slowlog_max_len: c.number("slowlog-max-len"),
+            latency_monitor_threshold_ms: c.number("latency-monitor-threshold"),
+            enable_debug_command: c.text("enable-debug-command").to_owned(),
+            store: c.some("store"),
+            http_bind: c.words("http-bind"),
+            http_port: c.number("http-port"),
+            http_token: c.some("http-token"),
+            gateway_auth: if c.text("gateway-auth") == "jwt" { GatewayAuth::Jwt } else { GatewayAuth::None },
+            gateway_jwt_key: c.some("gateway-jwt-key"),
+            gateway_cors: c
+                .text("gateway-cors")
+                .split([' ', ','])
+                .filter(|o| !o.is_empty())
+                .map(Into::into)
+                .collect(),
+        }
+    }
+}
+
+/// `loops`; else `io-threads`, where somebody set it; else one a core.
+fn loops(c: &Config, cores: usize) -> usize {
+    match (c.number("loops"), c.number("io-threads")) {
+        (0, threads) if c.is_given("io-threads") => threads,
+        (0, _) => cores,
+        (loops, _) => loops,
+    }
+}
+
+fn limits(c: &Config) -> Limits {
+    Limits {
+        hash_max_listpack_entries: c.number("hash-max-listpack-entries"),
+        hash_max_listpack_value: c.number("hash-max-listpack-value"),
+        list_max_listpack_size: c.number("list-max-listpack-size"),
+        set_max_intset_entries: c.number("set-max-intset-entries"),
+        set_max_listpack_entries: c.number("set-max-listpack-entries"),
+        set_max_listpack_value: c.number("set-max-listpack-value"),
+        zset_max_listpack_entries: c.number("zset-max-listpack-entries"),
+        zset_max_listpack_value: c.number("zset-max-listpack-value"),
+        stream_node_max_bytes: c.number("stream-node-max-bytes"),
+        stream_node_max_entries: c.number("stream-node-max-entries"),
+    }
+}
+
+/// Normal, replica, pubsub.
+fn output_limits(c: &Config) -> [OutputLimit; 3] {
+    let words = c.words("client-output-buffer-limit");
+    let number = |at: usize| words[at].parse().expect("checked by the table");
+    [0, 4, 8].map(|at| OutputLimit {
+        hard_bytes: number(at + 1),
+        soft_bytes: number(at + 2),
+        soft_s: number(at + 3),
+    })
+}
+
+fn save_rules(c: &Config) -> Vec<SaveRule> {
+    let numbers: Vec<u64> =
+        c.words("save").iter().map(|word| word.parse().expect("checked by the table")).collect();
+    numbers.chunks_exact(2).map(|pair| SaveRule { seconds: pair[0], changes: pair[1] }).collect()
+}
