@@ -24,7 +24,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 ];
 
 /// Folders with a package.json and a lock file that tests run in.
-pub const NPM_FOLDERS: [&str; 1] = ["tests/clients"];
+pub const NPM_FOLDERS: [&str; 1] = ["tests"];
 
 /// Brings the machine to where the tests can run; says what it did.
 pub fn prepare() -> Result<()> {
@@ -92,9 +92,9 @@ pub fn npm_ci(folder: &Path) -> Result<()> {
     Ok(fs::write(stamp, lock)?)
 }
 
-/// A virtual environment with the Python clients, at `tests/clients/.venv`.
+/// A virtual environment with the Python clients, at `tests/.venv`.
 fn python_venv() -> Result<()> {
-    let folder = root().join("tests/clients");
+    let folder = root().join("tests");
     let wanted = fs::read(folder.join("requirements.txt"))?;
     let venv = folder.join(".venv");
     let stamp = venv.join(".requirements-installed");

@@ -1,0 +1,194 @@
+// What every JavaScript test stands on: the engine under test, child processes with logs, waiting.
+//
+// Owns the children of one test file: they end with the file, and their logs are shown when it
+// fails. The engine is named by THALI_TEST_ENGINE:
+//   redis            Debian's redis-server: the reference; tests that need Thali are skipped
+//   thali            `thali serve` with its own store
+//   thali-on-redis   `thali serve --store` in front of a redis-server
+// The binary is THALI_BIN, else target/e2e/thali. Each file starts its own engine, so files run
+// side by side and may flush what they like.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const TESTS = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+export const ROOT = path.resolve(TESTS, '..');
+export const ENGINE = process.env.THALI_TEST_ENGINE ?? 'redis';
+export const THALI_BIN = path.resolve(ROOT, process.env.THALI_BIN ?? 'target/e2e/thali');
+
+/** For `test(name, needsThali, fn)`: skips where the engine has no HTTP and no workers. */
+export const needsThali = { skip: ENGINE === 'redis' && 'needs Thali' };
+
+const START_TIMEOUT_MS = 20_000;
+const POLL_MS = 10;
+const LOG_SHOWN_MAX = 6_000;
+
+const children = new Set();
+const folders = new Set();
+
+process.on('exit', (code) => {
+  for (const child of children) {
+    if (code || process.exitCode) {
+      process.stdout.write(`--- log of ${child.name}\n${child.log.slice(-LOG_SHOWN_MAX)}\n---\n`);
+    }
+    child.kill9();
+  }
+  for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true });
+});
+
+/** Polls `condition` until it gives something truthy, and returns that. */
+export async function until(what, condition, timeoutMs = 10_000) {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+    await delay(POLL_MS);
+  }
+}
+
+/** Resolves with the first arguments of `event` on `emitter`; rejects after the timeout. */
+export async function next(emitter, event, timeoutMs = 10_000) {
+  const args = new Promise((resolve) => emitter.once(event, (...values) => resolve(values)));
+  const late = AbortSignal.timeout(timeoutMs);
+  return Promise.race([args, once(late, 'abort').then(() => Promise.reject(new Error(`no ${event} in ${timeoutMs} ms`)))]);
+}
+
+// Below the kernel's ephemeral ports and above the range of the Rust test kit.
+export async function freePort() {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const port = 30_000 + Math.floor(Math.random() * 2_700);
+    const server = net.createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error('no free port');
+}
+
+export function tempFolder() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'thali-test-'));
+  folders.add(folder);
+  return folder;
+}
+
+/** One child process with its log. */
+export class Child {
+  constructor(name, command, args, options = {}) {
+    this.name = name;
+    this.log = '';
+    this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    this.exit = new Promise((resolve) => {
+      this.process.once('exit', (code, signal) => {
+        this.ended = { code, signal };
+        resolve(this.ended);
+      });
+      this.process.once('error', (error) => {
+        this.log += `\n${error}`;
+        this.ended = { code: -1, signal: null };
+        resolve(this.ended);
+      });
+    });
+    const keep = (chunk) => { this.log += chunk; };
+    this.process.stdout?.setEncoding('utf8').on('data', keep);
+    this.process.stderr?.setEncoding('utf8').on('data', keep);
+    children.add(this);
+  }
+
+  get pid() { return this.process.pid; }
+
+  async waitForLog(text, timeoutMs = START_TIMEOUT_MS) {
+    await until(`${JSON.stringify(text)} in the log of ${this.name}`, () => {
+      if (this.log.includes(text)) return true;
+      if (this.ended) throw new Error(`${this.name} ended (${JSON.stringify(this.ended)}):\n${this.log.slice(-LOG_SHOWN_MAX)}`);
+      return false;
+    }, timeoutMs);
+  }
+
+  /** SIGKILL; resolves when the process is gone. */
+  kill9() {
+    if (!this.ended) this.process.kill('SIGKILL');
+    return this.exit;
+  }
+
+  /** SIGTERM and a clean end. */
+  async terminate(timeoutMs = START_TIMEOUT_MS) {
+    if (!this.ended) this.process.kill('SIGTERM');
+    await until(`${this.name} to end`, () => this.ended, timeoutMs);
+    return this.ended;
+  }
+}
+
+export async function startRedis({ port, dir = tempFolder(), args = [] } = {}) {
+  port ??= await freePort();
+  const settings = ['--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', dir, ...args].map(String);
+  const child = new Child('redis-server', 'redis-server', settings);
+  await child.waitForLog('Ready to accept connections');
+  return { child, port, dir };
+}
+
+/** `thali serve` on free ports; with `store` (a URL) in front of that store. */
+export async function startServe({ port, httpPort, store, dir = tempFolder(), args = [] } = {}) {
+  port ??= await freePort();
+  httpPort ??= await freePort();
+  const place = store ? ['--store', store] : ['--port', port, '--dir', dir];
+  const settings = ['serve', '--http-port', httpPort, ...place, ...args].map(String);
+  const child = new Child('thali serve', THALI_BIN, settings, { cwd: dir });
+  await child.waitForLog('Ready to accept connections');
+  return { child, port, httpPort, dir };
+}
+
+/**
+ * Starts the engine of this run: `{host, port, url, http, parts, stop()}`. `http` is the base URL of
+ * API and sockets, undefined on redis. `args` go to whatever holds the data (append-only file on).
+ */
+export async function startEngine({ durable = false, args = [] } = {}) {
+  const host = '127.0.0.1';
+  const parts = {};
+  const durability = durable ? ['--appendonly', 'yes', '--appendfsync', 'always'] : ['--appendonly', 'no'];
+  if (ENGINE === 'thali') {
+    parts.serve = await startServe({ args: [...durability, ...args] });
+  } else {
+    parts.store = await startRedis({ args: [...durability, ...args] });
+    if (ENGINE === 'thali-on-redis') {
+      parts.serve = await startServe({ store: `redis://${host}:${parts.store.port}` });
+    }
+  }
+  const port = (parts.store ?? parts.serve).port;
+  return {
+    host,
+    port,
+    url: `redis://${host}:${port}`,
+    http: parts.serve && `http://${host}:${parts.serve.httpPort}`,
+    parts,
+    async stop() {
+      for (const part of [parts.serve, parts.store]) await part?.child.terminate();
+    },
+  };
+}
+
+/** `thali work QUEUE … -- COMMAND` on the engine's store. */
+export function startWork(engine, queue, command, options = []) {
+  return new Child('thali work', THALI_BIN, ['work', queue, '--store', engine.url, ...options, '--', ...command], {
+    cwd: tempFolder(),
+  });
+}
+
+/** One JSON request to the engine's HTTP side; resolves with `{status, body}`. */
+export async function api(engine, method, where, body) {
+  const response = await fetch(engine.http + where, {
+    method,
+    headers: body === undefined ? {} : { 'content-type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text && JSON.parse(text) };
+}
