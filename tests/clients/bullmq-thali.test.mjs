@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { Queue, QueueEvents, Worker } from 'bullmq';
-import { api, needsThali, startEngine, startWork, until } from '../support/harness.mjs';
+import { api, needsHttp, needsThali, startEngine, startWork, until } from '../support/harness.mjs';
 
 let engine;
 let connection;
@@ -21,7 +21,7 @@ before(async () => {
 after(() => engine.stop());
 afterEach(async () => { await Promise.all(open.splice(0).map((part) => part.close())); });
 
-test("a Node producer's job runs as a command under thali work", needsThali, async () => {
+test("a Node producer's job runs as a command under thali work", needsHttp, async () => {
   const queue = keep(new Queue('shout', { connection }));
   const events = keep(new QueueEvents('shout', { connection }));
   await events.waitUntilReady();
@@ -32,7 +32,7 @@ test("a Node producer's job runs as a command under thali work", needsThali, asy
   assert.equal((await work.terminate()).code, 0);
 });
 
-test('a failing command fails the job with its last words', needsThali, async () => {
+test('a failing command fails the job with its last words', needsHttp, async () => {
   const queue = keep(new Queue('doomed', { connection }));
   const work = startWork(engine, 'doomed', ['sh', '-c', 'echo out of paper >&2; exit 3']);
   const job = await queue.add('print', {}, { attempts: 2, backoff: 10 });
@@ -43,7 +43,7 @@ test('a failing command fails the job with its last words', needsThali, async ()
   await work.terminate();
 });
 
-test('a job posted over HTTP runs in a Node worker', needsThali, async () => {
+test('a job posted over HTTP runs in a Node worker', needsHttp, async () => {
   const added = await api(engine, 'POST', '/api/queues/sums/jobs', { name: 'add', data: { a: 2, b: 3 }, opts: { attempts: 2 } });
   assert.equal(added.status, 201);
   keep(new Worker('sums', async ({ name, data }) => ({ name, sum: data.a + data.b }), { connection }));
@@ -56,7 +56,7 @@ test('a job posted over HTTP runs in a Node worker', needsThali, async () => {
   assert.equal(job.opts.attempts, 2);
 });
 
-test('an array of jobs is added in order and counted', needsThali, async () => {
+test('an array of jobs is added in order and counted', needsHttp, async () => {
   const jobs = [1, 2, 3].map((n) => ({ name: 'n', data: { n } }));
   const added = await api(engine, 'POST', '/api/queues/bulk/jobs', jobs);
   assert.equal(added.status, 201);
@@ -64,7 +64,7 @@ test('an array of jobs is added in order and counted', needsThali, async () => {
   assert.deepEqual((await queue.getWaiting()).map((job) => job.data.n).sort(), [1, 2, 3]);
 });
 
-test('a delayed job posted over HTTP is promoted by BullMQ', needsThali, async () => {
+test('a delayed job posted over HTTP is promoted by BullMQ', needsHttp, async () => {
   const { body } = await api(engine, 'POST', '/api/queues/later/jobs', { name: 'n', data: {}, opts: { delay: 3_600_000 } });
   const queue = keep(new Queue('later', { connection }));
   const job = await queue.getJob(body.id);

@@ -5,6 +5,8 @@
 //   redis            Debian's redis-server: the reference; tests that need Thali are skipped
 //   thali            `thali serve` with its own store
 //   thali-on-redis   `thali serve --store` in front of a redis-server
+//   node             bench/peers (Express, BullMQ, Socket.IO) on a redis-server, which speaks the same
+//                    vocabulary: shows that a test judges what it should
 // The binary is THALI_BIN, else target/e2e/thali. Each file starts its own engine, so files run
 // side by side and may flush what they like.
 
@@ -22,8 +24,10 @@ export const ROOT = path.resolve(TESTS, '..');
 export const ENGINE = process.env.THALI_TEST_ENGINE ?? 'redis';
 export const THALI_BIN = path.resolve(ROOT, process.env.THALI_BIN ?? 'target/e2e/thali');
 
-/** For `test(name, needsThali, fn)`: skips where the engine has no HTTP and no workers. */
-export const needsThali = { skip: ENGINE === 'redis' && 'needs Thali' };
+/** For `test(name, needsHttp, fn)`: skips where the engine has no HTTP, sockets and workers. */
+export const needsHttp = { skip: ENGINE === 'redis' && 'a store alone has no HTTP' };
+/** For what the stack of bench/peers does not have either. */
+export const needsThali = { skip: !ENGINE.startsWith('thali') && 'needs Thali' };
 
 const START_TIMEOUT_MS = 20_000;
 const POLL_MS = 10;
@@ -135,6 +139,23 @@ export async function startRedis({ port, dir = tempFolder(), args = [] } = {}) {
   return { child, port, dir };
 }
 
+/** The peer's API and gateway on a store. */
+async function startPeer({ httpPort, store }) {
+  httpPort ??= await freePort();
+  const child = new Child('peer server', process.execPath, [path.join(ROOT, 'bench/peers/server.js')], {
+    env: { ...process.env, PORT: String(httpPort), STORE_URL: store },
+  });
+  await child.waitForLog('Ready to accept connections');
+  return { child, httpPort };
+}
+
+/** One more API and gateway on the engine's store, as a fleet would have. */
+export async function startGateway(engine, httpPort) {
+  const start = ENGINE === 'node' ? startPeer : startServe;
+  const part = await start({ httpPort, store: engine.url });
+  return { ...part, http: `http://${engine.host}:${part.httpPort}` };
+}
+
 /** `thali serve` on free ports; with `store` (a URL) in front of that store. */
 export async function startServe({ port, httpPort, store, dir = tempFolder(), args = [] } = {}) {
   port ??= await freePort();
@@ -158,9 +179,9 @@ export async function startEngine({ durable = false, args = [] } = {}) {
     parts.serve = await startServe({ args: [...durability, ...args] });
   } else {
     parts.store = await startRedis({ args: [...durability, ...args] });
-    if (ENGINE === 'thali-on-redis') {
-      parts.serve = await startServe({ store: `redis://${host}:${parts.store.port}` });
-    }
+    const store = `redis://${host}:${parts.store.port}`;
+    if (ENGINE === 'thali-on-redis') parts.serve = await startServe({ store });
+    if (ENGINE === 'node') parts.serve = await startPeer({ store });
   }
   const port = (parts.store ?? parts.serve).port;
   return {
@@ -176,9 +197,16 @@ export async function startEngine({ durable = false, args = [] } = {}) {
 }
 
 /** `thali work QUEUE … -- COMMAND` on the engine's store. */
-export function startWork(engine, queue, command, options = []) {
+export function startWork(engine, queue, command, options = [], env = {}) {
+  if (ENGINE === 'node') {
+    return new Child('peer worker', process.execPath, [path.join(ROOT, 'bench/peers/worker.js'), ...command], {
+      cwd: tempFolder(),
+      env: { ...process.env, QUEUE: queue, STORE_URL: engine.url, ...env },
+    });
+  }
   return new Child('thali work', THALI_BIN, ['work', queue, '--store', engine.url, ...options, '--', ...command], {
     cwd: tempFolder(),
+    env: { ...process.env, ...env },
   });
 }
 
