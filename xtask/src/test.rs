@@ -3,13 +3,16 @@
 //! A step that fails does not stop the ones after it, so one run shows everything that is red;
 //! only a failing setup ends the run at once. The last line is `N passed, N failed`.
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::shell::{self, Ran};
-use crate::{setup, wall};
+use crate::{root, setup, wall};
 
 #[derive(Args)]
 pub struct TestArguments {
@@ -19,6 +22,9 @@ pub struct TestArguments {
     /// Leave these steps out.
     #[arg(long, value_delimiter = ',')]
     skip: Vec<String>,
+    /// Engines that the end-to-end steps run on: redis, node, thali, thali-on-redis.
+    #[arg(long, value_delimiter = ',', default_values = END_TO_END)]
+    engine: Vec<String>,
 }
 
 /// What a step counted. A step without tests of its own counts as one.
@@ -30,16 +36,29 @@ struct Count {
 
 struct Step {
     name: &'static str,
-    run: fn() -> Result<Count>,
+    run: Run,
 }
 
+enum Run {
+    Once(fn() -> Result<Count>),
+    /// Once for each engine.
+    On(fn(&str) -> Result<Count>),
+}
+use Run::{On, Once};
+
 const STEPS: &[Step] = &[
-    Step { name: "format", run: format },
-    Step { name: "wall", run: || wall::check().map(|()| ONE_PASSED) },
-    Step { name: "licences", run: licences },
-    Step { name: "lint", run: lint },
-    Step { name: "unit", run: unit },
+    Step { name: "format", run: Once(format) },
+    Step { name: "wall", run: Once(|| wall::check().map(|()| ONE_PASSED)) },
+    Step { name: "licences", run: Once(licences) },
+    Step { name: "lint", run: Once(lint) },
+    Step { name: "unit", run: Once(unit) },
+    Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
 ];
+
+/// The promise: the same on Thali's own store and on a redis-server.
+const END_TO_END: [&str; 1] = ["node"];
+/// Client tests mostly wait; more files at once than cores.
+const CLIENT_FILES_AT_ONCE: u32 = 4;
 
 const ONE_PASSED: Count = Count { passed: 1, failed: 0 };
 const ONE_FAILED: Count = Count { passed: 0, failed: 1 };
@@ -58,21 +77,31 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
         if arguments.skip.contains(&name) || !(arguments.only.is_empty() || arguments.only.contains(&name)) {
             continue;
         }
-        println!("\n=== {name}");
-        let start = Instant::now();
-        let (count, note) = match (step.run)() {
-            Ok(count) => (count, String::new()),
-            Err(error) => (ONE_FAILED, format!("{error:#}")),
-        };
-        if !note.is_empty() {
-            eprintln!("{name}: {note}");
+        match step.run {
+            Once(run) => rows.push(row(name, run)),
+            On(run) => {
+                for engine in &arguments.engine {
+                    rows.push(row(format!("{name} ({engine})"), || run(engine)));
+                }
+            }
         }
-        rows.push((name, count, start.elapsed()));
     }
     summarise(&rows)
 }
 
-fn summarise(rows: &[(String, Count, Duration)]) -> Result<()> {
+type Row = (String, Count, Duration);
+
+fn row(name: String, run: impl FnOnce() -> Result<Count>) -> Row {
+    println!("\n=== {name}");
+    let start = Instant::now();
+    let count = run().unwrap_or_else(|error| {
+        eprintln!("{name}: {error:#}");
+        ONE_FAILED
+    });
+    (name, count, start.elapsed())
+}
+
+fn summarise(rows: &[Row]) -> Result<()> {
     println!("\n{:<24} {:>7} {:>7} {:>8}", "step", "passed", "failed", "seconds");
     let mut total = Count::default();
     for (name, count, time) in rows {
@@ -124,6 +153,35 @@ fn unit() -> Result<Count> {
     )
 }
 
+/// Runs the files `tests/<folder>/*.test.mjs` on `engine`, some at once.
+fn node_tests(engine: &str, folder: &str, at_once: u32) -> Result<Count> {
+    let tests = root().join("tests");
+    let mut files: Vec<PathBuf> = fs::read_dir(tests.join(folder))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    let report = root().join(format!("target/{folder}-{engine}.tap"));
+    let mut node = Command::new("node");
+    node.current_dir(&tests).env("THALI_TEST_ENGINE", engine);
+    node.args(["--test", &format!("--test-concurrency={at_once}")]);
+    node.args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"]);
+    node.arg(format!("--test-reporter-destination={}", report.display())).args(files);
+    let ran = shell::run(&mut node)?;
+    let report = fs::read_to_string(report)?;
+    counted(&ran, Some(Count { passed: tap_total(&report, "pass"), failed: tap_failed(&report) }))
+}
+
+/// The number in TAP's closing line `# <word> N`.
+fn tap_total(report: &str, word: &str) -> u32 {
+    let total = |line: &str| line.strip_prefix("# ")?.strip_prefix(word)?.trim().parse().ok();
+    report.lines().rev().find_map(total).unwrap_or(0)
+}
+
+fn tap_failed(report: &str) -> u32 {
+    tap_total(report, "fail") + tap_total(report, "cancelled")
+}
+
 /// Trusts the count only as far as the exit status agrees with it.
 fn counted(ran: &Ran, count: Option<Count>) -> Result<Count> {
     match count {
@@ -149,6 +207,7 @@ mod tests {
     fn nextest_summaries_are_counted() {
         let line = "     Summary [   0.061s] 7 tests run: 5 passed (1 slow), 2 failed, 0 skipped";
         assert_eq!((before(line, "passed"), before(line, "failed")), (5, 2));
+        assert_eq!(tap_total("# tests 3\n# pass 2\n# fail 1\n", "pass"), 2);
         assert_eq!(before("Summary [ 1s] 1 tests run: 1 passed, 0 skipped", "failed"), 0);
     }
 }
