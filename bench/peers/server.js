@@ -33,7 +33,10 @@ function open(name) {
   let entry = queues.get(name);
   if (!entry) {
     const queue = new Queue(name, { connection: store });
-    const events = new QueueEvents(name, { connection: connect() });
+    // From a second ago: with the default of "from now", what happens between the connection and the
+    // first blocking read is never heard of.
+    const lastEventId = `${Date.now() - 1000}-0`;
+    const events = new QueueEvents(name, { connection: connect(), lastEventId });
     entry = { queue, ready: Promise.all([queue.waitUntilReady(), events.waitUntilReady()]) };
     relay(name, events);
     queues.set(name, entry);
@@ -77,10 +80,17 @@ app.get('/healthz', (request, response) => response.json({ ok: true }));
 
 io.on('connection', (socket) => {
   socket.on('subscribe', async (room, ...rest) => {
-    const [kind, queue] = room.split(':');
-    if ((kind === 'job' || kind === 'queue') && queue) await open(queue).ready;
+    const [kind, queue, id] = room.split(':');
+    const entry = (kind === 'job' || kind === 'queue') && queue && open(queue);
+    await entry?.ready;
     await socket.join(room);
     rest.at(-1)?.({ ok: true });
+    // A job that ended before its room was joined would never be heard of.
+    const job = kind === 'job' && id && (await entry.queue.getJob(id));
+    if (job?.finishedOn) {
+      const { returnvalue, failedReason } = job;
+      socket.emit('job', { queue, id, state: failedReason ? 'failed' : 'completed', returnvalue, failedReason });
+    }
   });
   socket.on('unsubscribe', async (room, done) => {
     await socket.leave(room);

@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     Step { name: "lint", run: Once(lint) },
     Step { name: "unit", run: Once(unit) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
+    Step { name: "crash", run: On(|engine| node_tests(engine, "crash", 1)) },
 ];
 
 /// The promise: the same on Thali's own store and on a redis-server.
