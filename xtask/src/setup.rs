@@ -24,7 +24,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 ];
 
 /// Folders with a package.json and a lock file that tests run in.
-pub const NPM_FOLDERS: [&str; 2] = ["tests", "bench/peers"];
+pub const NPM_FOLDERS: [&str; 3] = ["tests", "bench/peers", "examples/classic"];
 
 /// Brings the machine to where the tests can run; says what it did.
 pub fn prepare() -> Result<()> {
