@@ -1,8 +1,10 @@
 //! The project's own chores: `cargo xtask <command>`.
 //!
 //! - `test`: everything that stands between a change and main, from formatting to the browser.
+//! - `conformance`: seeded commands on an engine and on redis-server, replies compared.
 //! - `wall`: no crate depends across the wall between the store and what stands on it.
 
+mod conformance;
 mod setup;
 mod shell;
 mod test;
@@ -24,6 +26,8 @@ struct Arguments {
 enum Chore {
     /// Sets up what the tests need and runs every check; what CI runs.
     Test(test::TestArguments),
+    /// Runs seeded commands on an engine and on redis-server and compares the replies.
+    Conformance(conformance::ConformanceArguments),
     /// Checks that no crate depends across the wall.
     Wall,
 }
@@ -31,6 +35,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test(arguments) => test::run(&arguments),
+        Chore::Conformance(arguments) => conformance::run(&arguments),
         Chore::Wall => wall::check(),
     };
     match outcome {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::conformance::{self, ConformanceArguments};
 use crate::shell::{self, Ran};
 use crate::{root, setup, wall};
 
@@ -52,6 +53,7 @@ const STEPS: &[Step] = &[
     Step { name: "licences", run: Once(licences) },
     Step { name: "lint", run: Once(lint) },
     Step { name: "unit", run: Once(unit) },
+    Step { name: "conformance", run: On(compare) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
     Step { name: "crash", run: On(|engine| node_tests(engine, "crash", 1)) },
 ];
@@ -152,6 +154,16 @@ fn unit() -> Result<Count> {
         &ran,
         summary.map(|line| Count { passed: before(line, "passed"), failed: before(line, "failed") }),
     )
+}
+
+/// A short run; longer ones are for `cargo xtask conformance`.
+fn compare(engine: &str) -> Result<Count> {
+    // Without a store of its own there is nothing to compare.
+    if engine == "node" || engine == "thali-on-redis" {
+        return Ok(Count::default());
+    }
+    conformance::run(&ConformanceArguments::short(engine.parse()?))?;
+    Ok(ONE_PASSED)
 }
 
 /// Runs the files `tests/<folder>/*.test.mjs` on `engine`, some at once.
