@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::Args;
 use fastrand::Rng;
-use thali_testkit::{Engine, Reply, RespClient, start_redis};
+use thali_testkit::{Engine, Reply, RespClient};
 
 use families::{FAMILIES, Family, UNORDERED};
 use grammar::{Command, generate};
@@ -73,8 +73,7 @@ struct Difference {
 
 pub fn run(arguments: &ConformanceArguments) -> Result<()> {
     let chosen = choose(&arguments.family)?;
-    // At the default of 10 a second, each blocking command that times out would take 100 ms.
-    let judge = start_redis(&["--hz", "500"])?;
+    let judge = Engine::Redis.start()?;
     let started = match &arguments.address {
         Some(_) => None,
         None => Some(arguments.engine.start()?),
