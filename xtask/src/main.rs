@@ -1,9 +1,11 @@
 //! The project's own chores: `cargo xtask <command>`.
 //!
 //! - `test`: everything that stands between a change and main, from formatting to the browser.
+//! - `bench`: Thali and the stack a team would build, measured in the same run.
 //! - `conformance`: seeded commands on an engine and on redis-server, replies compared.
 //! - `wall`: no crate depends across the wall between the store and what stands on it.
 
+mod bench;
 mod conformance;
 mod setup;
 mod shell;
@@ -26,6 +28,8 @@ struct Arguments {
 enum Chore {
     /// Sets up what the tests need and runs every check; what CI runs.
     Test(test::TestArguments),
+    /// Measures Thali and the stack a team would build, in the same run.
+    Bench(bench::BenchArguments),
     /// Runs seeded commands on an engine and on redis-server and compares the replies.
     Conformance(conformance::ConformanceArguments),
     /// Checks that no crate depends across the wall.
@@ -35,6 +39,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test(arguments) => test::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Conformance(arguments) => conformance::run(&arguments),
         Chore::Wall => wall::check(),
     };

@@ -174,7 +174,7 @@ fn node_tests(engine: &str, folder: &str, at_once: u32) -> Result<Count> {
         .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     files.sort();
-    let report = root().join(format!("target/{folder}-{engine}.tap"));
+    let report = shell::target().join(format!("{folder}-{engine}.tap"));
     let mut node = Command::new("node");
     node.current_dir(&tests).env("THALI_TEST_ENGINE", engine);
     node.args(["--test", &format!("--test-concurrency={at_once}")]);

@@ -71,7 +71,7 @@ pub const FAMILIES: &[Family] = &[
             "EXPIREAT $k $t [ NX|XX|GT|LT ]",
             "PEXPIREAT $k $T [ NX|XX|GT|LT ]",
             "EXPIRETIME|PEXPIRETIME $k",
-            "EXPIRE $k $n",
+            "EXPIRE $k 0|notanumber|9223372036854775807",
             "EXPIRE $k -1",
             "TTL nokey",
             "KEYS $p",
