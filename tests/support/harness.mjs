@@ -210,6 +210,65 @@ export function startWork(engine, queue, command, options = [], env = {}) {
   });
 }
 
+/**
+ * `thali demo` on free ports, on the store of `engine` where that is another than Thali's own.
+ * THALI_DEMO_URL names one that runs already.
+ */
+export async function startDemo() {
+  const running = process.env.THALI_DEMO_URL;
+  if (running) return { url: running, httpPort: Number(new URL(running).port), async stop() {} };
+  const dir = tempFolder();
+  const [port, httpPort] = [await freePort(), await freePort()];
+  const store = ENGINE === 'thali-on-redis' ? await startRedis() : undefined;
+  const place = store ? ['--store', `redis://127.0.0.1:${store.port}`] : ['--port', port, '--dir', dir];
+  const child = new Child('thali demo', THALI_BIN, ['demo', '--http-port', httpPort, ...place].map(String), { cwd: dir });
+  const url = `http://127.0.0.1:${httpPort}`;
+  await child.waitForLog(url);
+  return {
+    url,
+    httpPort,
+    async stop() {
+      await child.terminate();
+      await store?.child.terminate();
+    },
+  };
+}
+
+/** A wire that can be cut: a port that forwards to `targetPort` until `cut()`, and again after `mend()`. */
+export async function startWire(targetPort) {
+  const open = new Set();
+  let whole = true;
+  const server = net.createServer((near) => {
+    if (!whole) {
+      near.destroy();
+      return;
+    }
+    const far = net.connect(targetPort, '127.0.0.1');
+    for (const [one, other] of [[near, far], [far, near]]) {
+      open.add(one);
+      one.on('error', () => {}).on('close', () => {
+        open.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  });
+  const port = await freePort();
+  await new Promise((resolve) => { server.listen(port, '127.0.0.1', resolve); });
+  return {
+    port,
+    cut() {
+      whole = false;
+      for (const socket of open) socket.destroy();
+    },
+    mend() { whole = true; },
+    close() {
+      this.cut();
+      server.close();
+    },
+  };
+}
+
 /** One JSON request to the engine's HTTP side; resolves with `{status, body}`. */
 export async function api(engine, method, where, body) {
   const response = await fetch(engine.http + where, {

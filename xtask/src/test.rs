@@ -52,9 +52,11 @@ const STEPS: &[Step] = &[
     Step { name: "wall", run: Once(|| wall::check().map(|()| ONE_PASSED)) },
     Step { name: "licences", run: Once(licences) },
     Step { name: "lint", run: Once(lint) },
+    Step { name: "build", run: Once(build) },
     Step { name: "unit", run: Once(unit) },
     Step { name: "conformance", run: On(compare) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
+    Step { name: "browser", run: On(browser) },
     Step { name: "crash", run: On(|engine| node_tests(engine, "crash", 1)) },
 ];
 
@@ -144,8 +146,18 @@ fn licences() -> Result<Count> {
     Ok(verdict(&shell::run(&mut deny)?))
 }
 
+/// The binary that every end-to-end test runs.
+fn build() -> Result<Count> {
+    Ok(verdict(&shell::run(shell::cargo().args(["build", "--quiet", "--profile", "e2e", "-p", "thali"]))?))
+}
+
+fn binary() -> PathBuf {
+    shell::target().join("e2e/thali")
+}
+
 fn unit() -> Result<Count> {
     let mut nextest = shell::cargo();
+    nextest.env("THALI_BIN", binary());
     nextest.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]);
     nextest.args(["--status-level=fail", "--final-status-level=fail"]);
     let ran = shell::run(&mut nextest)?;
@@ -166,6 +178,11 @@ fn compare(engine: &str) -> Result<Count> {
     Ok(ONE_PASSED)
 }
 
+/// The page is Thali's own; the peers have none.
+fn browser(engine: &str) -> Result<Count> {
+    if engine.starts_with("thali") { node_tests(engine, "browser", 1) } else { Ok(Count::default()) }
+}
+
 /// Runs the files `tests/<folder>/*.test.mjs` on `engine`, some at once.
 fn node_tests(engine: &str, folder: &str, at_once: u32) -> Result<Count> {
     let tests = root().join("tests");
@@ -176,7 +193,7 @@ fn node_tests(engine: &str, folder: &str, at_once: u32) -> Result<Count> {
     files.sort();
     let report = shell::target().join(format!("{folder}-{engine}.tap"));
     let mut node = Command::new("node");
-    node.current_dir(&tests).env("THALI_TEST_ENGINE", engine);
+    node.current_dir(&tests).env("THALI_TEST_ENGINE", engine).env("THALI_BIN", binary());
     node.args(["--test", &format!("--test-concurrency={at_once}")]);
     node.args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"]);
     node.arg(format!("--test-reporter-destination={}", report.display())).args(files);
