@@ -1,3 +1,58 @@
-//! The project's own chores.
+//! The project's own chores: `cargo xtask <command>`.
+//!
+//! - `test`: everything that stands between a change and main, from formatting to the browser.
+//! - `bench`: Thali and the stack a team would build, measured in the same run.
+//! - `conformance`: seeded commands on an engine and on redis-server, replies compared.
+//! - `wall`: no crate depends across the wall between the store and what stands on it.
 
-fn main() {}
+mod bench;
+mod conformance;
+mod setup;
+mod shell;
+mod test;
+mod wall;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Sets up what the tests need and runs every check; what CI runs.
+    Test(test::TestArguments),
+    /// Measures Thali and the stack a team would build, in the same run.
+    Bench(bench::BenchArguments),
+    /// Runs seeded commands on an engine and on redis-server and compares the replies.
+    Conformance(conformance::ConformanceArguments),
+    /// Checks that no crate depends across the wall.
+    Wall,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test(arguments) => test::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Conformance(arguments) => conformance::run(&arguments),
+        Chore::Wall => wall::check(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_path_buf()
+}

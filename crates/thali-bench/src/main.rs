@@ -1,0 +1,34 @@
+//! Benchmarks of the whole loop against the stack a team would build. Run by `cargo xtask bench`.
+//!
+//! - [`flow`]: finds each side's highest sustainable rate, alternating the sides.
+//! - [`load`]: the open-loop generator: HTTP in, socket out, every delivery counted.
+//! - [`stack`]: starts one side and knows its processes.
+//! - [`socket`]: a minimal Socket.IO client over WebSocket.
+//! - [`usage`]: CPU seconds and memory of a process from /proc.
+
+mod flow;
+mod load;
+mod socket;
+mod stack;
+mod usage;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Benchmarks against the stack a team would build")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Jobs over HTTP, through queue and worker, to the right socket.
+    Flow(flow::FlowArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().bench {
+        Bench::Flow(arguments) => flow::run(&arguments),
+    }
+}
