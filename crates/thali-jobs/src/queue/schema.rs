@@ -1,0 +1,1 @@
+//! How the fields that take several shapes look in an OpenAPI page.
