@@ -31,9 +31,9 @@ impl Queues {
         let prepared = Prepared::new(self.prefix(), &handle.keys, job, now_ms())?;
         let mut lane = self.store().lane();
         let command = prepared.command(&handle.keys, false);
-        let answer = match lane.send_packed_command(&command).await {
+        let answer = match command.query_async::<Value>(&mut lane).await {
             Err(error) if is_noscript(&error) => {
-                lane.send_packed_command(&prepared.command(&handle.keys, true)).await?
+                prepared.command(&handle.keys, true).query_async(&mut lane).await?
             }
             answer => answer?,
         };
@@ -208,7 +208,6 @@ impl<'j, 'a> Prepared<'j, 'a> {
             }),
             Value::Int(-7) => Err(QueueError::HasOtherParent),
             Value::Int(id) if id >= 0 => Ok(id.to_string()),
-            Value::ServerError(error) => Err(redis::RedisError::from(error).into()),
             other => Err(QueueError::Unexpected(format!("{other:?}"))),
         }
     }

@@ -1,8 +1,9 @@
 //! Managing jobs and queues, through the official crate.
 //!
 //! Its connection is one for all queues and is opened when first needed. The crate dials again by
-//! itself, but with pauses of up to five seconds and without a word to the caller; so after any failure
-//! of the store its connection is dropped here and the next call opens a new one.
+//! itself, but only after a command has failed, and with pauses of up to five seconds; so after any
+//! failure of the store its connection is dropped here and the operation tried once more on a new one.
+//! All operations bear that: done twice, they have the effect of once.
 
 use bullmq::options::RedisConnectionOptions;
 use bullmq::redis_connection::RedisConnection;
@@ -19,8 +20,9 @@ use super::options::JobState;
 
 /// Most jobs that one call of [`Queues::clean`] removes.
 pub const CLEAN_JOBS_MAX: u64 = 10_000;
-/// How long one operation may take, dialling included.
+/// How long one try may take, dialling included.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+const TRIES_MAX: u32 = 2;
 /// Queues that are kept open at the crate.
 const OPEN_MAX: usize = 256;
 /// BullMQ's code for a job that belongs to a scheduler.
@@ -71,20 +73,26 @@ impl Manager {
         Ok(queue)
     }
 
-    /// Runs one operation; a failure of the store costs the connection.
-    async fn run<T, F>(&self, name: &str, operation: impl FnOnce(Queue) -> F) -> Result<T, QueueError>
+    async fn run<T, F>(&self, name: &str, operation: impl Fn(Queue) -> F) -> Result<T, QueueError>
     where
         F: Future<Output = Result<T, bullmq::Error>>,
     {
-        let work = async { operation(self.queue(name).await?).await };
-        let result = match tokio::time::timeout(WAIT_MAX, work).await {
-            Ok(result) => result.map_err(QueueError::from),
-            Err(_) => Err(QueueError::StoreAway(format!("no answer within {} s", WAIT_MAX.as_secs()))),
-        };
-        if matches!(result, Err(QueueError::StoreAway(_))) {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let work = async { operation(self.queue(name).await?).await };
+            let result = match tokio::time::timeout(WAIT_MAX, work).await {
+                Ok(result) => result.map_err(QueueError::from),
+                Err(_) => Err(QueueError::StoreAway(format!("no answer within {} s", WAIT_MAX.as_secs()))),
+            };
+            if !matches!(result, Err(QueueError::StoreAway(_))) {
+                return result;
+            }
             *self.open.lock().await = Open::default();
+            if tries == TRIES_MAX {
+                return result;
+            }
         }
-        result
     }
 }
 

@@ -9,6 +9,7 @@
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::error::FieldError;
 use super::msgpack::{self, MapWriter};
@@ -68,8 +69,10 @@ pub struct JobOptions {
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub size_limit: Option<u64>,
     /// The job that waits for this one.
+    #[serde(deserialize_with = "optional_object")]
     pub parent: Option<Parent>,
     /// Add the job only if none of the same deduplication id is under way. Not together with `parent`.
+    #[serde(deserialize_with = "optional_object")]
     pub deduplication: Option<Deduplication>,
     /// The parent fails when this job fails. At most one of the four `…OnFailure` may be true.
     pub fail_parent_on_failure: Option<bool>,
@@ -80,6 +83,7 @@ pub struct JobOptions {
     /// This job is no longer the parent's concern when it fails.
     pub remove_dependency_on_failure: Option<bool>,
     /// Context that BullMQ's telemetry carries to the worker.
+    #[serde(deserialize_with = "optional_object")]
     pub telemetry: Option<Telemetry>,
 }
 
@@ -318,6 +322,33 @@ fn at_most(field: &str, value: Option<u64>, max: u64) -> Result<(), FieldError> 
         Some(value) if value > max => Err(FieldError::invalid(field, format!("must be at most {max}"))),
         _ => Ok(()),
     }
+}
+
+/// Serde would read an array as the fields of a struct in order; in a request that is a mistake.
+pub(crate) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
+
+pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
 /// JSON has one kind of number: `1000`, `1000.0` and `1e3` are the same whole number.

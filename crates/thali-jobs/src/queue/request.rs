@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::error::{Fault, FieldError};
 use super::names;
-use super::options::JobOptions;
+use super::options::{JobOptions, Object, optional_object};
 
 /// Deepest nesting of a job's data. Readers of jobs, this program's included, commonly stop at 128, and
 /// a job that no worker can read must not enter the queue.
@@ -120,7 +120,7 @@ fn explain(text: &str, jobs_max: usize) -> FieldError {
 
 fn explain_job(text: &str) -> Result<(), FieldError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let Err(error) = serde_path_to_error::deserialize::<_, NewJob<'_>>(&mut deserializer) else {
+    let Err(error) = serde_path_to_error::deserialize::<_, Object<NewJob<'_>>>(&mut deserializer) else {
         return Ok(());
     };
     let path = error.path().to_string();
@@ -171,7 +171,7 @@ fn deeper_than(json: &str, max: usize) -> bool {
 }
 
 fn null_as_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobOptions, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    Ok(optional_object(deserializer)?.unwrap_or_default())
 }
 
 /// One job or several, told apart by the first character.
@@ -189,7 +189,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bounded<'a> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NewJobs<'de>, A::Error> {
                 let mut jobs = Vec::new();
-                while let Some(job) = seq.next_element()? {
+                while let Some(Object(job)) = seq.next_element()? {
                     jobs.push(job);
                 }
                 Ok(NewJobs::Many(jobs))
