@@ -8,18 +8,24 @@ use super::options::JobState;
 
 /// Everything that a job's hash says. JSON that others wrote goes through as it is.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobView {
     pub id: String,
     pub name: String,
     pub state: Option<JobState>,
+    #[cfg_attr(feature = "schema", schema(value_type = serde_json::Value))]
     pub data: Json,
+    #[cfg_attr(feature = "schema", schema(value_type = serde_json::Value))]
     pub opts: Json,
+    #[cfg_attr(feature = "schema", schema(value_type = serde_json::Value))]
     pub progress: Json,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<serde_json::Value>))]
     pub returnvalue: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_reason: Option<String>,
+    #[cfg_attr(feature = "schema", schema(value_type = serde_json::Value))]
     pub stacktrace: Json,
     pub attempts_made: u64,
     pub attempts_started: u64,
@@ -32,6 +38,7 @@ pub struct JobView {
     pub delay: u64,
     pub priority: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<serde_json::Value>))]
     pub parent: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_key: Option<String>,

@@ -27,25 +27,26 @@ pub const COUNT_MAX: u64 = u32::MAX as u64;
 /// What a producer may say about a job; every field has BullMQ's meaning and default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobOptions {
     /// When the job was created, in milliseconds since 1970; now, where it is absent.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 2199023255551u64))]
     pub timestamp: Option<u64>,
     /// 1 is served first, 2097152 last; without a priority a job goes before all that have one.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 2097152))]
     pub priority: Option<u64>,
     /// Milliseconds to wait before the job may be worked on.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 316224000000u64))]
     pub delay: Option<u64>,
     /// How many times the job is tried before it counts as failed.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub attempts: Option<u64>,
     /// Milliseconds between tries, or a strategy.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<super::schema::BackoffSchema>))]
     pub backoff: Option<Backoff>,
     /// Put the job at the front of the queue.
     pub lifo: Option<bool>,
@@ -53,26 +54,28 @@ pub struct JobOptions {
     #[cfg_attr(feature = "schema", schema(max_length = 512))]
     pub job_id: Option<String>,
     /// Whether, or how long, a completed job is kept.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<super::schema::KeepSchema>))]
     pub remove_on_complete: Option<Keep>,
     /// Whether, or how long, a failed job is kept.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<super::schema::KeepSchema>))]
     pub remove_on_fail: Option<Keep>,
     /// How many lines of log are kept.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub keep_logs: Option<u64>,
     /// How many stack traces are kept.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub stack_trace_limit: Option<u64>,
     /// Refuse the job if its data has more bytes.
-    #[serde(deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub size_limit: Option<u64>,
     /// The job that waits for this one.
-    #[serde(deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub parent: Option<Parent>,
     /// Add the job only if none of the same deduplication id is under way. Not together with `parent`.
-    #[serde(deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub deduplication: Option<Deduplication>,
     /// The parent fails when this job fails. At most one of the four `…OnFailure` may be true.
     pub fail_parent_on_failure: Option<bool>,
@@ -83,7 +86,7 @@ pub struct JobOptions {
     /// This job is no longer the parent's concern when it fails.
     pub remove_dependency_on_failure: Option<bool>,
     /// Context that BullMQ's telemetry carries to the worker.
-    #[serde(deserialize_with = "optional_object")]
+    #[serde(default, deserialize_with = "optional_object")]
     pub telemetry: Option<Telemetry>,
 }
 
@@ -432,11 +435,11 @@ impl<'de> Deserialize<'de> for Keep {
         #[serde(deny_unknown_fields, default)]
         #[derive(Default)]
         struct Fields {
-            #[serde(deserialize_with = "whole")]
+            #[serde(default, deserialize_with = "whole")]
             age: Option<u64>,
-            #[serde(deserialize_with = "whole")]
+            #[serde(default, deserialize_with = "whole")]
             count: Option<u64>,
-            #[serde(deserialize_with = "whole")]
+            #[serde(default, deserialize_with = "whole")]
             limit: Option<u64>,
         }
         struct KeepVisitor;
@@ -486,6 +489,19 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// All states, as a message to a caller names them.
+    pub const NAMES: &'static str =
+        "one of waiting, prioritized, delayed, waiting-children, active, completed, failed";
+    const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Prioritized,
+        Self::Delayed,
+        Self::WaitingChildren,
+        Self::Active,
+        Self::Completed,
+        Self::Failed,
+    ];
+
     /// BullMQ's word for the state.
     pub fn name(self) -> &'static str {
         match self {
@@ -497,5 +513,14 @@ impl JobState {
             Self::Completed => "completed",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl std::str::FromStr for JobState {
+    type Err = FieldError;
+
+    fn from_str(name: &str) -> Result<Self, FieldError> {
+        let found = Self::ALL.into_iter().find(|state| state.name() == name);
+        found.ok_or_else(|| FieldError::invalid("state", format!("must be {}", Self::NAMES)))
     }
 }

@@ -59,8 +59,21 @@ pub enum Order {
     Desc,
 }
 
+impl std::str::FromStr for Order {
+    type Err = FieldError;
+
+    fn from_str(name: &str) -> Result<Self, FieldError> {
+        match name {
+            "asc" => Ok(Self::Asc),
+            "desc" => Ok(Self::Desc),
+            _ => Err(FieldError::invalid("order", "must be asc or desc")),
+        }
+    }
+}
+
 /// Part of the jobs in a state.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Page {
     pub state: JobState,
     pub order: Order,

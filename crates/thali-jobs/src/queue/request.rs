@@ -120,33 +120,54 @@ fn explain(text: &str, jobs_max: usize) -> FieldError {
 
 fn explain_job(text: &str) -> Result<(), FieldError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let Err(error) = serde_path_to_error::deserialize::<_, Object<NewJob<'_>>>(&mut deserializer) else {
-        return Ok(());
-    };
+    match serde_path_to_error::deserialize::<_, Object<NewJob<'_>>>(&mut deserializer) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(blame(&error)),
+    }
+}
+
+/// Reads a request's body that is one JSON object.
+///
+/// # Errors
+/// The fault, with the field that has it.
+pub fn read_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FieldError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let object: Object<T> = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        if error.inner().is_data() {
+            blame(&error)
+        } else {
+            FieldError::new("", Fault::Malformed, error.into_inner().to_string())
+        }
+    })?;
+    deserializer.end().map_err(|error| FieldError::new("", Fault::Malformed, error.to_string()))?;
+    Ok(object.0)
+}
+
+/// Tells from serde's words which field has which fault.
+fn blame(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     let path = error.path().to_string();
-    let message = error.into_inner().to_string();
+    let message = error.inner().to_string();
     // The position in the text helps nobody who has the field's name.
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text).to_owned();
-    let quoted = || message.split('`').nth(1).unwrap_or_default().to_owned();
     let parent = if path == "." { String::new() } else { path };
-    let join = |name: String| match parent.as_str() {
-        "" => name,
+    let named = |fault: Fault| {
+        let name = message.split('`').nth(1).unwrap_or_default();
         // The path of an unknown field may or may not end in its name.
-        parent if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
-        parent => format!("{}.{name}", parent.trim_end_matches(".?")),
+        let field = match parent.trim_end_matches(".?") {
+            "" => name.to_owned(),
+            parent if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
+            parent => format!("{parent}.{name}"),
+        };
+        (field, fault)
     };
-    let (field, fault) = if message.starts_with("unknown field") {
-        (join(quoted()), Fault::Unknown)
-    } else if message.starts_with("missing field") {
-        (join(quoted()), Fault::Missing)
-    } else if message.starts_with("duplicate field") {
-        (join(quoted()), Fault::Invalid)
-    } else if message.starts_with("invalid type") {
-        (parent, Fault::WrongType)
-    } else {
-        (parent, Fault::Invalid)
+    let (field, fault) = match message.split_once(' ').map(|(first, _)| first) {
+        Some("unknown") if message.starts_with("unknown field") => named(Fault::Unknown),
+        Some("missing") => named(Fault::Missing),
+        Some("duplicate") => named(Fault::Invalid),
+        _ if message.starts_with("invalid type") => (parent, Fault::WrongType),
+        _ => (parent, Fault::Invalid),
     };
-    Err(FieldError { field, fault, message })
+    FieldError { field, fault, message }
 }
 
 /// Whether JSON text nests deeper than `max`; the text is known to be well-formed.
