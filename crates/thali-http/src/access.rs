@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Failure};
 
 /// The rules of access.
 #[derive(Clone, Default)]
@@ -48,12 +48,8 @@ impl Access {
         self.token.is_some()
     }
 
-    pub(crate) fn origins(&self) -> &[String] {
-        &self.origins
-    }
-
     /// Refuses a request without the token, or one that a page of a foreign origin sent.
-    pub(crate) fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(crate) fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
         if !method.is_safe() {
             self.check_origin(headers)?;
         }
@@ -61,14 +57,14 @@ impl Access {
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
         match given {
             Some(given) if bool::from(given.ct_eq(token.as_bytes())) => Ok(()),
-            Some(_) => Err(Problem::new(Code::NO_TOKEN, "the bearer token is not the one of http-token")),
-            None => Err(Problem::new(Code::NO_TOKEN, "send the header 'Authorization: Bearer <http-token>'")),
+            Some(_) => Err(Failure::new(Code::NO_TOKEN, "the bearer token is not the one of http-token")),
+            None => Err(Failure::new(Code::NO_TOKEN, "send the header 'Authorization: Bearer <http-token>'")),
         }
     }
 
     /// Without a token, any page that the user opens could send requests to a loopback address; the browser
     /// tells its origin, and only the API's own is welcome unless others are listed.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or_default();
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -76,7 +72,7 @@ impl Access {
         if own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
             return Ok(());
         }
-        Err(Problem::new(Code::FOREIGN_ORIGIN, format!("the origin '{origin}' is not among http-origins")))
+        Err(Failure::new(Code::FOREIGN_ORIGIN, format!("the origin '{origin}' is not among http-origins")))
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 use crate::ApiState;
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Failure, Problem};
 
 /// How long the store may take to answer before this node counts as not ready.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -33,10 +33,10 @@ pub(crate) async fn healthz() -> Json<Health> {
         (status = SERVICE_UNAVAILABLE, description = "the store does not answer", body = Problem,
             content_type = "application/problem+json"),
     ))]
-pub(crate) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
+pub(crate) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Failure> {
     match tokio::time::timeout(STORE_WAIT_MAX, state.queues().ping()).await {
         Ok(Ok(())) => Ok(OK),
-        Ok(Err(error)) => Err(Problem::new(Code::STORE_AWAY, error.to_string())),
-        Err(_) => Err(Problem::new(Code::STORE_AWAY, "the store does not answer in time")),
+        Ok(Err(error)) => Err(Failure::new(Code::STORE_AWAY, error.to_string())),
+        Err(_) => Err(Failure::new(Code::STORE_AWAY, "the store does not answer in time")),
     }
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use thali_jobs::queue::{Depth, QueueError, Queues};
 
 use crate::ApiState;
-use crate::problem::Problem;
+use crate::problem::Failure;
 
 /// Queues that get a label of their own.
 pub const QUEUES_LABELLED_MAX: usize = 500;
@@ -221,7 +221,7 @@ fn counts(depth: &Depth) -> [(&'static str, u64); 7] {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = OK, description = "OpenMetrics text", body = String,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")))]
-pub(crate) async fn scrape(State(state): State<ApiState>) -> Result<impl IntoResponse, Problem> {
+pub(crate) async fn scrape(State(state): State<ApiState>) -> Result<impl IntoResponse, Failure> {
     let text = state.metrics().scrape(state.queues()).await;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }

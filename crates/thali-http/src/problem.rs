@@ -66,6 +66,10 @@ codes! {
     INTERNAL = 5004 "internal" INTERNAL_SERVER_ERROR false "Something unexpected happened";
 }
 
+/// A failure on its way to the client: a boxed [`Problem`], so that results stay small.
+#[derive(Clone, Debug)]
+pub struct Failure(Box<Problem>);
+
 /// The body of a failure.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -91,9 +95,9 @@ pub struct Problem {
     pub ids: Option<Vec<Option<String>>>,
 }
 
-impl Problem {
+impl Failure {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Problem {
             kind: format!("urn:thali:problem:{}", code.name),
             title: code.title.into(),
             status: code.status.as_u16(),
@@ -103,11 +107,16 @@ impl Problem {
             retryable: code.retryable,
             field: None,
             ids: None,
-        }
+        }))
+    }
+
+    /// What the client will read.
+    pub fn problem(&self) -> &Problem {
+        &self.0
     }
 
     pub fn with_field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into()).filter(|field: &String| !field.is_empty());
+        self.0.field = Some(field.into()).filter(|field: &String| !field.is_empty());
         self
     }
 
@@ -115,14 +124,9 @@ impl Problem {
     pub(crate) fn query(error: FieldError) -> Self {
         Self::new(Code::BAD_QUERY, error.message).with_field(error.field)
     }
-
-    /// A fault in the path, whatever its kind.
-    pub(crate) fn path(error: FieldError) -> Self {
-        Self::new(Code::BAD_PATH, error.message).with_field(error.field)
-    }
 }
 
-impl From<FieldError> for Problem {
+impl From<FieldError> for Failure {
     fn from(error: FieldError) -> Self {
         let code = match error.fault {
             Fault::Malformed => Code::MALFORMED_JSON,
@@ -135,7 +139,7 @@ impl From<FieldError> for Problem {
     }
 }
 
-impl From<QueueError> for Problem {
+impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
         let detail = error.to_string();
         let code = match error {
@@ -153,7 +157,7 @@ impl From<QueueError> for Problem {
             }
             QueueError::PartlyAdded { ids, first, .. } => {
                 let mut problem = Self::new(Code::PARTLY_ADDED, detail).with_field(format!("[{first}]"));
-                problem.ids = Some(ids);
+                problem.0.ids = Some(ids);
                 return problem;
             }
             QueueError::StoreAway(_) => {
@@ -168,13 +172,14 @@ impl From<QueueError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let problem = self.0;
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            tracing::warn!(code = self.code, name = %self.name, detail = %self.detail, "request failed");
+            tracing::warn!(code = problem.code, name = %problem.name, detail = %problem.detail, "request failed");
         }
-        let body = serde_json::to_vec(&self).expect("a problem prints as JSON");
+        let body = serde_json::to_vec(&problem).expect("a problem prints as JSON");
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -14,7 +14,7 @@ use super::faults::{BadBody, BadQuery, Conflict, NotThere};
 use super::paths::{JobPath, QueuePath};
 use crate::ApiState;
 use crate::extract::{ApiPath, Query, must_be_json, read_body};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Failure, Problem};
 
 /// Entries of a page where the request names no end.
 const PAGE_DEFAULT: u64 = 50;
@@ -38,7 +38,7 @@ pub(crate) struct NewJobSchema {
 /// One job or several.
 #[derive(utoipa::ToSchema)]
 #[schema(as = NewJobs)]
-#[expect(dead_code, reason = "describes what NewJobs::parse reads")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "describes what NewJobs::parse reads")]
 #[serde(untagged)]
 pub(crate) enum NewJobsSchema {
     One(NewJobSchema),
@@ -80,7 +80,7 @@ pub(crate) async fn add(
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, Failure> {
     let limits = state.limits();
     must_be_json(&headers)?;
     let body = read_body(body, limits.batch_bytes_max).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn add(
         }
         let field = index.map_or("data".to_owned(), |index| format!("[{index}].data"));
         let detail = format!("{bytes} bytes of data; a job may have {}", limits.job_bytes_max);
-        Err(Problem::new(Code::TOO_LARGE, detail).with_field(field))
+        Err(Failure::new(Code::TOO_LARGE, detail).with_field(field))
     };
     let (added, location) = match jobs {
         NewJobs::One(job) => {
@@ -126,7 +126,7 @@ pub(crate) async fn page(
     State(state): State<ApiState>,
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
     uri: Uri,
-) -> Result<Json<Page>, Problem> {
+) -> Result<Json<Page>, Failure> {
     let mut query = Query::of(&uri);
     let job_state = query.take("state", JobState::NAMES)?.unwrap_or(JobState::Waiting);
     let order = query.take("order", "asc or desc")?.unwrap_or(Order::Desc);
@@ -142,7 +142,7 @@ pub(crate) async fn page(
 pub(crate) async fn show(
     State(state): State<ApiState>,
     ApiPath(JobPath { queue, id }): ApiPath<JobPath>,
-) -> Result<Json<JobView>, Problem> {
+) -> Result<Json<JobView>, Failure> {
     Ok(Json(state.queues().job(&queue, &id).await?))
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn show(
 pub(crate) async fn remove(
     State(state): State<ApiState>,
     ApiPath(JobPath { queue, id }): ApiPath<JobPath>,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, Failure> {
     state.queues().remove(&queue, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -168,7 +168,7 @@ pub(crate) async fn logs(
     State(state): State<ApiState>,
     ApiPath(JobPath { queue, id }): ApiPath<JobPath>,
     uri: Uri,
-) -> Result<Json<LogPage>, Problem> {
+) -> Result<Json<LogPage>, Failure> {
     let mut query = Query::of(&uri);
     let (start, end) = range(&mut query)?;
     query.finish()?;
@@ -181,7 +181,7 @@ pub(crate) async fn logs(
 pub(crate) async fn retry(
     State(state): State<ApiState>,
     ApiPath(JobPath { queue, id }): ApiPath<JobPath>,
-) -> Result<Json<JobId>, Problem> {
+) -> Result<Json<JobId>, Failure> {
     state.queues().retry(&queue, &id).await?;
     Ok(Json(JobId { id }))
 }
@@ -192,12 +192,12 @@ pub(crate) async fn retry(
 pub(crate) async fn promote(
     State(state): State<ApiState>,
     ApiPath(JobPath { queue, id }): ApiPath<JobPath>,
-) -> Result<Json<JobId>, Problem> {
+) -> Result<Json<JobId>, Failure> {
     state.queues().promote(&queue, &id).await?;
     Ok(Json(JobId { id }))
 }
 
-fn range(query: &mut Query<'_>) -> Result<(u64, u64), Problem> {
+fn range(query: &mut Query<'_>) -> Result<(u64, u64), Failure> {
     const EXPECTED: &str = "a whole number of 0 or more";
     let start = query.take("start", EXPECTED)?.unwrap_or(0u64);
     let end = query.take("end", EXPECTED)?.unwrap_or(start.saturating_add(PAGE_DEFAULT - 1));
@@ -205,9 +205,9 @@ fn range(query: &mut Query<'_>) -> Result<(u64, u64), Problem> {
 }
 
 /// Where the request is a query string, a bad value is the query's fault.
-fn from_query(error: QueueError) -> Problem {
+fn from_query(error: QueueError) -> Failure {
     match error {
-        QueueError::Invalid(error) => Problem::query(error),
+        QueueError::Invalid(error) => Failure::query(error),
         other => other.into(),
     }
 }

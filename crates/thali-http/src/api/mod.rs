@@ -18,7 +18,7 @@ use utoipa::{IntoResponses, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Failure, Problem};
 use crate::{ApiState, health, metrics, observe};
 
 /// Bounds on what one request may bring.
@@ -124,10 +124,10 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-async fn no_route(uri: Uri) -> Problem {
-    Problem::new(Code::NO_ROUTE, format!("nothing is at '{}'; /openapi.json lists what there is", uri.path()))
+async fn no_route(uri: Uri) -> Failure {
+    Failure::new(Code::NO_ROUTE, format!("nothing is at '{}'; /openapi.json lists what there is", uri.path()))
 }
 
-async fn no_method(uri: Uri) -> Problem {
-    Problem::new(Code::NO_METHOD, format!("'{}' takes other methods; see the header Allow", uri.path()))
+async fn no_method(uri: Uri) -> Failure {
+    Failure::new(Code::NO_METHOD, format!("'{}' takes other methods; see the header Allow", uri.path()))
 }

@@ -13,7 +13,7 @@ use super::faults::{BadBody, NotThere};
 use super::paths::QueuePath;
 use crate::ApiState;
 use crate::extract::{ApiPath, must_be_json, read_body};
-use crate::problem::Problem;
+use crate::problem::Failure;
 
 /// All queues.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -72,7 +72,7 @@ pub(crate) struct Drained {
 /// All queues with their counts.
 #[utoipa::path(get, path = "/api/queues", tag = "queues",
     responses((status = OK, description = "the queues", body = QueueList)))]
-pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<QueueList>, Problem> {
+pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<QueueList>, Failure> {
     let names = state.queues().names().await?;
     let depths = state.queues().depths(&names.names).await?;
     let queues = depths.into_iter().map(|depth| depth.queue).collect();
@@ -85,7 +85,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<QueueList
 pub(crate) async fn show(
     State(state): State<ApiState>,
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
-) -> Result<Json<QueueView>, Problem> {
+) -> Result<Json<QueueView>, Failure> {
     Ok(Json(state.queues().queue(&queue).await?))
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn show(
 pub(crate) async fn pause(
     State(state): State<ApiState>,
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
-) -> Result<Json<Paused>, Problem> {
+) -> Result<Json<Paused>, Failure> {
     state.queues().pause(&queue).await?;
     Ok(Json(Paused { paused: true }))
 }
@@ -106,7 +106,7 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(state): State<ApiState>,
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
-) -> Result<Json<Paused>, Problem> {
+) -> Result<Json<Paused>, Failure> {
     state.queues().resume(&queue).await?;
     Ok(Json(Paused { paused: false }))
 }
@@ -120,7 +120,7 @@ pub(crate) async fn clean(
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Cleaned>, Problem> {
+) -> Result<Json<Cleaned>, Failure> {
     let clean: Clean = options(&headers, body).await?;
     let ids = state.queues().clean(&queue, clean.state, clean.grace, clean.limit).await?;
     Ok(Json(Cleaned { ids }))
@@ -135,14 +135,14 @@ pub(crate) async fn drain(
     ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Drained>, Problem> {
+) -> Result<Json<Drained>, Failure> {
     let drain: Drain = options(&headers, body).await?;
     state.queues().drain(&queue, drain.delayed).await?;
     Ok(Json(Drained { queue }))
 }
 
 /// A body that may be absent; then every field has its default.
-async fn options<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+async fn options<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
     let body = read_body(body, ENVELOPE_BYTES_MAX).await?;
     if body.is_empty() {
         return Ok(read_object(&Bytes::from_static(b"{}"))?);

@@ -14,7 +14,7 @@ use super::faults::BadBody;
 use super::paths::{ROOM_NAME_LEN_MAX, RoomPath};
 use crate::ApiState;
 use crate::extract::{ApiPath, must_be_json, read_body};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Failure};
 use crate::rooms::RoomError;
 
 /// Names with a meaning of their own in Socket.IO; no application event may have them.
@@ -58,7 +58,7 @@ pub(crate) async fn publish(
     ApiPath(RoomPath { room }): ApiPath<RoomPath>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Published>), Problem> {
+) -> Result<(StatusCode, Json<Published>), Failure> {
     must_be_json(&headers)?;
     let body = read_body(body, state.limits().event_bytes_max + ENVELOPE_BYTES_MAX).await?;
     let event: Event<'_> = read_object(&body)?;
@@ -66,15 +66,15 @@ pub(crate) async fn publish(
     let data = event.data.unwrap_or(RawValue::NULL);
     if data.get().len() > state.limits().event_bytes_max {
         let detail = format!("an event may have {} bytes of data", state.limits().event_bytes_max);
-        return Err(Problem::new(Code::TOO_LARGE, detail).with_field("data"));
+        return Err(Failure::new(Code::TOO_LARGE, detail).with_field("data"));
     }
     let Some(rooms) = state.rooms() else {
-        return Err(Problem::new(Code::NO_GATEWAY, "this node runs without a gateway"));
+        return Err(Failure::new(Code::NO_GATEWAY, "this node runs without a gateway"));
     };
     match rooms.publish(&room, &event.event, data).await {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(Published { room }))),
-        Err(error @ RoomError::BusAway(_)) => Err(Problem::new(Code::STORE_AWAY, error.to_string())),
-        Err(RoomError::Refused(reason)) => Err(Problem::new(Code::INVALID_VALUE, reason)),
+        Err(error @ RoomError::BusAway(_)) => Err(Failure::new(Code::STORE_AWAY, error.to_string())),
+        Err(RoomError::Refused(reason)) => Err(Failure::new(Code::INVALID_VALUE, reason)),
     }
 }
 
