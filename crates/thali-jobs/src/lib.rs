@@ -1,1 +1,3 @@
 //! Queues over the official BullMQ crate; workers that run commands.
+
+pub mod queue;

@@ -1,0 +1,160 @@
+//! Queues as a whole: listing, counting, pausing, cleaning.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thali_jobs::queue::{CLEAN_JOBS_MAX, JobState, QueueView, read_object};
+
+use super::ENVELOPE_BYTES_MAX;
+use super::faults::{BadBody, NotThere};
+use super::paths::QueuePath;
+use crate::ApiState;
+use crate::extract::{ApiPath, must_be_json, read_body};
+use crate::problem::Failure;
+
+/// All queues.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct QueueList {
+    queues: Vec<QueueView>,
+    /// Whether all of the store's keys have been looked at; if not, later answers may list more.
+    complete: bool,
+}
+
+/// A queue after it was paused or resumed.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Paused {
+    paused: bool,
+}
+
+/// Which jobs to clean away.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Clean {
+    /// Jobs in this state.
+    #[serde(default = "completed")]
+    #[schema(value_type = Option<JobState>, default = "completed")]
+    state: JobState,
+    /// Only jobs that are older, in milliseconds.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, default = 0, maximum = 316224000000u64)]
+    grace: u64,
+    /// At most so many.
+    #[serde(default = "clean_limit")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 10000, default = 1000)]
+    limit: u64,
+}
+
+/// What was cleaned away.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Cleaned {
+    ids: Vec<String>,
+}
+
+/// What to drain.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// The delayed jobs, too.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>, default = false)]
+    delayed: bool,
+}
+
+/// A queue after it was drained.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Drained {
+    queue: String,
+}
+
+/// All queues with their counts.
+#[utoipa::path(get, path = "/api/queues", tag = "queues",
+    responses((status = OK, description = "the queues", body = QueueList)))]
+pub(crate) async fn list(State(state): State<ApiState>) -> Result<Json<QueueList>, Failure> {
+    let names = state.queues().names().await?;
+    let depths = state.queues().depths(&names.names).await?;
+    let queues = depths.into_iter().map(|depth| depth.queue).collect();
+    Ok(Json(QueueList { queues, complete: names.complete }))
+}
+
+/// One queue with its counts.
+#[utoipa::path(get, path = "/api/queues/{queue}", tag = "queues", params(QueuePath),
+    responses((status = OK, description = "the queue", body = QueueView), NotThere))]
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
+) -> Result<Json<QueueView>, Failure> {
+    Ok(Json(state.queues().queue(&queue).await?))
+}
+
+/// Let workers take no further job.
+#[utoipa::path(post, path = "/api/queues/{queue}/pause", tag = "queues", params(QueuePath),
+    responses((status = OK, description = "paused", body = Paused), NotThere))]
+pub(crate) async fn pause(
+    State(state): State<ApiState>,
+    ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
+) -> Result<Json<Paused>, Failure> {
+    state.queues().pause(&queue).await?;
+    Ok(Json(Paused { paused: true }))
+}
+
+/// Let workers go on.
+#[utoipa::path(post, path = "/api/queues/{queue}/resume", tag = "queues", params(QueuePath),
+    responses((status = OK, description = "resumed", body = Paused), NotThere))]
+pub(crate) async fn resume(
+    State(state): State<ApiState>,
+    ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
+) -> Result<Json<Paused>, Failure> {
+    state.queues().resume(&queue).await?;
+    Ok(Json(Paused { paused: false }))
+}
+
+/// Remove old jobs in one state, oldest first.
+#[utoipa::path(post, path = "/api/queues/{queue}/clean", tag = "queues", params(QueuePath),
+    request_body = Option<Clean>,
+    responses((status = OK, description = "what was removed", body = Cleaned), NotThere, BadBody))]
+pub(crate) async fn clean(
+    State(state): State<ApiState>,
+    ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Cleaned>, Failure> {
+    let clean: Clean = options(&headers, body).await?;
+    let ids = state.queues().clean(&queue, clean.state, clean.grace, clean.limit).await?;
+    Ok(Json(Cleaned { ids }))
+}
+
+/// Remove all jobs that wait or have a priority.
+#[utoipa::path(post, path = "/api/queues/{queue}/drain", tag = "queues", params(QueuePath),
+    request_body = Option<Drain>,
+    responses((status = OK, description = "drained", body = Drained), NotThere, BadBody))]
+pub(crate) async fn drain(
+    State(state): State<ApiState>,
+    ApiPath(QueuePath { queue }): ApiPath<QueuePath>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Drained>, Failure> {
+    let drain: Drain = options(&headers, body).await?;
+    state.queues().drain(&queue, drain.delayed).await?;
+    Ok(Json(Drained { queue }))
+}
+
+/// A body that may be absent; then every field has its default.
+async fn options<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
+    let body = read_body(body, ENVELOPE_BYTES_MAX).await?;
+    if body.is_empty() {
+        return Ok(read_object(&Bytes::from_static(b"{}"))?);
+    }
+    must_be_json(headers)?;
+    Ok(read_object(&body)?)
+}
+
+fn completed() -> JobState {
+    JobState::Completed
+}
+
+fn clean_limit() -> u64 {
+    CLEAN_JOBS_MAX / 10
+}
