@@ -1,1 +1,4 @@
 //! Queues over the official BullMQ crate; workers that run commands.
+
+pub mod exec;
+pub mod worker;
