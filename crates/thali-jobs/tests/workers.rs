@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bullmq::options::RedisConnectionOptions;
 use bullmq::{JobState, Queue, QueueOptions};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use thali_client::StoreAddress;
 use thali_jobs::exec::{self, ExecConfig};
@@ -181,6 +182,24 @@ async fn drain_lets_jobs_end_and_gives_the_rest_back() {
     let another = exec::start(config).await.unwrap();
     until("another worker takes it", || async { another.active().await == 1 }).await;
     another.drain(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_announced() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let mut listener = redis.address().client().get_async_pubsub().await.unwrap();
+    listener.subscribe("room:feed").await.unwrap();
+    let mut config = shell(&redis, "q", "echo 7");
+    config.announce = Some(exec::Announce {
+        channel: "room:feed".into(),
+        message: |job, result| Some(json!({ "id": job.id(), "result": result })),
+    });
+    let worker = exec::start(config).await.unwrap();
+    let job = queue.add("x", json!({})).await.unwrap();
+    let heard: String = listener.on_message().next().await.unwrap().get_payload().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&heard).unwrap(), json!({ "id": job.id(), "result": 7 }));
+    worker.drain(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

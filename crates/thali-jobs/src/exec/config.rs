@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
 use thali_client::StoreAddress;
 use thali_sandbox::{Limits, Mechanism, Network, Policy};
 
-use crate::worker::WorkerError;
+use crate::worker::{Job, WorkerError};
 
 /// Each running command takes a thread of its own.
 pub const CONCURRENCY_MAX: usize = 256;
@@ -24,10 +25,20 @@ pub enum ExecError {
     Directory(std::io::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
+    #[error("the store does not let announcements through: {0}")]
+    Store(redis::RedisError),
     #[error(transparent)]
     Box(#[from] thali_sandbox::Error),
     #[error(transparent)]
     Worker(#[from] WorkerError),
+}
+
+/// Tells a pub/sub channel of each result, for those who do not watch the queue.
+#[derive(Clone, Debug)]
+pub struct Announce {
+    pub channel: String,
+    /// What to tell of a job and its result; `None` tells nothing.
+    pub message: fn(&Job, &Value) -> Option<Value>,
 }
 
 /// How to run a command for each job of a queue.
@@ -62,6 +73,8 @@ pub struct ExecConfig {
     pub allow_unboxed: Vec<Mechanism>,
     /// How long running jobs may go on after the worker was told to end.
     pub grace: Duration,
+    /// Published as soon as a command has succeeded. At most once: a store that is away misses it.
+    pub announce: Option<Announce>,
 }
 
 impl ExecConfig {
@@ -89,6 +102,7 @@ impl ExecConfig {
             trusted: false,
             allow_unboxed: Vec::new(),
             grace: Duration::from_secs(25),
+            announce: None,
         }
     }
 

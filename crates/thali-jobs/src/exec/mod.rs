@@ -20,7 +20,7 @@ use std::sync::Arc;
 use thali_sandbox::Sandbox;
 use tracing::info;
 
-pub use config::{ExecConfig, ExecError};
+pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
 
 use crate::worker::{Worker, WorkerConfig};
 
@@ -60,7 +60,11 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
         ..WorkerConfig::new(&config.queue, config.concurrency)
     };
     let store = config.store.clone();
-    let runner = Arc::new(process::Runner { config, policy });
+    let announcer = match &config.announce {
+        Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
+        None => None,
+    };
+    let runner = Arc::new(process::Runner { config, policy, announcer });
     let handler = move |job, cancelled| process::run(runner.clone(), job, cancelled);
     Ok(Worker::start(&store, worker_config, handler).await?)
 }

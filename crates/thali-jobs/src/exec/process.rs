@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bullmq::JobProgress;
+use redis::aio::ConnectionManager;
 use serde_json::Value;
 use thali_sandbox::{Command, Ending, Outcome, Policy, Sandbox, Stream};
 use tokio::sync::{mpsc, watch};
@@ -19,12 +20,16 @@ use crate::worker::{CancellationToken, Job, JobError};
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 /// Log lines between the command and the store; a command that is faster waits.
 const LOG_BACKLOG_MAX: usize = 64;
+/// How long a result waits for its announcement.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(1);
 /// The end of standard error that goes into a job's `failedReason`.
 const REASON_BYTES_MAX: usize = 2048;
 
 pub struct Runner {
     pub config: ExecConfig,
     pub policy: Policy,
+    /// There when results are to be announced.
+    pub announcer: Option<ConnectionManager>,
 }
 
 pub async fn run(runner: Arc<Runner>, job: Job, cancelled: CancellationToken) -> Result<Value, JobError> {
@@ -37,7 +42,7 @@ pub async fn run(runner: Arc<Runner>, job: Job, cancelled: CancellationToken) ->
         // Its own thread: the box blocks it, and dies with it.
         tokio::task::spawn_blocking(move || run_box(&runner.policy, &command, &stop, progress_in, logs_in))
     };
-    let reporter = tokio::spawn(report(job, progress, logs));
+    let reporter = tokio::spawn(report(job.clone(), progress, logs));
     let watcher = {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -50,9 +55,26 @@ pub async fn run(runner: Arc<Runner>, job: Job, cancelled: CancellationToken) ->
     // The last progress precedes the result.
     let _ = reporter.await;
     match outcome {
-        Ok(Ok(outcome)) => judge(outcome, &runner.policy),
+        Ok(Ok(outcome)) => {
+            let result = judge(outcome, &runner.policy)?;
+            announce(&runner, &job, &result).await;
+            Ok(result)
+        }
         Ok(Err(error)) => Err(JobError::Failed(error.to_string())),
         Err(error) => Err(JobError::Failed(format!("the worker broke: {error}"))),
+    }
+}
+
+/// Best effort: who must not miss a result watches the job.
+async fn announce(runner: &Runner, job: &Job, result: &Value) {
+    let (Some(announce), Some(connection)) = (&runner.config.announce, &runner.announcer) else { return };
+    let Some(message) = (announce.message)(job, result) else { return };
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(&announce.channel).arg(message.to_string());
+    let mut connection = connection.clone();
+    let sent = tokio::time::timeout(ANNOUNCE_PATIENCE, publish.exec_async(&mut connection)).await;
+    if !matches!(sent, Ok(Ok(()))) {
+        debug!(job = job.id(), "announcement lost");
     }
 }
 
