@@ -1,3 +1,5 @@
 //! Queues over the official BullMQ crate; workers that run commands.
 
+pub mod exec;
 pub mod queue;
+pub mod worker;

@@ -1,0 +1,82 @@
+//! Workers that run a command for each job.
+//!
+//! | direction | what |
+//! |---|---|
+//! | standard input | the job's `data` as JSON |
+//! | environment | `THALI_JOB_ID`, `THALI_JOB_NAME`, `THALI_JOB_QUEUE`, `THALI_JOB_ATTEMPT` (from 1) |
+//! | standard output | the result: JSON if it parses, else a string; nothing means null |
+//! | exit status | 0 means completed; anything else fails the job, with the end of standard error |
+//! | descriptor 3 | one JSON value a line: `{"progress": any}` or `{"log": "text"}` |
+//!
+//! Each command runs in a box of its own (`thali-sandbox`), unless the operator trusts it.
+
+mod config;
+mod control;
+mod process;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use thali_sandbox::Sandbox;
+use tracing::info;
+
+pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
+
+use crate::worker::{Worker, WorkerConfig};
+
+/// What a worker did until it was told to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Jobs that were cut off at the end of the grace time and given back to the queue.
+    pub given_back: usize,
+}
+
+/// Works until SIGTERM or SIGINT, then drains: takes no more jobs, lets the running ones end within
+/// the grace time, gives the rest back.
+pub async fn run(config: ExecConfig) -> Result<Ended, ExecError> {
+    let end = signals().map_err(ExecError::Signals)?;
+    run_until(config, end).await
+}
+
+/// As `run`, until the future is ready.
+pub async fn run_until(config: ExecConfig, end: impl Future<Output = ()> + Send) -> Result<Ended, ExecError> {
+    let worker = start(config.clone()).await?;
+    end.await;
+    info!(queue = config.queue, grace = ?config.grace, "draining");
+    let given_back = worker.drain(config.grace).await;
+    Ok(Ended { given_back })
+}
+
+/// Starts working and returns; the caller drains.
+pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
+    config.check()?;
+    let policy = config.policy()?;
+    // Refuse now, not at the first job, and say what is in force.
+    let in_force = Sandbox::new(policy.clone())?.in_force();
+    info!(queue = config.queue, concurrency = config.concurrency, boxed = %in_force, "working");
+    let worker_config = WorkerConfig {
+        prefix: config.prefix.clone(),
+        name: config.name.clone(),
+        ..WorkerConfig::new(&config.queue, config.concurrency)
+    };
+    let store = config.store.clone();
+    let announcer = match &config.announce {
+        Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
+        None => None,
+    };
+    let runner = Arc::new(process::Runner { config, policy, announcer });
+    let handler = move |job, cancelled| process::run(runner.clone(), job, cancelled);
+    Ok(Worker::start(&store, worker_config, handler).await?)
+}
+
+fn signals() -> std::io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

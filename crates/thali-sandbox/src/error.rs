@@ -1,0 +1,36 @@
+//! What can go wrong before or around a boxed command. The command's own failure is an `Outcome`.
+
+use crate::policy::Mechanism;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "this machine cannot box the command: {mechanism} is not available ({reason}); allow it with --allow-unboxed {mechanism}"
+    )]
+    Lacking { mechanism: Mechanism, reason: &'static str },
+    #[error("no command '{program}' in {path}")]
+    NotFound { program: String, path: String },
+    #[error("cannot start '{program}': {step} failed: {source}")]
+    Start { program: String, step: &'static str, source: std::io::Error },
+    #[error("the command, an argument or a variable holds a zero byte")]
+    ZeroByte,
+    #[error("cannot prepare the file rules for {path}: {reason}")]
+    Files { path: String, reason: String },
+    #[error("cannot prepare the system call filter: {0}")]
+    Calls(String),
+    #[error("every user id kept for boxes ({0} of them) is in use")]
+    NoUser(u32),
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+}
+
+/// Adds what was being done to an I/O error.
+pub(crate) trait During<T> {
+    fn during(self, what: &'static str) -> Result<T, Error>;
+}
+
+impl<T> During<T> for std::io::Result<T> {
+    fn during(self, what: &'static str) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { what, source })
+    }
+}

@@ -1,0 +1,197 @@
+//! A place for untrusted work: a scratch directory and, for root, a user of its own.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::error::{During, Error};
+use crate::plan::{Means, Plan};
+use crate::policy::{Command, Mechanism, Policy};
+use crate::supervise::{self, Outcome, Stream};
+use crate::support::{LANDLOCK_ABI_MIN, Support, Tree, probe};
+use crate::user::UserLease;
+use crate::{keeper, user};
+
+/// Runs commands one after the other in the same scratch directory, as the same user.
+pub struct Sandbox {
+    policy: Policy,
+    scratch: PathBuf,
+    user: Option<UserLease>,
+    means: Means,
+    support: Support,
+}
+
+/// Which mechanisms hold the commands of a sandbox.
+#[derive(Clone, Debug)]
+pub struct InForce(String);
+
+impl fmt::Display for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Sandbox {
+    /// Makes the place, or says which mechanism is lacking.
+    pub fn new(policy: Policy) -> Result<Self, Error> {
+        Self::with_support(policy, probe())
+    }
+
+    /// As `new`, on a kernel that offers no more than `support` says.
+    pub fn with_support(policy: Policy, support: Support) -> Result<Self, Error> {
+        check(&policy, &support)?;
+        let own_user = support.root && !policy.keep_user && keeper::can_become(user::FIRST_UID);
+        let user = if own_user { Some(UserLease::take()?) } else { None };
+        let boxed = !policy.trusted;
+        let tree = match support.tree {
+            // Root's user namespace would not know the box's user.
+            Some(Tree::UserNamespace) if support.root => Some(Tree::Group),
+            // A trusted command may build boxes itself and must see its children's numbers.
+            _ if policy.trusted => Some(Tree::Group),
+            tree => tree,
+        };
+        let landlock = boxed && support.landlock();
+        let means = Means {
+            landlock,
+            seccomp: boxed && support.seccomp,
+            tree,
+            uid: user.as_ref().map(UserLease::uid),
+            signals_held: user.is_some()
+                || matches!(tree, Some(Tree::PidNamespace | Tree::UserNamespace))
+                || (landlock && support.signals_scoped()),
+        };
+        let scratch = make_scratch(means.uid)?;
+        Ok(Self { policy, scratch, user, means, support })
+    }
+
+    /// Whether this machine can do what the policy asks for; names what is lacking.
+    pub fn check(policy: &Policy) -> Result<(), Error> {
+        check(policy, &probe())
+    }
+
+    /// The directory that boxed commands may write to; the caller may put files there.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Puts a file into the scratch directory that the boxed command can read.
+    ///
+    /// A boxed command may have left anything there, so whatever has that name is removed first and
+    /// links are never followed. `name` is a plain file name.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
+        const PUTTING: &str = "putting a file into the scratch directory";
+        let path = self.scratch.join(name);
+        if path.parent() != Some(&self.scratch) {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+            return Err(Error::Io { what: PUTTING, source });
+        }
+        let _ = fs::remove_file(&path);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path).during(PUTTING)?;
+        file.write_all(bytes).during(PUTTING)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644)).during(PUTTING)?;
+        Ok(path)
+    }
+
+    /// Runs a command under the sandbox's policy. Blocks until it and all that it started are gone.
+    pub fn run(
+        &self,
+        command: &Command,
+        stop: &AtomicBool,
+        on_output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, Error> {
+        self.run_under(&self.policy, command, stop, on_output)
+    }
+
+    /// As `run`, under other limits and paths; the means stay those of the sandbox.
+    pub fn run_under(
+        &self,
+        policy: &Policy,
+        command: &Command,
+        stop: &AtomicBool,
+        on_output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, Error> {
+        let plan = Plan::make(command, policy, self.means, &self.scratch)?;
+        supervise::run(&plan, command, &policy.limits, &self.scratch, self.support.watch, stop, on_output)
+    }
+
+    /// What holds the commands of this sandbox, in words.
+    pub fn in_force(&self) -> InForce {
+        let mut parts = Vec::new();
+        if self.means.landlock {
+            parts.push(format!("landlock ABI {}", self.support.landlock_abi));
+        }
+        if self.means.seccomp {
+            parts.push("seccomp".into());
+        }
+        parts.extend(self.means.tree.map(|tree| tree.name().to_owned()));
+        if self.support.watch {
+            parts.push("process watch".into());
+        }
+        if let Some(user) = &self.user {
+            parts.push(format!("user {}", user.uid()));
+        }
+        InForce(parts.join(", "))
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if fs::remove_dir_all(&self.scratch).is_err() {
+            // Folders that the command made unreadable for their owner.
+            open_folders(&self.scratch);
+            let _ = fs::remove_dir_all(&self.scratch);
+        }
+    }
+}
+
+fn check(policy: &Policy, support: &Support) -> Result<(), Error> {
+    let require = |mechanism, there: bool, reason| {
+        let fine = there || policy.trusted || policy.allow_unboxed.contains(&mechanism);
+        if fine { Ok(()) } else { Err(Error::Lacking { mechanism, reason }) }
+    };
+    const { assert!(LANDLOCK_ABI_MIN == 3) };
+    require(Mechanism::Landlock, support.landlock(), "the kernel needs Landlock ABI 3, Linux 6.2")?;
+    require(Mechanism::Seccomp, support.seccomp, "the kernel takes no seccomp filters here")?;
+    require(Mechanism::Tree, support.tree.is_some(), "neither pid namespaces nor seccomp are allowed here")?;
+    require(Mechanism::Watch, support.watch, "/proc is not mounted for this process")?;
+    let own_user = !support.root || policy.keep_user || keeper::can_become(user::FIRST_UID);
+    require(Mechanism::User, own_user, "root may not change its user here")
+}
+
+fn make_scratch(uid: Option<u32>) -> Result<PathBuf, Error> {
+    const MAKING: &str = "making a scratch directory";
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let base = std::env::temp_dir();
+    loop {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
+        let path = base.join(format!("thali-box-{}-{serial}-{nanos:08x}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {
+                if let Some(uid) = uid {
+                    chown(&path, Some(uid), Some(uid)).during(MAKING)?;
+                }
+                return Ok(path);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).during(MAKING),
+        }
+    }
+}
+
+/// Gives their owner access to all folders below. Everything that could race is dead by now.
+fn open_folders(folder: &Path) {
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_folders(&entry.path());
+        }
+    }
+}

@@ -1,0 +1,2 @@
+count = int(input().split()[0])
+print(count // (count - count))

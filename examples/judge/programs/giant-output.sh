@@ -1,0 +1,1 @@
+exec yes "all work and no play makes jack a dull boy"

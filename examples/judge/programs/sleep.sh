@@ -1,0 +1,2 @@
+# Uses no CPU time at all, only everybody's patience.
+sleep 3600

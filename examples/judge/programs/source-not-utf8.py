@@ -1,0 +1,2 @@
+# This file is Latin-1: café.
+print("café")
