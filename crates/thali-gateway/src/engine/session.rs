@@ -194,6 +194,11 @@ impl Session {
         self.polling = false;
     }
 
+    /// Whether the client polls, and is between two polls.
+    pub fn awaits_poll(&self) -> bool {
+        self.transport == TransportKind::Polling && !self.polling
+    }
+
     /// A post arrives. One at a time.
     pub fn post_begin(&mut self) -> Result<(), CloseCode> {
         if std::mem::replace(&mut self.posting, true) {

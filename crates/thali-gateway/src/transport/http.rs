@@ -113,7 +113,9 @@ async fn dispatch<H: Handler>(server: Arc<Server<H>>, mut request: Request<Body>
             polling::poll(&server, &connection).await
         }
         ("polling", Some(sid)) => {
-            let Some(connection) = server.find(sid) else { return refuse(Refusal::SessionUnknown) };
+            let polls = request.method() == Method::GET;
+            let found = server.find(sid).or_else(|| polls.then(|| server.find_ended(sid)).flatten());
+            let Some(connection) = found else { return refuse(Refusal::SessionUnknown) };
             if connection.link.transport() == TransportKind::WebSocket {
                 return refuse(Refusal::BadRequest);
             }
@@ -134,11 +136,14 @@ async fn dispatch<H: Handler>(server: Arc<Server<H>>, mut request: Request<Body>
         }
         ("websocket", Some(sid)) => {
             let Some(connection) = server.find(sid) else { return refuse(Refusal::SessionUnknown) };
-            if !connection.link.probe_begin() {
-                return refuse(Refusal::BadRequest);
-            }
-            websocket::accept(&mut request, server.settings.payload_bytes_max, move |socket| async move {
-                websocket::probe(&server, &connection, socket).await;
+            let may = connection.link.probe_begin();
+            websocket::accept(&mut request, server.settings.payload_bytes_max, move |mut socket| async move {
+                if may {
+                    websocket::probe(&server, &connection, socket).await;
+                } else {
+                    // Node's server lets the second one in and closes it; clients count on the close.
+                    websocket::dismiss(&mut socket).await;
+                }
             })
         }
         _ => refuse(Refusal::TransportUnknown),

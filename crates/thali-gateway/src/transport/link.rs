@@ -23,6 +23,15 @@ const FRAME_OVERHEAD_BYTES: usize = 48;
 /// A queue that grew past this is given back to the allocator once it was sent.
 const QUEUE_KEPT_FRAMES: usize = 16;
 
+/// Ends that a polling client should hear, though it was between two polls.
+const WORTH_WAITING_FOR: &[CloseCode] = &[
+    CloseCode::CLIENT_CLOSED,
+    CloseCode::DISCONNECTED,
+    CloseCode::SHUTDOWN,
+    CloseCode::TOKEN_EXPIRED,
+    CloseCode::SLOW_CONSUMER,
+];
+
 /// One Engine.IO session.
 pub struct Link {
     id: String,
@@ -40,6 +49,8 @@ struct State {
     in_flight_bytes: usize,
     waker: Option<Waker>,
     closed: Option<CloseCode>,
+    /// A polling client was not there to hear the end and may still come for it.
+    last_words: bool,
 }
 
 /// What a transport finds when it asks for frames.
@@ -69,6 +80,7 @@ impl Link {
             in_flight_bytes: 0,
             waker: None,
             closed: None,
+            last_words: false,
         };
         Self { id, queue_bytes_max, state: Mutex::new(state), reaper }
     }
@@ -127,6 +139,7 @@ impl Link {
             state.queue = VecDeque::new();
             state.queued_bytes = 0;
         }
+        state.last_words = state.session.awaits_poll() && WORTH_WAITING_FOR.contains(&code);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -137,6 +150,16 @@ impl Link {
     /// The code under which the session ended, if it did.
     pub fn closed(&self) -> Option<CloseCode> {
         self.state.lock().closed
+    }
+
+    /// Whether the end waits for one more poll.
+    pub(super) fn has_last_words(&self) -> bool {
+        self.state.lock().last_words
+    }
+
+    /// The one poll that may come after the end.
+    pub(super) fn take_last_words(&self) -> bool {
+        std::mem::take(&mut self.state.lock().last_words)
     }
 
     /// Lifts the limit on the time until the first namespace is joined.

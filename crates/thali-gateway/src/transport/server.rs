@@ -17,6 +17,8 @@ use crate::engine::{Event, Frame, Packet, Session, Timings, TransportKind};
 
 /// Locks among which sessions are spread.
 const SHARDS: usize = 64;
+/// How long the end of a polling session waits for the client to come and hear it.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 /// Sessions that are told to leave in one go when the node goes down.
 const DRAIN_BATCH: usize = 256;
 
@@ -194,8 +196,25 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    fn reap(&self, id: &str) {
-        let Some(connection) = self.shard(id).lock().remove(id) else { return };
+    /// A session that has ended and whose client may hear so, once.
+    pub(super) fn find_ended(&self, id: &str) -> Option<Arc<Connection<H::Peer>>> {
+        let connection = self.shard(id).lock().get(id).cloned()?;
+        connection.link.take_last_words().then_some(connection)
+    }
+
+    fn reap(self: &Arc<Self>, id: &str) {
+        let Some(connection) = self.shard(id).lock().get(id).cloned() else { return };
+        if connection.link.has_last_words() {
+            let (server, id) = (Arc::downgrade(self), id.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(LAST_WORDS_WITHIN).await;
+                if let Some(server) = server.upgrade() {
+                    server.shard(&id).lock().remove(&id);
+                }
+            });
+        } else {
+            self.shard(id).lock().remove(id);
+        }
         self.sessions.fetch_sub(1, Ordering::Relaxed);
         let code = connection.link.closed().unwrap_or(CloseCode::TRANSPORT_CLOSED);
         if code == CloseCode::SLOW_CONSUMER {

@@ -101,8 +101,13 @@ pub(super) async fn probe<H: Handler>(
         run(server, connection, socket).await;
     } else {
         connection.link.probe_end();
-        let _ = timeout(CLOSE_WITHIN, socket.close()).await;
+        dismiss(&mut socket).await;
     }
+}
+
+/// Closes a WebSocket that carries nothing.
+pub(super) async fn dismiss(socket: &mut Socket) {
+    let _ = timeout(CLOSE_WITHIN, socket.close()).await;
 }
 
 /// Carries a session until it ends.
