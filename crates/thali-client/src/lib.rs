@@ -3,6 +3,12 @@
 //! This is the upper side of the wall: nothing here, or above, knows a store crate. Whoever needs a
 //! store holds a [`StoreAddress`] and opens what it needs from it.
 
+mod backoff;
+mod pubsub;
+
+pub use backoff::Backoff;
+pub use pubsub::{PubSub, PubSubEvent, SubscribeError, Ticket, Topic};
+
 /// Where a store is: `redis://host:port[/db]`, `rediss://…` or `redis+unix:///path`.
 #[derive(Clone, Debug)]
 pub struct StoreAddress {
