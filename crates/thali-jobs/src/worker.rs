@@ -186,7 +186,8 @@ impl Drop for Worker {
     }
 }
 
-async fn reach(store: &StoreAddress) -> Result<(), WorkerError> {
+/// One question and answer, so that an unreachable store is told at once and in a sentence.
+pub(crate) async fn reach(store: &StoreAddress) -> Result<(), WorkerError> {
     let unreachable = |reason: String| WorkerError::Unreachable { url: store.url().to_owned(), reason };
     match tokio::time::timeout(PROBE_PATIENCE, ask(store)).await {
         Ok(Ok(())) => Ok(()),

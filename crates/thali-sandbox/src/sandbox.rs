@@ -63,7 +63,8 @@ impl Sandbox {
                 || matches!(tree, Some(Tree::PidNamespace | Tree::UserNamespace))
                 || (landlock && support.signals_scoped()),
         };
-        let scratch = make_scratch(means.uid)?;
+        // A trusted command's own boxes lie in its scratch directory and must be able to pass through.
+        let scratch = make_scratch(means.uid, if policy.trusted { 0o711 } else { 0o700 })?;
         Ok(Self { policy, scratch, user, means, support })
     }
 
@@ -165,7 +166,7 @@ fn check(policy: &Policy, support: &Support) -> Result<(), Error> {
     require(Mechanism::User, own_user, "root may not change its user here")
 }
 
-fn make_scratch(uid: Option<u32>) -> Result<PathBuf, Error> {
+fn make_scratch(uid: Option<u32>, mode: u32) -> Result<PathBuf, Error> {
     const MAKING: &str = "making a scratch directory";
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let base = std::env::temp_dir();
@@ -173,7 +174,7 @@ fn make_scratch(uid: Option<u32>) -> Result<PathBuf, Error> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
         let path = base.join(format!("thali-box-{}-{serial}-{nanos:08x}", std::process::id()));
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
+        match fs::DirBuilder::new().mode(mode).create(&path) {
             Ok(()) => {
                 if let Some(uid) = uid {
                     chown(&path, Some(uid), Some(uid)).during(MAKING)?;

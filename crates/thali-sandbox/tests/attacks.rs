@@ -321,6 +321,14 @@ fn trusted_command_keeps_its_environment() {
     assert_eq!(text(&outcome.stdout), "trusted\n");
 }
 
+#[test]
+fn boxes_of_a_trusted_command_lie_in_its_scratch() {
+    let trusted = Sandbox::new(Policy::trusted(limits())).unwrap();
+    let outcome =
+        trusted.run(&shell("stat -c %a . && pwd"), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    assert_eq!(text(&outcome.stdout), format!("711\n{}\n", trusted.scratch().display()));
+}
+
 /// Not a claim: what the next test runs in another process, so that it can kill it.
 #[test]
 #[ignore = "started by killing_the_caller_kills_the_box"]

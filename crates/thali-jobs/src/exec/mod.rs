@@ -22,7 +22,7 @@ use tracing::info;
 
 pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
 
-use crate::worker::{Worker, WorkerConfig};
+use crate::worker::{self, Worker, WorkerConfig};
 
 /// What a worker did until it was told to end.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,7 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
         ..WorkerConfig::new(&config.queue, config.concurrency)
     };
     let store = config.store.clone();
+    worker::reach(&store).await?;
     let announcer = match &config.announce {
         Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
         None => None,

@@ -1,0 +1,5 @@
+//! Prints what the demo's page loads as its samples.
+
+fn main() {
+    println!("{}", thali_judge::samples_json());
+}
