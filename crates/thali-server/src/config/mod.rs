@@ -160,15 +160,14 @@ impl Config {
             return Err(format!("'{name}' is not supported yet; remove it from the configuration"));
         }
         let is_open = |address: &String| !is_loopback(address.trim_start_matches('-'));
-        if self.text("requirepass").is_empty() && self.flag("protected-mode") {
-            if let Some(open) = self.words("bind").iter().find(|address| is_open(address)) {
-                return Err(format!(
-                    "bind {open} lets other machines in without a password; set requirepass, \
-                     or bind 127.0.0.1, or say protected-mode no if the network is trusted"
-                ));
-            }
+        let is_guarded = !self.text("requirepass").is_empty() || !self.flag("protected-mode");
+        match self.words("bind").iter().find(|address| !is_guarded && is_open(address)) {
+            Some(open) => Err(format!(
+                "bind {open} lets other machines in without a password; set requirepass, \
+                 or bind 127.0.0.1, or say protected-mode no if the network is trusted"
+            )),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn parse_value(&self, index: usize, value: &str) -> Result<String, String> {
