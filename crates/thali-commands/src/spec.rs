@@ -135,8 +135,11 @@ pub enum Keys {
         access: Access,
     },
     /// Written out by a function: pushes positions. Wrong arguments push what there is.
-    Found(fn(args: &[&[u8]], push: &mut dyn FnMut(usize, Access))),
+    Found(FindKeys),
 }
+
+/// Pushes the position of each key among the arguments, and what is done with it.
+pub type FindKeys = fn(args: &[&[u8]], push: &mut dyn FnMut(usize, Access));
 
 impl Keys {
     /// One key, the first argument.

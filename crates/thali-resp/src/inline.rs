@@ -99,8 +99,7 @@ mod tests {
 
     fn check(line: &str, expected: Option<&[&str]>) {
         let words = split_inline(line.as_bytes());
-        let expected =
-            expected.map(|words| words.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>());
+        let expected = expected.map(|words| words.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>());
         assert_eq!(words, expected, "{line:?}");
     }
 

@@ -171,7 +171,11 @@ impl<'a> Reply<'a> {
         self.deferred(write, |reply, len| reply.set(len));
     }
 
-    fn deferred(&mut self, write: impl FnOnce(&mut Self) -> usize, header: impl FnOnce(&mut Reply<'_>, usize)) {
+    fn deferred(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> usize,
+        header: impl FnOnce(&mut Reply<'_>, usize),
+    ) {
         let start = self.out.len();
         let len = write(self);
         let mut head = Vec::with_capacity(16);

@@ -245,7 +245,8 @@ fn cve_2025_49844_chunk_names_survive_the_collector() {
             local n = 0
             load(function() n = n + 1 collectgarbage() return n < 50 and 'local a' .. n .. ' = ' .. n .. ' ' or nil end, '@' .. string.rep('m', 500) .. i)
         end return 1";
-    let (mut lua, mut host) = (interpreter(), MockHost { verdict: Some(Verdict::Continue), ..MockHost::default() });
+    let (mut lua, mut host) =
+        (interpreter(), MockHost { verdict: Some(Verdict::Continue), ..MockHost::default() });
     assert_eq!(show(run_on(&mut lua, &mut host, body, false)), ":1\r\n");
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -128,10 +128,5 @@ impl Call<'_, '_> {
     /// This loop's counters.
     pub fn stats(&self) -> &LoopStats {
         self.shared.stats_of(self.side.event_loop)
-    }
-
-    /// Whether anybody watches with MONITOR.
-    pub fn is_monitored(&self) -> bool {
-        self.shared.monitors_len.load(Relaxed) > 0
     }
 }

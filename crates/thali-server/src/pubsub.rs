@@ -157,15 +157,13 @@ impl Subscriptions {
 
     pub fn unsubscribe(&mut self, shared: &PubSub, kind: Kind, name: &[u8], session: u64) {
         let map = self.map(kind);
-        if let Some(sessions) = map.get_mut(name) {
-            if let Some(at) = sessions.iter().position(|s| *s == session) {
-                sessions.swap_remove(at);
-                if sessions.is_empty() {
-                    map.remove(name);
-                }
-                shared.remove(kind, name, self.event_loop);
-            }
+        let Some(sessions) = map.get_mut(name) else { return };
+        let Some(at) = sessions.iter().position(|s| *s == session) else { return };
+        sessions.swap_remove(at);
+        if sessions.is_empty() {
+            map.remove(name);
         }
+        shared.remove(kind, name, self.event_loop);
     }
 
     /// Hands each of this loop's receivers its message: `deliver(session, frames)`.

@@ -153,6 +153,19 @@ impl Server {
         self.shared.end.wait();
     }
 
+    /// As [`Server::wait`], as a future, on a thread of its own.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let shared = Arc::clone(&self.shared);
+        let (ended, waits) = futures_channel::oneshot::channel();
+        std::thread::spawn(move || {
+            shared.end.wait();
+            let _ = ended.send(());
+        });
+        async move {
+            let _ = waits.await;
+        }
+    }
+
     /// Asks for the end, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))

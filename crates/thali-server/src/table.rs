@@ -37,8 +37,6 @@ pub(crate) enum SessionVerb {
 pub(crate) struct Row {
     pub spec: &'static Spec,
     pub handler: Handler,
-    /// Position in [`rows`].
-    pub index: usize,
 }
 
 impl std::fmt::Debug for Row {
@@ -56,7 +54,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         .flat_map(|group| group.iter())
         .map(|command| (command.spec, Handler::Data(command.run)));
     let server = commands::TABLE.iter().map(|(spec, handler)| (*spec, *handler));
-    data.chain(server).enumerate().map(|(index, (spec, handler))| Row { spec, handler, index }).collect()
+    data.chain(server).map(|(spec, handler)| Row { spec, handler }).collect()
 });
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Row, foldhash::fast::RandomState>> =

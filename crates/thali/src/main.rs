@@ -1,3 +1,77 @@
 //! Arguments, wiring, signals; no logic.
 
-fn main() {}
+mod app;
+mod demo;
+mod serve;
+mod work;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The real-time backend in one program: store, queues, workers and sockets.
+#[derive(Parser)]
+#[command(name = "thali", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the store, the HTTP API and the gateway.
+    ///
+    /// Takes redis.conf's language: an optional file, then any directive as `--name value`; the
+    /// environment's THALI_NAME stands between the two. With `--store URL` no store is started and
+    /// Valkey or Redis at that address is used.
+    Serve {
+        /// `[redis.conf] [--port N] [--dir D] [--http-port N] [--store URL] [--name value]…`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs a command for each job of a queue, boxed in.
+    Work(Box<work::WorkArgs>),
+    /// Starts everything with a code judge as example, and prints its address.
+    Demo {
+        /// As for `serve`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Judges one submission from standard input: the demo's command for a job.
+    #[command(hide = true)]
+    Judge,
+}
+
+fn main() -> ExitCode {
+    thali_server::memory::set_used_bytes(app::allocated_bytes);
+    let result = match as_server() {
+        Some(arguments) => serve::run(&arguments),
+        None => match Cli::parse().command {
+            Command::Serve { arguments } => serve::run(&arguments),
+            Command::Work(args) => work::run(*args),
+            Command::Demo { arguments } => demo::run(&arguments),
+            Command::Judge => demo::judge(),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("thali: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The arguments, where the program is called under a name that ends in `-server`: it stands in for
+/// redis-server then.
+fn as_server() -> Option<Vec<String>> {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
+    let stem = std::path::Path::new(&name).file_name()?.to_string_lossy().into_owned();
+    let lossy = |argument: OsString| argument.to_string_lossy().into_owned();
+    stem.ends_with("-server").then(|| arguments.map(lossy).collect())
+}

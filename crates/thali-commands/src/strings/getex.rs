@@ -28,13 +28,12 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     }
     match expire_at {
         None => {}
-        Some(None) => {
-            if cx.peek(key).is_some_and(|entry| entry.expire_at().is_some()) {
-                cx.set_expire_at(key, None);
-                cx.modified(EventClass::GENERIC, "persist", key);
-                cx.effect(&[b"PERSIST", key]);
-            }
+        Some(None) if cx.peek(key).is_some_and(|entry| entry.expire_at().is_some()) => {
+            cx.set_expire_at(key, None);
+            cx.modified(EventClass::GENERIC, "persist", key);
+            cx.effect(&[b"PERSIST", key]);
         }
+        Some(None) => {}
         Some(Some(at)) if at <= cx.now_ms => {
             cx.delete(key);
             cx.effect(&[b"DEL", key]);

@@ -161,6 +161,8 @@ pub struct Settings {
     pub http_port: u16,
     pub http_token: Option<String>,
     pub gateway_auth: GatewayAuth,
+    pub gateway_jwt_algorithm: String,
+    /// The secret, or the public key in PEM.
     pub gateway_jwt_key: Option<String>,
     /// Origins that may open sockets, or `*`.
     pub gateway_cors: Vec<String>,
@@ -241,6 +243,7 @@ impl From<&Config> for Settings {
             http_port: c.number("http-port"),
             http_token: c.some("http-token"),
             gateway_auth: if c.text("gateway-auth") == "jwt" { GatewayAuth::Jwt } else { GatewayAuth::None },
+            gateway_jwt_algorithm: c.text("gateway-jwt-algorithm").to_owned(),
             gateway_jwt_key: c.some("gateway-jwt-key"),
             gateway_cors: c
                 .text("gateway-cors")

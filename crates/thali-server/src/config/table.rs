@@ -266,6 +266,7 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("http-port", PORT, "8379"),
     fixed("http-token", Text, ""),
     fixed("gateway-auth", Enum(&["none", "jwt"]), "none"),
+    fixed("gateway-jwt-algorithm", Enum(&["hs256", "rs256", "es256"]), "hs256"),
     fixed("gateway-jwt-key", Text, ""),
     fixed("gateway-cors", Text, ""),
 ];

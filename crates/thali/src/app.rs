@@ -1,0 +1,219 @@
+//! The layers above the store in one process: queues, HTTP API, gateway, on one listener each address.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use serde_json::value::RawValue;
+use thali_client::StoreAddress;
+use thali_gateway::Gateway;
+use thali_gateway::auth::AuthSettings;
+use thali_gateway::transport::Origins;
+use thali_http::{Access, ApiState, Metrics, RoomError, RoomPublisher};
+use thali_jobs::queue::{Queues, QueuesConfig};
+use thali_server::config::{GatewayAuth, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long open requests may take once the end was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The running layers.
+pub struct App {
+    pub addresses: Vec<SocketAddr>,
+    gateway: Arc<Gateway>,
+    end: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl App {
+    /// Connects to the store and listens. `more` are the routes of whoever embeds this.
+    pub async fn start(settings: &Settings, store_url: &str, more: Router) -> Result<Self> {
+        let address = StoreAddress::parse(store_url)?;
+        let access = Access::new(settings.http_token.clone()).with_origins(settings.gateway_cors.clone());
+        let gateway_config = gateway_config(settings)?;
+        let mut listeners = Vec::new();
+        for bind in &settings.http_bind {
+            let listener = TcpListener::bind((bind.as_str(), settings.http_port)).await.with_context(|| {
+                format!(
+                    "cannot listen on {bind}:{} for HTTP; is another server running there? Choose another port \
+                     with --http-port",
+                    settings.http_port
+                )
+            })?;
+            let ip = listener.local_addr()?.ip();
+            access.check_bind(ip)?;
+            gateway_config.check_bind(ip)?;
+            listeners.push(listener);
+        }
+        let gateway = Arc::new(Gateway::start(gateway_config, address.clone()).await?);
+        let queues = Queues::open(&address, QueuesConfig::default())?;
+        let figures = Arc::clone(&gateway);
+        let metrics = Metrics::new(|registry| {
+            registry.register_collector(Box::new(GatewayFigures(figures)));
+        });
+        let rooms = Arc::new(Rooms(Arc::clone(&gateway)));
+        let state = ApiState::new(queues, Some(rooms), access, Default::default(), metrics);
+        let router = thali_http::router(state).merge(gateway.router()).merge(more);
+        let (end, ended) = watch::channel(false);
+        let mut addresses = Vec::new();
+        let mut servers = Vec::new();
+        for listener in listeners {
+            addresses.push(listener.local_addr()?);
+            let (router, mut ended) = (router.clone(), ended.clone());
+            servers.push(tokio::spawn(async move {
+                let stop = async move {
+                    // An error means that the sender is gone, which is an end, too.
+                    let _ = ended.wait_for(|end| *end).await;
+                };
+                let service = router.into_make_service_with_connect_info::<SocketAddr>();
+                if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
+                    tracing::error!(%error, "the HTTP server has ended");
+                }
+            }));
+        }
+        Ok(Self { addresses, gateway, end, servers })
+    }
+
+    /// Sends clients elsewhere, lets open requests end, and stops.
+    pub async fn shutdown(self) {
+        self.gateway.shutdown().await;
+        let _ = self.end.send(true);
+        for server in self.servers {
+            if tokio::time::timeout(GRACE, server).await.is_err() {
+                tracing::warn!("requests were still open at the end of the grace time");
+            }
+        }
+    }
+}
+
+fn gateway_config(settings: &Settings) -> Result<thali_gateway::Config> {
+    let auth = match settings.gateway_auth {
+        GatewayAuth::None => AuthSettings::None,
+        GatewayAuth::Jwt => AuthSettings::Jwt {
+            algorithm: settings.gateway_jwt_algorithm.parse()?,
+            key: settings
+                .gateway_jwt_key
+                .clone()
+                .context("gateway-auth jwt needs gateway-jwt-key: the secret, or the public key in PEM")?
+                .into_bytes(),
+        },
+    };
+    let origins = match settings.gateway_cors.as_slice() {
+        [] => Origins::Own,
+        [any] if any == "*" => Origins::Any,
+        listed => Origins::Listed(listed.to_vec()),
+    };
+    Ok(thali_gateway::Config { auth, origins, ..Default::default() })
+}
+
+/// The gateway as the API sees it.
+struct Rooms(Arc<Gateway>);
+
+impl RoomPublisher for Rooms {
+    fn publish<'a>(
+        &'a self,
+        room: &'a str,
+        event: &'a str,
+        data: &'a RawValue,
+    ) -> Pin<Box<dyn Future<Output = Result<(), RoomError>> + Send + 'a>> {
+        Box::pin(async move {
+            self.0.publish(room, event, data).await.map_err(|error| {
+                if error.code.retry {
+                    RoomError::BusAway(error.message)
+                } else {
+                    RoomError::Refused(error.message)
+                }
+            })
+        })
+    }
+}
+
+/// The gateway's figures for `/metrics`.
+struct GatewayFigures(Arc<Gateway>);
+
+impl std::fmt::Debug for GatewayFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GatewayFigures")
+    }
+}
+
+impl prometheus_client::collector::Collector for GatewayFigures {
+    fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> std::fmt::Result {
+        use prometheus_client::encoding::EncodeMetric;
+        use prometheus_client::metrics::counter::ConstCounter;
+        use prometheus_client::metrics::gauge::ConstGauge;
+        let stats = self.0.stats();
+        let gauges = [
+            ("gateway_connections", "Socket.IO sessions", stats.connections as i64),
+            ("gateway_rooms", "Rooms with members on this node", stats.rooms as i64),
+            ("gateway_queues_watched", "Queues whose events are read", stats.queues_watched as i64),
+            ("gateway_bus_up", "Whether messages of other nodes arrive", i64::from(stats.bus_up)),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("gateway_packets_in", "Packets that clients sent", stats.packets_in),
+            ("gateway_messages_out", "Messages pushed to sockets", stats.messages_out),
+            ("gateway_published", "Events published by this node", stats.published),
+            ("gateway_slow_consumers", "Sessions closed because they did not read", stats.slow_consumers),
+            ("gateway_bus_gaps", "Times when messages of other nodes may have been missed", stats.bus_gaps),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The runtime of the layers above the store.
+pub fn runtime(settings: &Settings) -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.worker_threads)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Begins the log: to the standard error, or to `logfile`; THALI_LOG overrides `loglevel`.
+pub fn begin_log(settings: &Settings) -> Result<()> {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter =
+        EnvFilter::try_from_env("THALI_LOG").unwrap_or_else(|_| EnvFilter::new(settings.log_filter()));
+    let builder = fmt().with_env_filter(filter);
+    let begun = if settings.logfile.is_empty() {
+        builder.with_ansi(false).with_writer(std::io::stderr).try_init()
+    } else {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&settings.logfile)
+            .with_context(|| format!("cannot write the log file {}", settings.logfile))?;
+        builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
+    };
+    begun.map_err(|error| anyhow::anyhow!("the log has begun already: {error}"))
+}
+
+/// An address for people to read.
+pub fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+/// What the allocator has handed out, for INFO and maxmemory.
+pub fn allocated_bytes() -> u64 {
+    use tikv_jemalloc_ctl::{epoch, stats};
+    // Without a new epoch the figure stands still; both fail only where jemalloc lacks statistics.
+    let _ = epoch::advance();
+    stats::allocated::read().unwrap_or(0) as u64
+}
