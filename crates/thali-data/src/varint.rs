@@ -19,7 +19,15 @@ pub(crate) fn push(out: &mut impl Extend<u8>, mut value: u64) {
 }
 
 /// Takes a number off the front.
+#[inline]
 pub(crate) fn take(rest: &mut &[u8]) -> u64 {
+    // Most numbers are lengths below 128.
+    if let Some((&byte, tail)) = rest.split_first()
+        && byte < 0x80
+    {
+        *rest = tail;
+        return u64::from(byte);
+    }
     let mut value = 0u64;
     let mut shift = 0;
     loop {

@@ -2,6 +2,7 @@
 //!
 //! Journaled as what it did: XCLAIM for the deliveries, XGROUP SETID for the group's advance, XGROUP
 //! CREATECONSUMER for a new consumer. One XCLAIM carries all IDs of a read, as they share time and count.
+//! Reading history again raises delivery counts; as in Redis, that alone is not journaled.
 
 use thali_data::stream::{Group, Log, Pending, Stream, StreamId};
 use thali_keyspace::WaitKind;

@@ -17,11 +17,11 @@ pub use range::{LexBound, LexRange, ScoreBound, ScoreRange};
 
 use crate::Limits;
 use index::MemberIndex;
-use members::Members;
+use members::{MemberId, Members};
 use packed::{PackedElements, PackedWalk};
 use range::Cut;
 use std::ops::Range;
-use tree::{Position, Tree};
+use tree::{Position, Target, Tree};
 
 /// What an insertion did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -281,9 +281,12 @@ impl Large {
     fn insert(&mut self, member: &[u8], score: f64) {
         let id = match self.index.find(&self.members, member) {
             Some(id) => {
-                let cut = Cut::Element(self.members.score(id), member);
-                let rank = self.tree.count_before(&self.members, cut);
-                self.tree.remove(rank);
+                let old_score = self.members.score(id);
+                if self.tree.move_in_place(&self.members, id, old_score, score) {
+                    self.members.set_score(id, score);
+                    return;
+                }
+                self.tree.remove(&self.members, Target::Element(old_score, member));
                 self.members.set_score(id, score);
                 id
             }
@@ -299,13 +302,17 @@ impl Large {
     fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let id = self.index.find(&self.members, member)?;
         let score = self.members.score(id);
-        let rank = self.tree.count_before(&self.members, Cut::Element(score, member));
-        self.remove_rank(rank);
+        self.tree.remove(&self.members, Target::Element(score, member));
+        self.forget(id);
         Some(score)
     }
 
     fn remove_rank(&mut self, rank: usize) {
-        let id = self.tree.remove(rank);
+        let id = self.tree.remove(&self.members, Target::Rank(rank));
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: MemberId) {
         self.index.remove(&self.members, id);
         self.members.remove(id);
     }

@@ -33,19 +33,24 @@ impl PackedElements {
         PackedWalk { rest: &[] }
     }
 
-    /// Rank, offset, length and score of a member.
+    /// Rank, offset, length and score of a member. Skips scores and compares members of the same length only.
     fn find(&self, member: &[u8]) -> Option<Found> {
-        let mut walk = self.walk();
+        let mut rest = self.bytes.as_slice();
         let mut rank = 0;
-        loop {
-            let offset = self.bytes.len() - walk.rest.len();
-            let (found, score) = walk.next()?;
-            if found == member {
-                let len = self.bytes.len() - walk.rest.len() - offset;
-                return Some(Found { rank, offset, len, score });
+        while !rest.is_empty() {
+            let element = rest;
+            rest = &rest[1 + score_width(rest[0])..];
+            let len = varint::take(&mut rest) as usize;
+            let (other, tail) = rest.split_at(len);
+            rest = tail;
+            if other == member {
+                let score = take_score(&mut &*element);
+                let offset = self.bytes.len() - element.len();
+                return Some(Found { rank, offset, len: element.len() - tail.len(), score });
             }
             rank += 1;
         }
+        None
     }
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {
@@ -149,9 +154,14 @@ fn push_score(out: &mut smallvec::SmallVec<[u8; 96]>, score: f64) {
     out.extend_from_slice(&bytes[..count]);
 }
 
+/// Bytes of a score after its first one.
+fn score_width(first: u8) -> usize {
+    if first == RAW_SCORE { 8 } else { usize::from(first) }
+}
+
 fn take_score(rest: &mut &[u8]) -> f64 {
     let (&count, tail) = rest.split_first().expect("an element opens with its score");
-    let width = if count == RAW_SCORE { 8 } else { usize::from(count) };
+    let width = score_width(count);
     let (raw, tail) = tail.split_at(width);
     *rest = tail;
     let mut bytes = [0; 8];

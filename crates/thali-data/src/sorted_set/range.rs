@@ -14,6 +14,8 @@ use std::cmp::Ordering;
 pub enum Cut<'a> {
     /// Before the element (score, member), whether or not it is there.
     Element(f64, &'a [u8]),
+    /// After the element (score, member), whether or not it is there.
+    AfterElement(f64, &'a [u8]),
     /// Before the first element with this score.
     BeforeScore(f64),
     /// After the last element with this score.
@@ -36,6 +38,11 @@ impl<'a> Cut<'a> {
                 Ordering::Less => true,
                 Ordering::Greater => false,
                 Ordering::Equal => member() < cut_member,
+            },
+            Cut::AfterElement(cut_score, cut_member) => match compare_scores(score, cut_score) {
+                Ordering::Less => true,
+                Ordering::Greater => false,
+                Ordering::Equal => member() <= cut_member,
             },
             Cut::BeforeScore(cut) => score < cut,
             Cut::AfterScore(cut) => score <= cut,

@@ -126,6 +126,15 @@ pub(super) struct Tree {
     len: usize,
 }
 
+/// An element to remove.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// The one with this rank, which must be below [`Tree::len`].
+    Rank(usize),
+    /// The one with this score and member, which must be there.
+    Element(f64, &'a [u8]),
+}
+
 /// A place in the leaves.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
@@ -270,9 +279,9 @@ impl Tree {
         Some(new)
     }
 
-    /// Removes the element with this rank, which must be below [`Tree::len`].
-    pub fn remove(&mut self, rank: usize) -> MemberId {
-        let removed = self.remove_below(self.root, self.height, rank);
+    /// Removes an element that is there.
+    pub fn remove(&mut self, members: &Members, target: Target<'_>) -> MemberId {
+        let removed = self.remove_below(self.root, self.height, members, target);
         self.len -= 1;
         while self.height > 0 && self.inners.at(self.root).children.len() == 1 {
             let old = self.inners.take(self.root);
@@ -282,13 +291,35 @@ impl Tree {
         removed
     }
 
-    fn remove_below(&mut self, node: NodeId, height: usize, rank: usize) -> MemberId {
+    fn remove_below(
+        &mut self,
+        node: NodeId,
+        height: usize,
+        members: &Members,
+        target: Target<'_>,
+    ) -> MemberId {
         if height == 0 {
-            return self.leaves.at_mut(node).remove(rank);
+            let leaf = self.leaves.at_mut(node);
+            let at = match target {
+                Target::Rank(rank) => rank,
+                Target::Element(score, member) => {
+                    leaf_before(leaf, members, Cut::AfterElement(score, member)) - 1
+                }
+            };
+            return leaf.remove(at);
         }
-        let (at, rest) = child_with_rank(&self.inners.at(node).children, rank);
-        let child = self.inners.at(node).children[at].node;
-        let removed = self.remove_below(child, height - 1, rest);
+        let children = &self.inners.at(node).children;
+        let (at, target) = match target {
+            Target::Rank(rank) => {
+                let (at, rest) = child_with_rank(children, rank);
+                (at, Target::Rank(rest))
+            }
+            Target::Element(score, member) => {
+                (child_before(children, members, Cut::AfterElement(score, member)), target)
+            }
+        };
+        let child = children[at].node;
+        let removed = self.remove_below(child, height - 1, members, target);
         let len = self.node_len(child, height - 1);
         let old = self.inners.at(node).children[at];
         if len > 0 {
@@ -300,6 +331,31 @@ impl Tree {
             self.merge_child(node, height, at, len);
         }
         removed
+    }
+
+    /// Changes the score of an element in its place, if its neighbours in the leaf allow; else changes nothing.
+    pub fn move_in_place(&mut self, members: &Members, member: MemberId, old: f64, new: f64) -> bool {
+        let bytes = members.bytes(member);
+        let cut = Cut::AfterElement(old, bytes);
+        let mut node = self.root;
+        for _ in 0..self.height {
+            let children = &self.inners.at(node).children;
+            node = children[child_before(children, members, cut)].node;
+        }
+        let leaf = self.leaves.at_mut(node);
+        let at = leaf_before(leaf, members, cut) - 1;
+        debug_assert_eq!(leaf.members[at], member);
+        // The first element of a leaf is known further up, and the last one's neighbour is elsewhere.
+        if at == 0 || at + 1 == leaf.len {
+            return false;
+        }
+        let moved = Cut::Element(new, bytes);
+        let is_after = |at: usize| moved.is_after(leaf.scores[at], || members.bytes(leaf.members[at]));
+        let fits = is_after(at - 1) && !is_after(at + 1);
+        if fits {
+            leaf.scores[at] = new;
+        }
+        fits
     }
 
     /// Merges a thin child with a neighbour where both fit; a very thin one takes from its neighbour instead.
