@@ -26,6 +26,9 @@ const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;
 /// needs room for this and for one more level: the parser and `string.gsub` take up to half a megabyte.
 const NATIVE_STACK_BYTES_MAX: usize = 512 << 10;
 
+/// What a protected call does.
+pub(crate) type Work<'a> = dyn FnMut(Stack<'_>) -> Outcome + 'a;
+
 /// Why the run must end, whatever the script catches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doom {
@@ -102,7 +105,7 @@ pub(crate) struct Context {
     panic: Cell<Option<Box<dyn Any + Send>>>,
     host: Cell<Option<NonNull<dyn Host>>>,
     /// What the next protected call does.
-    pub work: Cell<Option<NonNull<dyn FnMut(Stack<'_>) -> Outcome>>>,
+    pub work: Cell<Option<NonNull<Work<'static>>>>,
     /// Where the C stack stood when the run began.
     stack_base: Cell<usize>,
 }

@@ -9,6 +9,9 @@ use std::ffi::c_int;
 
 use crate::lua::{GLOBALS, Outcome, Raise, Stack, Type, native, upvalue};
 
+/// Name of the chunk of the checks; errors are never placed in it.
+pub(crate) const GUARD: &[u8] = b"=guard";
+
 /// All results, in `lua_call`'s words.
 const ALL: c_int = -1;
 
@@ -25,7 +28,7 @@ pub(crate) fn register(stack: Stack<'_>) -> Result<(), Raise> {
         stack.raw_get_field(-1, library);
         // A tail call, so that errors name the script's line and not this one.
         let code = b"local check, callee = ... return function(...) check() return callee(...) end";
-        if !stack.load(code, b"=guard") {
+        if !stack.load(code, GUARD) {
             return Err(Raise::Top);
         }
         stack.push_function(native(check));
@@ -39,7 +42,14 @@ pub(crate) fn register(stack: Stack<'_>) -> Result<(), Raise> {
 }
 
 fn check(stack: Stack<'_>) -> Outcome {
-    stack.check_native_room().map(|()| 0)
+    if stack.context().has_native_room() {
+        return Ok(0);
+    }
+    // Level 1 is the guard, 2 the script.
+    stack.push_where(2);
+    stack.push_bytes(b"C stack overflow");
+    stack.concat(2);
+    Err(Raise::Top)
 }
 
 fn doomed(stack: Stack<'_>) -> Result<(), Raise> {
@@ -89,12 +99,11 @@ fn resume(stack: Stack<'_>) -> Outcome {
     let Some(thread) = stack.thread(1) else {
         return Err(stack.argument_error(1, "coroutine expected"));
     };
-    stack.remove(1);
     stack.check_native_room()?;
-    let went_well = transfer(stack, thread)?;
-    stack.reserve(1)?;
+    // The coroutine stays at 1 while it runs, so that the collector sees it.
+    let went_well = transfer(stack, thread, 1)?;
     stack.push_boolean(went_well);
-    stack.insert(1);
+    stack.replace(1);
     Ok(stack.top())
 }
 
@@ -112,7 +121,7 @@ fn resume_wrapped(stack: Stack<'_>) -> Outcome {
         return Err(stack.error("cannot resume dead coroutine"));
     };
     stack.check_native_room()?;
-    if transfer(stack, thread)? {
+    if transfer(stack, thread, 0)? {
         return Ok(stack.top());
     }
     if stack.kind(-1) == Type::String {
@@ -126,9 +135,10 @@ fn resume_wrapped(stack: Stack<'_>) -> Outcome {
     Err(Raise::Top)
 }
 
-/// Resumes `thread` with all values of `stack` as arguments and brings back its results, or the error.
-fn transfer<'c>(stack: Stack<'c>, thread: Stack<'c>) -> Result<bool, Raise> {
-    let arguments = stack.top();
+/// Resumes `thread` with the values of `stack` above `base` as arguments, and puts its results, or the error,
+/// in their place. Room for one more value is left.
+fn transfer<'c>(stack: Stack<'c>, thread: Stack<'c>, base: c_int) -> Result<bool, Raise> {
+    let arguments = stack.top() - base;
     let refusal: Option<&[u8]> = if thread.raw() == stack.raw() {
         Some(b"cannot resume running coroutine")
     } else if thread.is_yielded() {
@@ -141,7 +151,8 @@ fn transfer<'c>(stack: Stack<'c>, thread: Stack<'c>) -> Result<bool, Raise> {
         None
     };
     if let Some(text) = refusal {
-        stack.set_top(0);
+        stack.set_top(base);
+        stack.reserve(2)?;
         stack.push_bytes(text);
         return Ok(false);
     }

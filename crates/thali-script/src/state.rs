@@ -6,14 +6,12 @@ use std::ptr::NonNull;
 
 use mlua_sys as sys;
 
-use crate::context::{Context, allocate};
+use crate::context::{Context, Work, allocate};
 use crate::lua::{Outcome, Stack, Type, lua_State, native};
 
 /// Fixed slots of the main stack.
 const TRAMPOLINE: c_int = 1;
 const HANDLER: c_int = 2;
-
-type Work<'a> = dyn FnMut(Stack<'_>) -> Outcome + 'a;
 
 /// A Lua state that belongs to one thread.
 pub(crate) struct State {
@@ -69,17 +67,15 @@ impl State {
         context.work.set(Some(work));
         stack.push_copy(TRAMPOLINE);
         let ended = stack.protected_call(0, 0, HANDLER);
-        if let Err(status) = ended {
-            if status == sys::LUA_ERRMEM || status == sys::LUA_ERRERR {
-                // The handler did not see these.
-                let text = stack.bytes(-1).unwrap_or(b"error in error handling");
-                context.message.with(|message| {
-                    message.clear();
-                    message.extend_from_slice(b"ERR ");
-                    message.extend_from_slice(text);
-                });
-                context.place.with(Vec::clear);
-            }
+        if let Err(sys::LUA_ERRMEM | sys::LUA_ERRERR) = ended {
+            // The handler did not see these.
+            let text = stack.bytes(-1).unwrap_or(b"error in error handling");
+            context.message.with(|message| {
+                message.clear();
+                message.extend_from_slice(b"ERR ");
+                message.extend_from_slice(text);
+            });
+            context.place.with(Vec::clear);
         }
         stack.set_top(HANDLER);
         ended.is_ok()

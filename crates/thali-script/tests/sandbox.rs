@@ -42,7 +42,7 @@ fn errors_name_the_script_and_the_line() {
         assert_eq!(error_of(body), error, "{body}");
     }
     assert_eq!(
-        eval("return redis.call('foo')"),
+        eval("return redis.call(\"foo\")"),
         "-ERR Unknown Redis command called from script script: 6c6a69ca11192f3d524585b5d65b8e08d2d8dcc6, on @user_script:1.\r\n"
     );
     assert!(eval("\n\n local x = nil\n x.y = 1").ends_with(", on @user_script:4.\r\n"));
