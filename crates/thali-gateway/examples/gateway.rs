@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use axum::serve::ListenerExt as _;
 use thali_client::StoreAddress;
 use thali_gateway::auth::{AuthSettings, TokenAlgorithm};
 use thali_gateway::{Config, Gateway};
@@ -22,6 +23,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::start(config, store).await?;
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
+    // Small messages must not wait for the acknowledgement of those before them.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     let router = gateway.router();
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     tokio::signal::ctrl_c().await?;

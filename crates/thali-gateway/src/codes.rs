@@ -3,6 +3,8 @@
 //! Close codes travel as the WebSocket close code, with the name as the reason. 4000–4499 mean
 //! "connect again", 4500–4999 mean "do not, nothing would change". A Socket.IO client connects again
 //! by itself unless it was told DISCONNECT, so codes without retry are preceded by that packet.
+//! Faults of WebSocket itself (masking, UTF-8, a message over the limit) end with its own numbers,
+//! 1002, 1007 and 1009.
 //!
 //! Error codes travel in acknowledgements as `{ok:false,error:{code,name,message,retry}}`. 100–199
 //! are the caller's fault, 200–299 pass by themselves.

@@ -88,8 +88,8 @@ impl Gateway {
             return Err(StartError::Namespace(name.clone()));
         }
         let unreachable = |error| StartError::Store { url: store.url().to_owned(), error };
-        let pipe = Pipe::start(store.connect().await.map_err(unreachable)?);
-        let snapshots = store.connect().await.map_err(unreachable)?;
+        let connection = store.connect().await.map_err(unreachable)?;
+        let pipe = Pipe::start(connection.clone());
         let (pubsub, events) = PubSub::open(store.clone());
         let uid = new_uid();
         let bus = Arc::new(Bus::new(uid.clone(), pipe.clone(), pubsub));
@@ -97,7 +97,7 @@ impl Gateway {
         let namespaces: Vec<Arc<Namespace>> =
             config.namespaces.iter().map(|name| Arc::new(Namespace::new(name, interest.clone()))).collect();
         let clock = Clock::start();
-        let jobs = Arc::new(JobFeed::new(config.job_prefix.clone(), snapshots));
+        let jobs = Arc::new(JobFeed::new(config.job_prefix.clone(), connection));
         let presence = Registry::new(uid.clone(), pipe.clone());
         let app = Arc::new(Vocabulary {
             authority,

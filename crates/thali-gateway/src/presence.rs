@@ -149,7 +149,7 @@ impl Registry {
             tokio::time::sleep(REFRESH_EVERY).await;
             turn = turn.wrapping_add(1);
             match self.sign_of_life().await {
-                Ok(forgotten) if forgotten || turn % REWRITE_EVERY == 0 => {
+                Ok(forgotten) if forgotten || turn.is_multiple_of(REWRITE_EVERY) => {
                     log(self.rewrite(&namespaces).await);
                 }
                 Ok(_) => {}

@@ -127,10 +127,13 @@ impl Bus {
                 event = events.recv() => match event {
                     Some(PubSubEvent::Message(message)) => self.hear(&message, &namespaces, &requests),
                     Some(PubSubEvent::Up { gap }) => {
-                        self.up.store(true, Ordering::Relaxed);
                         if gap {
                             self.gaps.fetch_add(1, Ordering::Relaxed);
+                            // The other connection notices its own loss by the first command that
+                            // fails; that had better be this one.
+                            let _ = self.pipe.send(redis::cmd("PING"));
                         }
+                        self.up.store(true, Ordering::Relaxed);
                     }
                     Some(PubSubEvent::Down { .. }) => self.up.store(false, Ordering::Relaxed),
                     None => return,

@@ -40,20 +40,19 @@ impl JobRoom {
     pub(crate) fn parse(room: &str) -> Option<Result<Self, RequestError>> {
         let broken = |what: &str| Err(RequestError::new(ErrorCode::ROOM_NAME_INVALID, what));
         if let Some(queue) = room.strip_prefix("queue:") {
-            Some(match queue {
-                "" => broken("write queue:<queue>"),
-                queue => Ok(Self::Queue(queue.to_owned())),
-            })
-        } else if let Some(rest) = room.strip_prefix("job:") {
-            Some(match rest.split_once(':') {
-                Some((queue, id)) if !queue.is_empty() && !id.is_empty() => {
-                    Ok(Self::Job(queue.to_owned(), id.to_owned()))
-                }
-                _ => broken("write job:<queue>:<id>"),
-            })
-        } else {
-            None
+            let empty = queue.is_empty();
+            return Some(if empty {
+                broken("write queue:<queue>")
+            } else {
+                Ok(Self::Queue(queue.to_owned()))
+            });
         }
+        room.strip_prefix("job:").map(|rest| match rest.split_once(':') {
+            Some((queue, id)) if !queue.is_empty() && !id.is_empty() => {
+                Ok(Self::Job(queue.to_owned(), id.to_owned()))
+            }
+            _ => broken("write job:<queue>:<id>"),
+        })
     }
 
     fn queue(&self) -> &str {

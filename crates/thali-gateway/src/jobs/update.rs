@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn entries_of_every_kind() {
-        let table: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Fields = &'static [(&'static str, &'static str)];
+        let table: &[(Fields, Option<&str>)] = &[
             (
                 &[("event", "completed"), ("jobId", "1"), ("returnvalue", "{\"a\":1}"), ("prev", "active")],
                 Some(

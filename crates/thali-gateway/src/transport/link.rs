@@ -9,11 +9,13 @@
 //! transport asks for more.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::wheel::Wheel;
 use crate::codes::CloseCode;
 use crate::engine::{Expiry, Frame, Packet, PollTurn, Probe, Session, TransportKind};
 use crate::packet::Message;
@@ -36,6 +38,7 @@ const WORTH_WAITING_FOR: &[CloseCode] = &[
 pub struct Link {
     id: String,
     queue_bytes_max: usize,
+    wheel: Arc<Wheel>,
     state: Mutex<State>,
     /// Told once when the session ends. Unbounded, yet it never holds more than one entry a session.
     reaper: mpsc::UnboundedSender<String>,
@@ -71,6 +74,7 @@ impl Link {
         id: String,
         session: Session,
         queue_bytes_max: usize,
+        wheel: Arc<Wheel>,
         reaper: mpsc::UnboundedSender<String>,
     ) -> Self {
         let state = State {
@@ -82,7 +86,7 @@ impl Link {
             closed: None,
             last_words: false,
         };
-        Self { id, queue_bytes_max, state: Mutex::new(state), reaper }
+        Self { id, queue_bytes_max, wheel, state: Mutex::new(state), reaper }
     }
 
     /// The session's id: a secret between this node and its client.
@@ -171,11 +175,15 @@ impl Link {
     }
 
     /// Ends the session at this instant at the latest; an earlier limit stays.
-    pub fn end_by(&self, at_ms: u64, code: CloseCode) {
-        let mut state = self.state.lock();
-        if state.session.limit().is_none_or(|(earlier_ms, _)| at_ms < earlier_ms) {
+    pub fn end_by(self: &Arc<Self>, at_ms: u64, code: CloseCode) {
+        {
+            let mut state = self.state.lock();
+            if state.session.limit().is_some_and(|(earlier_ms, _)| earlier_ms <= at_ms) {
+                return;
+            }
             state.session.set_limit(Some((at_ms, code)));
         }
+        self.wheel.insert_once(self, at_ms);
     }
 
     /// Lets the state machine judge a packet, unless the session is over.

@@ -163,7 +163,13 @@ impl<H: Handler> Server<H> {
         let session = Session::open(transport, timings, now_ms);
         let upgrade = transport == TransportKind::Polling;
         let greeting = crate::engine::open_packet(&id, upgrade, &timings, payload_bytes_max);
-        let link = Arc::new(Link::new(id.clone(), session, queue_bytes_max, self.reaper.clone()));
+        let link = Arc::new(Link::new(
+            id.clone(),
+            session,
+            queue_bytes_max,
+            self.wheel.clone(),
+            self.reaper.clone(),
+        ));
         link.send_frame(greeting);
         let peer = self.handler.open(&link, handshake);
         let connection = Arc::new(Connection { link, peer });

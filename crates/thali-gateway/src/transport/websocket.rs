@@ -125,10 +125,11 @@ pub(super) async fn run<H: Handler>(
         if !code.retry
             && let Some(frame) = server.handler.farewell()
         {
-            socket.feed(outgoing(frame)).await?;
+            let _ = socket.feed(outgoing(frame)).await;
         }
         let number = tokio_websockets::CloseCode::try_from(code.number).ok();
-        socket.send(Message::close(number, code.name)).await?;
+        // Refused when the codec has closed for a fault of its own, with WebSocket's own number.
+        let _ = socket.send(Message::close(number, code.name)).await;
         socket.close().await
     };
     // A peer that does not take the closing words is gone either way.

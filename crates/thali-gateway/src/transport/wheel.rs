@@ -1,7 +1,8 @@
 //! One timing wheel for every session's heartbeat and limits.
 //!
-//! A session is in exactly one slot. When the slot comes round the session says what is due and when
-//! to look again; instants past the wheel's span wait in its last slot and are looked at once more.
+//! A session has its turn in one slot. When the slot comes round the session says what is due and when
+//! to look again; instants past the wheel's span wait in its last slot and are looked at once more. A
+//! limit that is set later and falls before the session's turn gets a look of its own.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,9 +23,15 @@ pub(super) struct Wheel {
 }
 
 struct State {
-    slots: Vec<Vec<Weak<Link>>>,
+    slots: Vec<Vec<Entry>>,
     /// Ticks that were handled.
     turned: u64,
+}
+
+struct Entry {
+    link: Weak<Link>,
+    /// A single look, beside the session's own turn.
+    once: bool,
 }
 
 impl Wheel {
@@ -34,17 +41,23 @@ impl Wheel {
         Self { clock, tick_ms, state: Mutex::new(state) }
     }
 
-    /// Looks at the session once this instant has passed.
+    /// Looks at the session when this instant has passed, and from then on when it asks for it.
     pub(super) fn insert(&self, link: &Arc<Link>, at_ms: u64) {
-        let mut state = self.state.lock();
-        Self::place(&mut state, self.tick_ms, Arc::downgrade(link), at_ms);
+        let entry = Entry { link: Arc::downgrade(link), once: false };
+        Self::place(&mut self.state.lock(), self.tick_ms, entry, at_ms);
     }
 
-    fn place(state: &mut State, tick_ms: u64, link: Weak<Link>, at_ms: u64) {
+    /// Looks at the session once more, when this instant has passed.
+    pub(super) fn insert_once(&self, link: &Arc<Link>, at_ms: u64) {
+        let entry = Entry { link: Arc::downgrade(link), once: true };
+        Self::place(&mut self.state.lock(), self.tick_ms, entry, at_ms);
+    }
+
+    fn place(state: &mut State, tick_ms: u64, entry: Entry, at_ms: u64) {
         let due = at_ms.div_ceil(tick_ms);
         let tick = due.clamp(state.turned + 1, state.turned + SLOTS as u64 - 1);
         let slot = usize::try_from(tick % SLOTS as u64).expect("below SLOTS");
-        state.slots[slot].push(link);
+        state.slots[slot].push(entry);
     }
 
     /// Turns until the task is dropped.
@@ -59,7 +72,7 @@ impl Wheel {
 
     fn turn(&self, now_ms: u64) {
         loop {
-            let links = {
+            let entries = {
                 let mut state = self.state.lock();
                 if (state.turned + 1) * self.tick_ms > now_ms {
                     return;
@@ -68,11 +81,12 @@ impl Wheel {
                 let slot = usize::try_from(state.turned % SLOTS as u64).expect("below SLOTS");
                 std::mem::take(&mut state.slots[slot])
             };
-            for weak in links {
-                if let Some(link) = weak.upgrade()
+            for entry in entries {
+                if let Some(link) = entry.link.upgrade()
                     && let Some(next_ms) = link.expire(now_ms)
+                    && !entry.once
                 {
-                    Self::place(&mut self.state.lock(), self.tick_ms, weak, next_ms);
+                    Self::place(&mut self.state.lock(), self.tick_ms, entry, next_ms);
                 }
             }
         }
