@@ -112,7 +112,7 @@ async fn bad_packets_close_with_a_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_closed_and_holds_no_memory() {
     let store = Store::start().await;
-    let node = Node::start(&store, Config { queue_bytes_max: 100_000, ..Config::default() }).await;
+    let node = Node::start(&store, Config { queue_bytes_max: 1_000_000, ..Config::default() }).await;
     let mut deaf = Client::connect(&node).await;
     let mut good = Client::connect(&node).await;
     deaf.subscribe("r").await;
