@@ -137,7 +137,7 @@ impl Vocabulary {
         array.push_str(data);
         array.push(']');
         let selection = Selection { rooms: vec![room.to_owned()], except: Vec::new() };
-        // To the store first: what it does not take must not reach half of the fleet.
+        // First into the store's queue: what that refuses must not reach half of the fleet.
         let sent = self.bus.publish(namespace.name(), &selection, &array, &attachments)?;
         self.published.fetch_add(1, Ordering::Relaxed);
         namespace.deliver_to_room(room, &packet::event_array(namespace.name(), None, &array, attachments));
@@ -200,10 +200,7 @@ impl Vocabulary {
         tokio::spawn(async move {
             match timeout(LIVE_WITHIN, ticket.live()).await {
                 Ok(Ok(())) => {
-                    // It may have left while the store answered; then it must not reappear.
-                    if socket.is_in(&room) {
-                        presence.enter(&socket, &room);
-                    }
+                    enter(&presence, &socket, &room);
                     grant(ack, Some(&room), None);
                 }
                 Ok(Err(_)) | Err(_) => {
@@ -305,6 +302,14 @@ impl Vocabulary {
     }
 }
 
+/// Shows a socket in a room, unless it has left meanwhile: then its leave may have come before this.
+fn enter(presence: &Registry, socket: &Socket, room: &str) {
+    presence.enter(socket, room);
+    if !socket.is_in(room) {
+        presence.leave(socket, room);
+    }
+}
+
 /// A request of a socket that waits for the store.
 struct UnderWay(Arc<Socket>);
 
@@ -393,7 +398,7 @@ impl SocketControl for Vocabulary {
             return;
         }
         match socket.join(room) {
-            Ok(Some(_)) => self.presence.enter(socket, room),
+            Ok(Some(_)) => enter(&self.presence, socket, room),
             Ok(None) => {}
             Err(error) => log_refused_join(socket, room, error),
         }

@@ -63,9 +63,9 @@ async fn bad_requests_cost_their_session_and_nothing_else() {
     let store = Store::start().await;
     let node = Node::start(&store, Config { payload_bytes_max: 100, ..Config::default() }).await;
     let mut bystander = Client::connect(&node).await;
-    let binary = [("content-type", "application/octet-stream")];
-    let cases: &[(&[(&str, &str)], Vec<u8>, u16)] = &[
-        (&binary, vec![0xff, 0x00, 0x04], 400),
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: &[(Headers, Vec<u8>, u16)] = &[
+        (&[("content-type", "application/octet-stream")], vec![0xff, 0x00, 0x04], 400),
         (&[], vec![0xff, 0xfe], 400),
         (&[], b"abc".to_vec(), 400),
         (&[], b"b!!".to_vec(), 400),
@@ -112,7 +112,7 @@ async fn bad_packets_close_with_a_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_is_closed_and_holds_no_memory() {
     let store = Store::start().await;
-    let node = Node::start(&store, Config { queue_bytes_max: 100_000, ..Config::default() }).await;
+    let node = Node::start(&store, Config { queue_bytes_max: 1_000_000, ..Config::default() }).await;
     let mut deaf = Client::connect(&node).await;
     let mut good = Client::connect(&node).await;
     deaf.subscribe("r").await;

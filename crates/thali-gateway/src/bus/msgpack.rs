@@ -3,11 +3,13 @@
 //! SOURCE: github.com/darrachequesne/notepack, which Node's adapter uses: `undefined` is extension 0,
 //! dates are extension -1 (timestamps), strings, numbers and maps are msgpack's own.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rmpv::ValueRef;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::packet::{ATTACHMENTS_MAX, PacketError, is_placeholder, json_string};
+use crate::packet::{ATTACHMENTS_MAX, PacketError, json_string};
 
 /// Nesting that is followed; JSON.parse and serde_json stop near it too.
 pub(super) const DEPTH_MAX: usize = 128;
@@ -86,42 +88,123 @@ impl Writer {
         }
     }
 
-    /// Writes a JSON value; placeholders become the attachments they stand for.
-    pub(super) fn json(&mut self, value: &Value, attachments: &[Bytes]) -> Result<(), PacketError> {
-        match value {
-            Value::Null => self.out.push(0xc0),
-            Value::Bool(flag) => self.out.push(if *flag { 0xc3 } else { 0xc2 }),
-            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(number), _) => self.unsigned(number),
-                (_, Some(number)) => self.signed(number),
-                _ => {
-                    self.out.push(0xcb);
-                    self.out.extend_from_slice(&number.as_f64().unwrap_or_default().to_be_bytes());
-                }
-            },
-            Value::String(text) => self.string(text),
-            Value::Array(items) => {
-                self.array(items.len());
-                for item in items {
-                    self.json(item, attachments)?;
-                }
-            }
-            Value::Object(object) => {
-                if !attachments.is_empty()
-                    && let Some(number) = is_placeholder(object)
-                {
-                    let index = usize::try_from(number).map_err(|_| PacketError::Attachments)?;
-                    self.binary(attachments.get(index).ok_or(PacketError::Attachments)?);
-                    return Ok(());
-                }
-                self.map(object.len());
-                for (key, item) in object {
-                    self.string(key);
-                    self.json(item, attachments)?;
-                }
+    /// Writes JSON text, its keys in their order; placeholders become the attachments they stand for.
+    pub(super) fn json(&mut self, text: &str, attachments: &[Bytes]) -> Result<(), PacketError> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let value = Transcode { writer: self, attachments };
+        value.deserialize(&mut reader).and_then(|_| reader.end()).map_err(|_| PacketError::Payload)
+    }
+
+    /// Leaves room for a container's head, whose length is known at its end.
+    fn open(&mut self) -> usize {
+        self.out.extend_from_slice(&[0; 5]);
+        self.out.len() - 5
+    }
+
+    fn close(&mut self, start: usize, mark: u8, len: u32) {
+        self.out[start] = mark;
+        self.out[start + 1..start + 5].copy_from_slice(&len.to_be_bytes());
+    }
+}
+
+/// Writes one JSON value as it is read.
+struct Transcode<'a> {
+    writer: &'a mut Writer,
+    attachments: &'a [Bytes],
+}
+
+/// What a placeholder is recognised by.
+#[derive(PartialEq)]
+enum Seen {
+    True,
+    Number(u64),
+    Other,
+}
+
+impl Transcode<'_> {
+    fn again(&mut self) -> Transcode<'_> {
+        Transcode { writer: self.writer, attachments: self.attachments }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Transcode<'_> {
+    type Value = Seen;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Seen, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Transcode<'_> {
+    type Value = Seen;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Seen, E> {
+        self.writer.out.push(0xc0);
+        Ok(Seen::Other)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Seen, E> {
+        self.writer.out.push(if flag { 0xc3 } else { 0xc2 });
+        Ok(if flag { Seen::True } else { Seen::Other })
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Seen, E> {
+        self.writer.unsigned(number);
+        Ok(Seen::Number(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Seen, E> {
+        self.writer.signed(number);
+        Ok(Seen::Other)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Seen, E> {
+        self.writer.out.push(0xcb);
+        self.writer.out.extend_from_slice(&number.to_be_bytes());
+        Ok(Seen::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
+        self.writer.string(text);
+        Ok(Seen::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Seen, A::Error> {
+        let start = self.writer.open();
+        let mut len = 0;
+        while items.next_element_seed(self.again())?.is_some() {
+            len += 1;
+        }
+        self.writer.close(start, 0xdd, len);
+        Ok(Seen::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Seen, A::Error> {
+        let start = self.writer.open();
+        let (mut len, mut marked, mut number) = (0, false, None);
+        while let Some(key) = entries.next_key::<Cow<'de, str>>()? {
+            self.writer.string(&key);
+            let seen = entries.next_value_seed(self.again())?;
+            len += 1;
+            match (&*key, seen) {
+                ("_placeholder", Seen::True) => marked = true,
+                ("num", Seen::Number(found)) => number = usize::try_from(found).ok(),
+                _ => {}
             }
         }
-        Ok(())
+        if marked && !self.attachments.is_empty() {
+            let data = number.and_then(|number| self.attachments.get(number));
+            let data = data.ok_or_else(|| A::Error::custom("a placeholder stands for nothing"))?;
+            self.writer.out.truncate(start);
+            self.writer.binary(data);
+        } else {
+            self.writer.close(start, 0xdf, len);
+        }
+        Ok(Seen::Other)
     }
 }
 
@@ -243,6 +326,7 @@ fn iso_date(seconds: i64, nanos: u32, out: &mut String) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn read(data: &[u8]) -> (String, Vec<Bytes>) {
         let value = rmpv::decode::read_value_ref(&mut &data[..]).unwrap();
@@ -272,7 +356,7 @@ mod tests {
         #[test]
         fn json_survives_the_bus(value in json_value()) {
             let mut writer = Writer::default();
-            writer.json(&value, &[]).unwrap();
+            writer.json(&value.to_string(), &[]).unwrap();
             let (json, attachments) = read(&writer.out);
             prop_assert!(attachments.is_empty());
             prop_assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
@@ -282,11 +366,14 @@ mod tests {
     #[test]
     fn attachments_survive_the_bus() {
         let mut writer = Writer::default();
-        let value = serde_json::json!({"x": {"_placeholder": true, "num": 0}});
-        writer.json(&value, &[Bytes::from_static(b"data")]).unwrap();
+        let text = r#"{"x":{"_placeholder":true,"num":0},"a":[]}"#;
+        writer.json(text, &[Bytes::from_static(b"data")]).unwrap();
         let (json, attachments) = read(&writer.out);
-        assert_eq!(json, r#"{"x":{"_placeholder":true,"num":0}}"#);
+        assert_eq!(json, text, "and keys keep their order");
         assert_eq!(attachments, [Bytes::from_static(b"data")]);
+        let dangling = r#"{"_placeholder":true,"num":1}"#;
+        assert!(Writer::default().json(dangling, &attachments).is_err());
+        assert!(Writer::default().json("[1", &[]).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rmpv::ValueRef;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -185,8 +186,8 @@ fn publish(pipe: &Pipe, channel: &str, answer: Vec<u8>) {
 
 /// `packet` is the client's first argument: Node expects one value from each client.
 fn ack_answer(id: &str, array: &str, attachments: &[Bytes]) -> Option<Vec<u8>> {
-    let args: Vec<Value> = serde_json::from_str(array).ok()?;
-    let packet = args.into_iter().next().unwrap_or_default();
+    let args: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+    let packet = args.first().map_or("null", |first| first.get());
     let mut writer = Writer::default();
     writer.map(3);
     writer.string("type");
@@ -194,7 +195,7 @@ fn ack_answer(id: &str, array: &str, attachments: &[Bytes]) -> Option<Vec<u8>> {
     writer.string("requestId");
     writer.string(id);
     writer.string("packet");
-    writer.json(&packet, attachments).ok()?;
+    writer.json(packet, attachments).ok()?;
     Some(writer.out)
 }
 

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use rmpv::ValueRef;
-use serde_json::Value;
 
 use super::msgpack::{DEPTH_MAX, Writer, text_of, to_json};
 use crate::hub::Selection;
@@ -32,7 +31,6 @@ pub(crate) fn encode_broadcast(
     array: &str,
     attachments: &[Bytes],
 ) -> Result<Vec<u8>, PacketError> {
-    let data: Value = serde_json::from_str(array).map_err(|_| PacketError::Payload)?;
     let mut writer = Writer::default();
     writer.array(3);
     writer.string(uid);
@@ -40,7 +38,7 @@ pub(crate) fn encode_broadcast(
     writer.string("type");
     writer.unsigned(TYPE_EVENT);
     writer.string("data");
-    writer.json(&data, attachments)?;
+    writer.json(array, attachments)?;
     writer.string("nsp");
     writer.string(namespace);
     writer.map(3);

@@ -36,6 +36,18 @@ struct State {
     acks: HashMap<u64, oneshot::Sender<Reply>>,
 }
 
+impl State {
+    fn admit(&self) -> Result<(), JoinError> {
+        if self.gone {
+            Err(JoinError::Gone)
+        } else if self.rooms.len() >= ROOMS_PER_SOCKET_MAX {
+            Err(JoinError::TooManyRooms)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// What a client answered: the JSON array of its arguments, and their attachments.
 pub type Reply = (String, Vec<Bytes>);
 
@@ -140,7 +152,7 @@ impl Socket {
     /// Joins a room; none if it was in it before.
     pub fn join(self: &Arc<Self>, room: &str) -> Result<Option<Ticket>, JoinError> {
         let mut state = self.state.lock();
-        self.admit(&state, room)?;
+        state.admit()?;
         if state.rooms.iter().any(|one| &**one == room) {
             return Ok(None);
         }
@@ -153,22 +165,12 @@ impl Socket {
     /// Notes a room whose members are kept elsewhere. False if it was noted before.
     pub fn note_room(&self, room: &str) -> Result<bool, JoinError> {
         let mut state = self.state.lock();
-        self.admit(&state, room)?;
+        state.admit()?;
         if state.rooms.iter().any(|one| &**one == room) {
             return Ok(false);
         }
         state.rooms.push(Arc::from(room));
         Ok(true)
-    }
-
-    fn admit(&self, state: &State, _room: &str) -> Result<(), JoinError> {
-        if state.gone {
-            Err(JoinError::Gone)
-        } else if state.rooms.len() >= ROOMS_PER_SOCKET_MAX {
-            Err(JoinError::TooManyRooms)
-        } else {
-            Ok(())
-        }
     }
 
     /// Leaves a room. False if it was not in it.

@@ -165,6 +165,11 @@ impl JobFeed {
             }
             full
         };
+        // It may have left before it was added; whoever leaves later finds it.
+        if !socket.is_in(&name) {
+            self.forget(&socket, &room);
+            return;
+        }
         if full {
             socket.leave(&name);
             fail(ack, &RequestError::new(ErrorCode::BUSY, "this node watches as many queues as it may"));

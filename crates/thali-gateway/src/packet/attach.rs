@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::PacketError;
 
 /// The number in `{"_placeholder":true,"num":n}`.
-pub fn is_placeholder(object: &Map<String, Value>) -> Option<u64> {
+fn is_placeholder(object: &Map<String, Value>) -> Option<u64> {
     if object.get("_placeholder") != Some(&Value::Bool(true)) {
         return None;
     }

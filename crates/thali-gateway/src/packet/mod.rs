@@ -13,7 +13,7 @@ mod decode;
 mod encode;
 
 pub use assemble::{Assembler, Incoming};
-pub use attach::{is_placeholder, renumber};
+pub use attach::renumber;
 pub use decode::{Event, Head, Kind, PacketError, decode, event_args};
 pub use encode::{
     Message, acknowledge, connect_error, connected, disconnect, event, event_array, json_string,

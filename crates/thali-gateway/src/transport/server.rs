@@ -83,6 +83,7 @@ pub struct Server<H: Handler> {
     pub(super) handler: Arc<H>,
     clock: Clock,
     wheel: Arc<Wheel>,
+    wheel_task: tokio::task::AbortHandle,
     hasher: foldhash::fast::RandomState,
     shards: Vec<Shard<H::Peer>>,
     sessions: AtomicUsize,
@@ -96,7 +97,7 @@ impl<H: Handler> Server<H> {
     pub fn start(settings: Settings, clock: Clock, handler: Arc<H>) -> Arc<Self> {
         let shortest = settings.timings.ping_interval_ms.min(settings.timings.ping_timeout_ms);
         let wheel = Arc::new(Wheel::new(clock, shortest));
-        tokio::spawn(wheel.clone().run());
+        let wheel_task = tokio::spawn(wheel.clone().run()).abort_handle();
         let (reaper, mut dead) = mpsc::unbounded_channel::<String>();
         let hasher = foldhash::fast::RandomState::default();
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
@@ -105,6 +106,7 @@ impl<H: Handler> Server<H> {
             handler,
             clock,
             wheel,
+            wheel_task,
             hasher,
             shards,
             sessions: AtomicUsize::new(0),
@@ -232,6 +234,12 @@ impl<H: Handler> Server<H> {
     fn shard(&self, id: &str) -> &Shard<H::Peer> {
         let hash = usize::try_from(self.hasher.hash_one(id) >> 8).unwrap_or(0);
         &self.shards[hash % SHARDS]
+    }
+}
+
+impl<H: Handler> Drop for Server<H> {
+    fn drop(&mut self) {
+        self.wheel_task.abort();
     }
 }
 
