@@ -2,10 +2,29 @@
 //!
 //! `cargo run --release -p thali-http --example api -- redis://127.0.0.1:6379 127.0.0.1:8379 [token]`
 
+use serde_json::value::RawValue;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use thali_client::StoreAddress;
-use thali_http::{Access, ApiState, Limits, Metrics};
+use thali_http::{Access, ApiState, Limits, Metrics, RoomError, RoomPublisher};
 use thali_jobs::queue::{Queues, QueuesConfig};
+
+/// Stands where the binary has the gateway.
+struct PrintedRooms;
+
+impl RoomPublisher for PrintedRooms {
+    fn publish<'a>(
+        &'a self,
+        room: &'a str,
+        event: &'a str,
+        data: &'a RawValue,
+    ) -> Pin<Box<dyn Future<Output = Result<(), RoomError>> + Send + 'a>> {
+        println!("{room} {event} {data}");
+        Box::pin(async { Ok(()) })
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +36,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bind: SocketAddr = bind.parse()?;
     access.check_bind(bind.ip())?;
     let queues = Queues::open(&StoreAddress::parse(&store)?, QueuesConfig::default())?;
-    let state = ApiState::new(queues, None, access, Limits::default(), Metrics::default());
+    let state =
+        ApiState::new(queues, Some(Arc::new(PrintedRooms)), access, Limits::default(), Metrics::default());
     let listener = tokio::net::TcpListener::bind(bind).await?;
     axum::serve(listener, thali_http::router(state)).await?;
     Ok(())

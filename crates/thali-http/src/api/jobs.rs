@@ -118,7 +118,7 @@ pub(crate) async fn add(
     params(QueuePath,
         ("state" = Option<JobState>, Query, description = "`waiting` if absent"),
         ("start" = Option<u64>, Query, description = "first place, counted from 0", maximum = 4294967295u64),
-        ("end" = Option<u64>, Query, description = "last place, included; 50 jobs if absent, 1000 at most",
+        ("end" = Option<u64>, Query, description = "last place, included; 50 jobs if absent, 1000 jobs at most",
             maximum = 4294967295u64),
         ("order" = Option<Order>, Query, description = "`desc`, newest first, if absent")),
     responses((status = OK, description = "the page", body = Page), BadQuery, NotThere))]
