@@ -33,7 +33,8 @@ pub(crate) fn page(method: &Method, path: &str, headers: &HeaderMap) -> Option<R
     let file = Pages::get(name)?;
     let tag = tag(&file);
     let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag);
-    let mut response = Response::new(if unchanged || method == Method::HEAD {
+    // To HEAD, hyper sends the headers of the whole and no body.
+    let mut response = Response::new(if unchanged {
         Body::empty()
     } else {
         Body::from(match file.data {

@@ -28,7 +28,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewJobSchema {
     /// What kind of job it is.
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     name: String,
     /// Whatever the worker needs; `{}` if absent.
     data: Option<Value>,

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -89,6 +90,32 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     protected.into_openapi()
 }
 
+/// The description with what Rust's types cannot say: options that exclude each other.
+fn page() -> Value {
+    const ON_FAILURE: [&str; 4] = [
+        "removeDependencyOnFailure",
+        "failParentOnFailure",
+        "continueParentOnFailure",
+        "ignoreDependencyOnFailure",
+    ];
+    let mut page = serde_json::to_value(openapi()).expect("the description prints as JSON");
+    let mut excluded = vec![json!({
+        "required": ["parent", "deduplication"],
+        "properties": { "parent": { "type": "object" }, "deduplication": { "type": "object" } },
+    })];
+    for (index, first) in ON_FAILURE.iter().enumerate() {
+        for second in &ON_FAILURE[index + 1..] {
+            let on = json!({ "const": true });
+            excluded.push(json!({ "required": [first, second], "properties": { *first: on, *second: on } }));
+        }
+    }
+    let schemas = &mut page["components"]["schemas"];
+    schemas["JobOptions"]["not"] = json!({ "anyOf": excluded });
+    let one_of = |field: &str| json!({ "required": [field], "properties": { field: { "type": "integer" } } });
+    schemas["KeepPolicy"]["anyOf"] = json!([one_of("age"), one_of("count")]);
+    page
+}
+
 /// Routes that need the token, if there is one.
 fn protected() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Description::openapi())
@@ -114,7 +141,7 @@ fn open() -> OpenApiRouter<ApiState> {
 
 /// All routes of the API, ready to serve or to merge with others; unknown paths get a problem.
 pub fn router(state: ApiState) -> Router {
-    let page = Bytes::from(openapi().to_json().expect("the description prints as JSON"));
+    let page = Bytes::from(page().to_string());
     let serve_page =
         move || async move { ([(header::CONTENT_TYPE, "application/json")], page).into_response() };
     let protected = Router::from(protected()).route_layer(from_fn_with_state(state.clone(), observe::admit));

@@ -32,12 +32,37 @@ pub(crate) struct Paused {
     paused: bool,
 }
 
+/// The states that can be cleaned: all but waiting for children.
+#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CleanState {
+    Waiting,
+    Prioritized,
+    Delayed,
+    Active,
+    Completed,
+    Failed,
+}
+
+impl From<CleanState> for JobState {
+    fn from(state: CleanState) -> Self {
+        match state {
+            CleanState::Waiting => Self::Waiting,
+            CleanState::Prioritized => Self::Prioritized,
+            CleanState::Delayed => Self::Delayed,
+            CleanState::Active => Self::Active,
+            CleanState::Completed => Self::Completed,
+            CleanState::Failed => Self::Failed,
+        }
+    }
+}
+
 /// Which jobs to clean away.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Clean {
-    /// Jobs in this state; `completed` if absent. Jobs that wait for children cannot be cleaned.
-    state: Option<JobState>,
+    /// Jobs in this state; `completed` if absent.
+    state: Option<CleanState>,
     /// Only jobs that are older, in milliseconds; 0 if absent.
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<u64>, maximum = 316224000000u64)]
@@ -121,7 +146,7 @@ pub(crate) async fn clean(
     body: Body,
 ) -> Result<Json<Cleaned>, Failure> {
     let clean: Clean = options(&headers, body).await?;
-    let job_state = clean.state.unwrap_or(JobState::Completed);
+    let job_state = clean.state.unwrap_or(CleanState::Completed).into();
     let (grace_ms, limit) = (clean.grace.unwrap_or(0), clean.limit.unwrap_or(CLEAN_LIMIT_DEFAULT));
     let ids = state.queues().clean(&queue, job_state, grace_ms, limit).await?;
     Ok(Json(Cleaned { ids }))

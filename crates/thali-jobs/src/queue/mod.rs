@@ -29,7 +29,8 @@ pub use error::{Fault, FieldError, QueueError};
 pub use job::{JobView, Json};
 pub use manage::CLEAN_JOBS_MAX;
 pub use names::{
-    JOB_ID_LEN_MAX, JOB_NAME_LEN_MAX, QUEUE_NAME_LEN_MAX, check_custom_job_id, check_prefix, check_queue_name,
+    JOB_ID_LEN_MAX, JOB_NAME_LEN_MAX, QUEUE_NAME_LEN_MAX, check_custom_job_id, check_prefix,
+    check_queue_name, check_text,
 };
 pub use options::{
     Backoff, DELAY_MAX_MS, Deduplication, JobOptions, JobState, Keep, Parent, Telemetry, whole,

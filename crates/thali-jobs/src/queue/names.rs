@@ -5,11 +5,11 @@
 
 use super::error::FieldError;
 
-/// Longest name of a queue, in bytes. BullMQ has no limit; names travel in URLs, labels and keys.
+/// Longest name of a queue, in characters. BullMQ has no limit; names travel in URLs, labels and keys.
 pub const QUEUE_NAME_LEN_MAX: usize = 256;
-/// Longest name of a job, in bytes.
+/// Longest name of a job, in characters.
 pub const JOB_NAME_LEN_MAX: usize = 512;
-/// Longest id of a job that a producer may choose, in bytes.
+/// Longest id of a job that a producer may choose, in characters.
 pub const JOB_ID_LEN_MAX: usize = 512;
 
 /// Refuses names that BullMQ could not use as part of a key.
@@ -49,12 +49,12 @@ pub fn check_custom_job_id(id: &str) -> Result<(), FieldError> {
 }
 
 /// Refuses empty, overlong and control characters, none of which belong in a key or a log line.
-pub(crate) fn check_text(field: &str, text: &str, len_max: usize) -> Result<(), FieldError> {
+pub fn check_text(field: &str, text: &str, len_max: usize) -> Result<(), FieldError> {
     if text.is_empty() {
         return Err(FieldError::invalid(field, "must not be empty"));
     }
-    if text.len() > len_max {
-        return Err(FieldError::invalid(field, format!("must have at most {len_max} bytes")));
+    if text.len() > len_max && text.chars().count() > len_max {
+        return Err(FieldError::invalid(field, format!("must have at most {len_max} characters")));
     }
     if text.chars().any(char::is_control) {
         return Err(FieldError::invalid(field, "must not contain control characters"));

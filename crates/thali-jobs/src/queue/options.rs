@@ -123,10 +123,20 @@ pub enum Keep {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 512))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")
+    )]
     pub id: String,
     /// The parent's queue: its name, or BullMQ's qualified form with the prefix.
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 256))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            min_length = 1,
+            max_length = 256,
+            pattern = r"^[^:\x00-\x1f\x7f-\x9f]+(:[^:\x00-\x1f\x7f-\x9f]+)?$"
+        )
+    )]
     pub queue: String,
 }
 
@@ -135,7 +145,10 @@ pub struct Parent {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Deduplication {
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 512))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")
+    )]
     pub id: String,
     /// Milliseconds for which copies are refused; until the job ends, where it is absent.
     #[serde(default, deserialize_with = "whole")]

@@ -259,8 +259,10 @@ pub(super) fn no_such_job(queue: &str, id: &str) -> QueueError {
 
 /// The last place of a page: what was asked for, unless that is more than a page holds.
 fn last_place(start: u64, end: u64, len_max: u64) -> Result<u64, FieldError> {
-    if start > PLACE_MAX {
-        return Err(FieldError::invalid("start", format!("must be at most {PLACE_MAX}")));
+    for (field, place) in [("start", start), ("end", end)] {
+        if place > PLACE_MAX {
+            return Err(FieldError::invalid(field, format!("must be at most {PLACE_MAX}")));
+        }
     }
     Ok(end.min(start + len_max - 1))
 }
