@@ -48,6 +48,10 @@ impl Access {
         self.token.is_some()
     }
 
+    pub(crate) fn origins(&self) -> &[String] {
+        &self.origins
+    }
+
     /// Refuses a request without the token, or one that a page of a foreign origin sent.
     pub(crate) fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
         if !method.is_safe() {

@@ -6,6 +6,7 @@
 
 pub mod access;
 mod api;
+mod console;
 mod extract;
 mod health;
 pub mod metrics;

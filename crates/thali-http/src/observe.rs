@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use crate::ApiState;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client or a proxy.
 const REQUEST_ID_LEN_MAX: usize = 64;
 

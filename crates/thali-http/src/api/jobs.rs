@@ -28,7 +28,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewJobSchema {
     /// What kind of job it is.
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     name: String,
     /// Whatever the worker needs; `{}` if absent.
     data: Option<Value>,
@@ -118,7 +118,7 @@ pub(crate) async fn add(
     params(QueuePath,
         ("state" = Option<JobState>, Query, description = "`waiting` if absent"),
         ("start" = Option<u64>, Query, description = "first place, counted from 0", maximum = 4294967295u64),
-        ("end" = Option<u64>, Query, description = "last place, included; 50 jobs if absent, 1000 at most",
+        ("end" = Option<u64>, Query, description = "last place, included; 50 jobs if absent, 1000 jobs at most",
             maximum = 4294967295u64),
         ("order" = Option<Order>, Query, description = "`desc`, newest first, if absent")),
     responses((status = OK, description = "the page", body = Page), BadQuery, NotThere))]

@@ -9,17 +9,20 @@ mod rooms;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::{Code, Failure, Problem};
-use crate::{ApiState, health, metrics, observe};
+use crate::{Access, ApiState, console, health, metrics, observe};
 
 /// Bounds on what one request may bring.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,8 @@ impl Default for Limits {
     }
 }
 
+/// How long a browser may remember what it may do.
+const PREFLIGHT_KEPT: Duration = Duration::from_secs(600);
 /// What a body may have besides the data that it is for.
 pub(crate) const ENVELOPE_BYTES_MAX: usize = 64 << 10;
 
@@ -85,6 +90,32 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     protected.into_openapi()
 }
 
+/// The description with what Rust's types cannot say: options that exclude each other.
+fn page() -> Value {
+    const ON_FAILURE: [&str; 4] = [
+        "removeDependencyOnFailure",
+        "failParentOnFailure",
+        "continueParentOnFailure",
+        "ignoreDependencyOnFailure",
+    ];
+    let mut page = serde_json::to_value(openapi()).expect("the description prints as JSON");
+    let mut excluded = vec![json!({
+        "required": ["parent", "deduplication"],
+        "properties": { "parent": { "type": "object" }, "deduplication": { "type": "object" } },
+    })];
+    for (index, first) in ON_FAILURE.iter().enumerate() {
+        for second in &ON_FAILURE[index + 1..] {
+            let on = json!({ "const": true });
+            excluded.push(json!({ "required": [first, second], "properties": { *first: on, *second: on } }));
+        }
+    }
+    let schemas = &mut page["components"]["schemas"];
+    schemas["JobOptions"]["not"] = json!({ "anyOf": excluded });
+    let one_of = |field: &str| json!({ "required": [field], "properties": { field: { "type": "integer" } } });
+    schemas["KeepPolicy"]["anyOf"] = json!([one_of("age"), one_of("count")]);
+    page
+}
+
 /// Routes that need the token, if there is one.
 fn protected() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Description::openapi())
@@ -110,22 +141,44 @@ fn open() -> OpenApiRouter<ApiState> {
 
 /// All routes of the API, ready to serve or to merge with others; unknown paths get a problem.
 pub fn router(state: ApiState) -> Router {
-    let page = Bytes::from(openapi().to_json().expect("the description prints as JSON"));
+    let page = Bytes::from(page().to_string());
     let serve_page =
         move || async move { ([(header::CONTENT_TYPE, "application/json")], page).into_response() };
     let protected = Router::from(protected()).route_layer(from_fn_with_state(state.clone(), observe::admit));
-    protected
+    let router = protected
         .merge(Router::from(open()))
         .route("/openapi.json", get(serve_page))
         .method_not_allowed_fallback(no_method)
         .fallback(no_route)
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(state.clone(), observe::observe))
-        .with_state(state)
+        .layer(DefaultBodyLimit::disable());
+    let router =
+        if state.access().origins().is_empty() { router } else { router.layer(cors(state.access())) };
+    router.layer(from_fn_with_state(state.clone(), observe::observe)).with_state(state)
 }
 
-async fn no_route(uri: Uri) -> Failure {
-    Failure::new(Code::NO_ROUTE, format!("nothing is at '{}'; /openapi.json lists what there is", uri.path()))
+/// What no route is for: the console's pages, or nothing.
+async fn no_route(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if let Some(page) = console::page(&method, uri.path(), &headers) {
+        return page;
+    }
+    let detail = format!("nothing is at '{}'; /openapi.json lists what there is", uri.path());
+    Failure::new(Code::NO_ROUTE, detail).into_response()
+}
+
+/// Answers browsers that ask on behalf of pages of the origins in `http-origins`.
+fn cors(access: &Access) -> CorsLayer {
+    let origins = access.origins();
+    let origins = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, observe::REQUEST_ID])
+        .expose_headers([header::LOCATION, header::RETRY_AFTER, observe::REQUEST_ID])
+        .max_age(PREFLIGHT_KEPT)
 }
 
 async fn no_method(uri: Uri) -> Failure {

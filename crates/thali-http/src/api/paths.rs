@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use thali_jobs::queue::{JOB_ID_LEN_MAX, check_queue_name};
+use thali_jobs::queue::{JOB_ID_LEN_MAX, check_queue_name, check_text};
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -35,7 +35,7 @@ pub(crate) struct RoomPath {
     pub room: String,
 }
 
-/// Longest name of a room or an event, in bytes.
+/// Longest name of a room or an event, in characters.
 pub(crate) const ROOM_NAME_LEN_MAX: usize = 256;
 
 fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -47,16 +47,14 @@ fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 fn job_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let id = String::deserialize(deserializer)?;
     // Ids of repeated jobs are longer than those that a producer may choose.
-    if id.is_empty() || id.len() > 2 * JOB_ID_LEN_MAX {
-        return Err(D::Error::custom("a job's id has between 1 and 1024 bytes"));
+    if id.is_empty() || id.chars().count() > 2 * JOB_ID_LEN_MAX {
+        return Err(D::Error::custom("a job's id has between 1 and 1024 characters"));
     }
     Ok(id)
 }
 
 fn room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let room = String::deserialize(deserializer)?;
-    if room.is_empty() || room.len() > ROOM_NAME_LEN_MAX || room.chars().any(char::is_control) {
-        return Err(D::Error::custom("a room's name has between 1 and 256 bytes and no control characters"));
-    }
+    check_text("room", &room, ROOM_NAME_LEN_MAX).map_err(D::Error::custom)?;
     Ok(room)
 }

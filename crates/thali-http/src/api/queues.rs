@@ -1,12 +1,12 @@
 //! Queues as a whole: listing, counting, pausing, cleaning.
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use thali_jobs::queue::{CLEAN_JOBS_MAX, JobState, QueueView, read_object};
+use thali_jobs::queue::{JobState, QueueView, read_object, whole};
 
 use super::ENVELOPE_BYTES_MAX;
 use super::faults::{BadBody, NotThere};
@@ -14,6 +14,9 @@ use super::paths::QueuePath;
 use crate::ApiState;
 use crate::extract::{ApiPath, must_be_json, read_body};
 use crate::problem::Failure;
+
+/// Jobs that are cleaned away where the request names no number.
+const CLEAN_LIMIT_DEFAULT: u64 = 1000;
 
 /// All queues.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -29,22 +32,45 @@ pub(crate) struct Paused {
     paused: bool,
 }
 
+/// The states that can be cleaned: all but waiting for children.
+#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CleanState {
+    Waiting,
+    Prioritized,
+    Delayed,
+    Active,
+    Completed,
+    Failed,
+}
+
+impl From<CleanState> for JobState {
+    fn from(state: CleanState) -> Self {
+        match state {
+            CleanState::Waiting => Self::Waiting,
+            CleanState::Prioritized => Self::Prioritized,
+            CleanState::Delayed => Self::Delayed,
+            CleanState::Active => Self::Active,
+            CleanState::Completed => Self::Completed,
+            CleanState::Failed => Self::Failed,
+        }
+    }
+}
+
 /// Which jobs to clean away.
-#[derive(Deserialize, utoipa::ToSchema)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Clean {
-    /// Jobs in this state.
-    #[serde(default = "completed")]
-    #[schema(value_type = Option<JobState>, default = "completed")]
-    state: JobState,
-    /// Only jobs that are older, in milliseconds.
-    #[serde(default)]
-    #[schema(value_type = Option<u64>, default = 0, maximum = 316224000000u64)]
-    grace: u64,
-    /// At most so many.
-    #[serde(default = "clean_limit")]
-    #[schema(value_type = Option<u64>, minimum = 1, maximum = 10000, default = 1000)]
-    limit: u64,
+    /// Jobs in this state; `completed` if absent.
+    state: Option<CleanState>,
+    /// Only jobs that are older, in milliseconds; 0 if absent.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<u64>, maximum = 316224000000u64)]
+    grace: Option<u64>,
+    /// At most so many; 1000 if absent.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 10000)]
+    limit: Option<u64>,
 }
 
 /// What was cleaned away.
@@ -54,13 +80,11 @@ pub(crate) struct Cleaned {
 }
 
 /// What to drain.
-#[derive(Deserialize, utoipa::ToSchema)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Drain {
-    /// The delayed jobs, too.
-    #[serde(default)]
-    #[schema(value_type = Option<bool>, default = false)]
-    delayed: bool,
+    /// The delayed jobs, too; false if absent.
+    delayed: Option<bool>,
 }
 
 /// A queue after it was drained.
@@ -122,7 +146,9 @@ pub(crate) async fn clean(
     body: Body,
 ) -> Result<Json<Cleaned>, Failure> {
     let clean: Clean = options(&headers, body).await?;
-    let ids = state.queues().clean(&queue, clean.state, clean.grace, clean.limit).await?;
+    let job_state = clean.state.unwrap_or(CleanState::Completed).into();
+    let (grace_ms, limit) = (clean.grace.unwrap_or(0), clean.limit.unwrap_or(CLEAN_LIMIT_DEFAULT));
+    let ids = state.queues().clean(&queue, job_state, grace_ms, limit).await?;
     Ok(Json(Cleaned { ids }))
 }
 
@@ -137,24 +163,19 @@ pub(crate) async fn drain(
     body: Body,
 ) -> Result<Json<Drained>, Failure> {
     let drain: Drain = options(&headers, body).await?;
-    state.queues().drain(&queue, drain.delayed).await?;
+    state.queues().drain(&queue, drain.delayed.unwrap_or(false)).await?;
     Ok(Json(Drained { queue }))
 }
 
-/// A body that may be absent; then every field has its default.
-async fn options<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
+/// A body that may be absent or null; then every field has its default.
+async fn options<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
     let body = read_body(body, ENVELOPE_BYTES_MAX).await?;
     if body.is_empty() {
-        return Ok(read_object(&Bytes::from_static(b"{}"))?);
+        return Ok(T::default());
     }
     must_be_json(headers)?;
+    if body.trim_ascii() == b"null" {
+        return Ok(T::default());
+    }
     Ok(read_object(&body)?)
-}
-
-fn completed() -> JobState {
-    JobState::Completed
-}
-
-fn clean_limit() -> u64 {
-    CLEAN_JOBS_MAX / 10
 }

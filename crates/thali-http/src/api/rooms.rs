@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use thali_jobs::queue::{FieldError, read_object};
+use thali_jobs::queue::{FieldError, check_text, read_object};
 
 use super::ENVELOPE_BYTES_MAX;
 use super::faults::BadBody;
@@ -37,7 +37,11 @@ struct Event<'a> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventSchema {
     /// The name under which it arrives.
-    #[schema(min_length = 1, max_length = 256)]
+    #[schema(
+        min_length = 1,
+        max_length = 256,
+        pattern = r"^(?!(connect|connect_error|disconnect|disconnecting|newListener|removeListener)$)[^\x00-\x1f\x7f-\x9f]+$"
+    )]
     event: String,
     /// Its one argument; null if absent.
     data: Option<serde_json::Value>,
@@ -79,15 +83,7 @@ pub(crate) async fn publish(
 }
 
 fn check_event(event: &str) -> Result<(), FieldError> {
-    if event.is_empty() || event.len() > ROOM_NAME_LEN_MAX {
-        return Err(FieldError::invalid(
-            "event",
-            format!("must have between 1 and {ROOM_NAME_LEN_MAX} bytes"),
-        ));
-    }
-    if event.chars().any(char::is_control) {
-        return Err(FieldError::invalid("event", "must not contain control characters"));
-    }
+    check_text("event", event, ROOM_NAME_LEN_MAX)?;
     if RESERVED_EVENTS.contains(&event) {
         return Err(FieldError::invalid("event", "is a name that Socket.IO keeps for itself"));
     }

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::Queues;
 use super::error::{FieldError, QueueError};
 use super::job::JobView;
-use super::options::JobState;
+use super::options::{DELAY_MAX_MS, JobState};
 
 /// Most jobs that one call of [`Queues::clean`] removes.
 pub const CLEAN_JOBS_MAX: u64 = 10_000;
@@ -196,6 +196,9 @@ impl Queues {
                 );
             }
         };
+        if grace_ms > DELAY_MAX_MS {
+            return Err(FieldError::invalid("grace", format!("must be at most {DELAY_MAX_MS}")).into());
+        }
         let set = match state {
             JobState::Completed => "completed",
             JobState::Failed => "failed",

@@ -29,10 +29,13 @@ pub use error::{Fault, FieldError, QueueError};
 pub use job::{JobView, Json};
 pub use manage::CLEAN_JOBS_MAX;
 pub use names::{
-    JOB_ID_LEN_MAX, JOB_NAME_LEN_MAX, QUEUE_NAME_LEN_MAX, check_custom_job_id, check_prefix, check_queue_name,
+    JOB_ID_LEN_MAX, JOB_NAME_LEN_MAX, QUEUE_NAME_LEN_MAX, check_custom_job_id, check_prefix,
+    check_queue_name, check_text,
 };
-pub use options::{Backoff, Deduplication, JobOptions, JobState, Keep, Parent, Telemetry};
-pub use read::{Counts, Depth, LOG_LINES_MAX, LogPage, Order, PAGE_JOBS_MAX, Page, QueueView};
+pub use options::{
+    Backoff, DELAY_MAX_MS, Deduplication, JobOptions, JobState, Keep, Parent, Telemetry, whole,
+};
+pub use read::{Counts, Depth, LOG_LINES_MAX, LogPage, Order, PAGE_JOBS_MAX, PLACE_MAX, Page, QueueView};
 pub use request::{DATA_DEPTH_MAX, NewJob, NewJobs, read_object};
 
 use parking_lot::RwLock;

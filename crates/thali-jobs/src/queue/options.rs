@@ -51,7 +51,14 @@ pub struct JobOptions {
     /// Put the job at the front of the queue.
     pub lifo: Option<bool>,
     /// The job's own id; a job whose id exists already is not added again. No integers, no colons.
-    #[cfg_attr(feature = "schema", schema(max_length = 512))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            min_length = 1,
+            max_length = 512,
+            pattern = r"^(?!0:|-?(0|[1-9][0-9]*)$)([^:\x00-\x1f\x7f-\x9f]+|[^:\x00-\x1f\x7f-\x9f]*:[^:\x00-\x1f\x7f-\x9f]*:[^:\x00-\x1f\x7f-\x9f]*)$"
+        )
+    )]
     pub job_id: Option<String>,
     /// Whether, or how long, a completed job is kept.
     #[cfg_attr(feature = "schema", schema(value_type = Option<super::schema::KeepSchema>))]
@@ -116,10 +123,20 @@ pub enum Keep {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Parent {
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 512))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")
+    )]
     pub id: String,
     /// The parent's queue: its name, or BullMQ's qualified form with the prefix.
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 256))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            min_length = 1,
+            max_length = 256,
+            pattern = r"^[^:\x00-\x1f\x7f-\x9f]+(:[^:\x00-\x1f\x7f-\x9f]+)?$"
+        )
+    )]
     pub queue: String,
 }
 
@@ -128,7 +145,10 @@ pub struct Parent {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Deduplication {
-    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 512))]
+    #[cfg_attr(
+        feature = "schema",
+        schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")
+    )]
     pub id: String,
     /// Milliseconds for which copies are refused; until the job ends, where it is absent.
     #[serde(default, deserialize_with = "whole")]
@@ -354,8 +374,9 @@ pub(crate) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
-/// JSON has one kind of number: `1000`, `1000.0` and `1e3` are the same whole number.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+/// JSON has one kind of number: `1000`, `1000.0` and `1e3` are the same whole number. For serde's `deserialize_with`,
+/// together with `default`.
+pub fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<Whole>::deserialize(deserializer)?.map(|whole| whole.0))
 }
 

@@ -14,6 +14,8 @@ use super::{QueueHandle, Queues};
 pub const PAGE_JOBS_MAX: u64 = 1000;
 /// Most lines of one page of a job's log.
 pub const LOG_LINES_MAX: u64 = 1000;
+/// Last place in a list that can be asked for: no list is longer.
+pub const PLACE_MAX: u64 = u32::MAX as u64;
 /// Queues asked about in one pipeline.
 const DEPTH_QUEUES_A_PIPE: usize = 200;
 
@@ -116,7 +118,6 @@ impl Queues {
             }
             let mut lane = self.store().lane();
             let answers: Vec<Value> = pipe.query_async(&mut lane).await?;
-            let first = depths.len();
             let mut heads = Vec::new();
             for ((name, handle), answers) in names.iter().zip(&handles).zip(answers.chunks(DEPTH_COMMANDS)) {
                 let Some(queue) = read_counts(name, &answers[..COUNT_COMMANDS])? else { continue };
@@ -139,7 +140,6 @@ impl Queues {
                     *oldest = Some(oldest.map_or(age, |oldest| oldest.max(age)));
                 }
             }
-            debug_assert!(first <= depths.len());
         }
         Ok(depths)
     }
@@ -171,7 +171,8 @@ impl Queues {
         JobView::from_hash(id, state, fields).ok_or_else(|| no_such_job(queue, id))
     }
 
-    /// Jobs in a state from place `start` to place `end`, both counted from 0 and included.
+    /// Jobs in a state from place `start` to place `end`, both counted from 0 and included; at most
+    /// [`PAGE_JOBS_MAX`] of them, and none where `end` comes before `start`.
     pub async fn jobs(
         &self,
         queue: &str,
@@ -180,7 +181,7 @@ impl Queues {
         end: u64,
         order: Order,
     ) -> Result<Page, QueueError> {
-        check_range(start, end, PAGE_JOBS_MAX)?;
+        let end = last_place(start, end, PAGE_JOBS_MAX)?;
         let handle = self.handle(queue)?;
         let mut lane = self.store().lane();
         self.must_exist(queue, &handle, &mut lane).await?;
@@ -199,9 +200,10 @@ impl Queues {
         Ok(Page { state, order, start, end, total, jobs })
     }
 
-    /// A job's log from line `start` to line `end`, both counted from 0 and included.
+    /// A job's log from line `start` to line `end`, both counted from 0 and included; at most
+    /// [`LOG_LINES_MAX`] lines.
     pub async fn logs(&self, queue: &str, id: &str, start: u64, end: u64) -> Result<LogPage, QueueError> {
-        check_range(start, end, LOG_LINES_MAX)?;
+        let end = last_place(start, end, LOG_LINES_MAX)?;
         let handle = self.handle(queue)?;
         let logs = handle.keys.job_logs(id);
         let mut pipe = redis::pipe();
@@ -255,17 +257,14 @@ pub(super) fn no_such_job(queue: &str, id: &str) -> QueueError {
     QueueError::NoSuchJob { queue: queue.to_owned(), id: id.to_owned() }
 }
 
-fn check_range(start: u64, end: u64, len_max: u64) -> Result<(), FieldError> {
-    if end < start {
-        return Err(FieldError::invalid("end", "must not be less than start"));
+/// The last place of a page: what was asked for, unless that is more than a page holds.
+fn last_place(start: u64, end: u64, len_max: u64) -> Result<u64, FieldError> {
+    for (field, place) in [("start", start), ("end", end)] {
+        if place > PLACE_MAX {
+            return Err(FieldError::invalid(field, format!("must be at most {PLACE_MAX}")));
+        }
     }
-    if end > i64::MAX as u64 {
-        return Err(FieldError::invalid("end", "is too large"));
-    }
-    if end - start >= len_max {
-        return Err(FieldError::invalid("end", format!("one page holds at most {len_max} entries")));
-    }
-    Ok(())
+    Ok(end.min(start + len_max - 1))
 }
 
 /// The states that are sorted sets.
@@ -301,7 +300,7 @@ async fn listed_page(
     }
     let lengths: Vec<u64> = pipe.query_async(lane).await?;
     let total: u64 = lengths.iter().sum();
-    if start >= total {
+    if start >= total || end < start {
         return Ok((Vec::new(), total));
     }
     let last = end.min(total - 1);

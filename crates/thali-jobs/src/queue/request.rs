@@ -131,16 +131,11 @@ fn explain_job(text: &str) -> Result<(), FieldError> {
 /// # Errors
 /// The fault, with the field that has it.
 pub fn read_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FieldError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let object: Object<T> = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        if error.inner().is_data() {
-            blame(&error)
-        } else {
-            FieldError::new("", Fault::Malformed, error.into_inner().to_string())
-        }
-    })?;
-    deserializer.end().map_err(|error| FieldError::new("", Fault::Malformed, error.to_string()))?;
-    Ok(object.0)
+    let malformed = |error: serde_json::Error| FieldError::new("", Fault::Malformed, error.to_string());
+    let text: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text.get());
+    let object: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut deserializer);
+    object.map(|object| object.0).map_err(|error| blame(&error))
 }
 
 /// Tells from serde's words which field has which fault.
@@ -164,7 +159,9 @@ fn blame(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
         Some("unknown") if message.starts_with("unknown field") => named(Fault::Unknown),
         Some("missing") => named(Fault::Missing),
         Some("duplicate") => named(Fault::Invalid),
-        _ if message.starts_with("invalid type") => (parent, Fault::WrongType),
+        _ if message.starts_with("invalid type") || message.starts_with("expected value") => {
+            (parent, Fault::WrongType)
+        }
         _ => (parent, Fault::Invalid),
     };
     FieldError { field, fault, message }

@@ -18,7 +18,7 @@ pub(crate) enum BackoffSchema {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BackoffStrategySchema {
     /// `fixed`, `exponential`, or a name that the worker knows.
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(min_length = 1, max_length = 512, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     r#type: String,
     /// Milliseconds.
     #[schema(maximum = 316224000000u64)]
