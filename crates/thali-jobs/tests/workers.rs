@@ -203,6 +203,21 @@ async fn results_are_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dropped_worker_takes_no_more_jobs() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let handler = |_, _| async { Ok(json!(1)) };
+    let worker = Worker::start(&redis.address(), quick("q", 1), handler).await.unwrap();
+    let job = queue.add("x", json!({})).await.unwrap();
+    finished(&queue, job.id()).await;
+    drop(worker);
+    until("its connection is gone", || async { queue.get_workers_count().await.unwrap() == 0 }).await;
+    let job = queue.add("x", json!({})).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(queue.get_job_state(job.id()).await.unwrap(), JobState::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panic_of_a_handler_fails_the_job() {
     let redis = Redis::start();
     let queue = redis.queue("q").await;

@@ -11,7 +11,7 @@ use crate::error::{During, Error};
 use crate::plan::{Means, Plan};
 use crate::policy::{Command, Mechanism, Policy};
 use crate::supervise::{self, Outcome, Stream};
-use crate::support::{LANDLOCK_ABI_MIN, Support, Tree, probe};
+use crate::support::{Support, Tree, probe};
 use crate::user::UserLease;
 use crate::{keeper, user};
 
@@ -157,8 +157,11 @@ fn check(policy: &Policy, support: &Support) -> Result<(), Error> {
         let fine = there || policy.trusted || policy.allow_unboxed.contains(&mechanism);
         if fine { Ok(()) } else { Err(Error::Lacking { mechanism, reason }) }
     };
-    const { assert!(LANDLOCK_ABI_MIN == 3) };
-    require(Mechanism::Landlock, support.landlock(), "the kernel needs Landlock ABI 3, Linux 6.2")?;
+    require(
+        Mechanism::Landlock,
+        support.landlock(),
+        "the kernel gives no Landlock of ABI 3 or later, Linux 6.2",
+    )?;
     require(Mechanism::Seccomp, support.seccomp, "the kernel takes no seccomp filters here")?;
     require(Mechanism::Tree, support.tree.is_some(), "neither pid namespaces nor seccomp are allowed here")?;
     require(Mechanism::Watch, support.watch, "/proc is not mounted for this process")?;
