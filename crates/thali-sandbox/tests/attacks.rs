@@ -78,7 +78,7 @@ fn endless_loop_ends_at_the_deadline() {
     let outcome = run(Policy { limits, ..policy() }, &shell("while :; do :; done"));
     assert!(outcome.timed_out(), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(3));
-    assert!(outcome.cpu > Duration::from_millis(100), "the tree's CPU time is told: {outcome:?}");
+    assert!(outcome.cpu > Duration::from_millis(10), "the tree's CPU time is told: {outcome:?}");
 }
 
 #[test]
