@@ -329,6 +329,24 @@ fn boxes_of_a_trusted_command_lie_in_its_scratch() {
     assert_eq!(text(&outcome.stdout), format!("711\n{}\n", trusted.scratch().display()));
 }
 
+#[test]
+fn scratch_of_a_killed_caller_is_swept_up_and_one_in_use_is_not() {
+    let left = std::env::temp_dir().join(format!("thali-box-left-{}", std::process::id()));
+    let used = std::env::temp_dir().join(format!("thali-box-used-{}", std::process::id()));
+    std::fs::create_dir_all(left.join("inner")).unwrap();
+    std::fs::create_dir(&used).unwrap();
+    let lock = std::fs::File::open(&used).unwrap();
+    lock.lock().unwrap();
+    // A process sweeps once, before its first box.
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "well_behaved_command_gets_input_and_gives_output"])
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    assert!(!left.exists() && used.exists());
+    std::fs::remove_dir(used).unwrap();
+}
+
 /// Not a claim: what the next test runs in another process, so that it can kill it.
 #[test]
 #[ignore = "started by killing_the_caller_kills_the_box"]
