@@ -23,7 +23,7 @@ use redis::AsyncCommands;
 use serde_json::Value;
 use thali_client::StoreAddress;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 pub use bullmq::Job;
@@ -135,9 +135,8 @@ impl Worker {
             available,
             processor,
         });
-        tokio::spawn(listen(shared.clone(), worker));
         let probe = tokio::spawn(probe(store.clone(), up));
-        let supervisor = tokio::spawn(supervise(shared.clone()));
+        let supervisor = tokio::spawn(supervise(shared.clone(), worker));
         Ok(Self { shared, supervisor, probe })
     }
 
@@ -295,8 +294,11 @@ async fn listen(shared: Arc<Shared>, worker: Arc<bullmq::Worker>) {
     }
 }
 
-/// Replaces a worker that has gone silent although the store answers.
-async fn supervise(shared: Arc<Shared>) {
+/// Listens to the worker, and replaces it when it has gone silent although the store answers.
+async fn supervise(shared: Arc<Shared>, worker: Arc<bullmq::Worker>) {
+    // Owned here, so that nobody holds a worker any more once this task is gone.
+    let mut listeners = JoinSet::new();
+    listeners.spawn(listen(shared.clone(), worker));
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
         let worker = shared.current.read().await.clone();
@@ -315,7 +317,7 @@ async fn supervise(shared: Arc<Shared>) {
             Ok(fresh) => {
                 let fresh = Arc::new(fresh);
                 *shared.current.write().await = fresh.clone();
-                tokio::spawn(listen(shared.clone(), fresh));
+                listeners.spawn(listen(shared.clone(), fresh));
                 // Its running jobs may end by themselves; their locks are renewed meanwhile.
                 tokio::spawn(async move { worker.close(u32::MAX.into()).await });
             }

@@ -203,6 +203,21 @@ async fn results_are_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dropped_worker_takes_no_more_jobs() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let handler = |_, _| async { Ok(json!(1)) };
+    let worker = Worker::start(&redis.address(), quick("q", 1), handler).await.unwrap();
+    let job = queue.add("x", json!({})).await.unwrap();
+    finished(&queue, job.id()).await;
+    drop(worker);
+    until("its connection is gone", || async { queue.get_workers_count().await.unwrap() == 0 }).await;
+    let job = queue.add("x", json!({})).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(queue.get_job_state(job.id()).await.unwrap(), JobState::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panic_of_a_handler_fails_the_job() {
     let redis = Redis::start();
     let queue = redis.queue("q").await;
@@ -256,4 +271,97 @@ async fn worker_goes_on_after_the_store_was_killed() {
     assert_eq!(seen.lock().unwrap().len(), 300);
     println!("run twice: {}", runs.load(Ordering::Relaxed) - 300);
     worker.drain(Duration::from_secs(1)).await;
+}
+
+/// Not a claim: the worker process that the next tests start and end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by other tests"]
+async fn helper_works() {
+    let Ok(url) = std::env::var("THALI_TEST_STORE") else { return };
+    let store = StoreAddress::parse(&url).unwrap();
+    if std::env::var_os("THALI_TEST_EXEC").is_some() {
+        let mut config = ExecConfig::new(store, "q", ["sh", "-c", "sleep 0.5; echo done"]);
+        config.directory = Some(PathBuf::from("/usr"));
+        config.read_only = true;
+        exec::run(config).await.unwrap();
+        return;
+    }
+    let mut connection = store.connect().await.unwrap();
+    redis::cmd("INCR").arg("workers").exec_async(&mut connection).await.unwrap();
+    let handler = move |job: thali_jobs::worker::Job, _| {
+        let mut connection = connection.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let _ = redis::cmd("HINCRBY").arg("runs").arg(job.id()).arg(1).exec_async(&mut connection).await;
+            Ok::<_, JobError>(json!("done"))
+        }
+    };
+    let _worker = Worker::start(&store, quick("q", 8), handler).await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+fn helper(redis: &Redis, exec: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "helper_works", "--ignored"]).env("THALI_TEST_STORE", redis.address().url());
+    if exec {
+        command.env("THALI_TEST_EXEC", "1");
+    }
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_killed_workers_come_back() {
+    const JOBS: usize = 500;
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let mut connection = redis.address().connect().await.unwrap();
+    let mut workers = vec![helper(&redis, false), helper(&redis, false)];
+    for number in 0..JOBS {
+        queue.add("x", json!(number)).await.unwrap();
+    }
+    for kills in 0..4 {
+        let ran = |connection: redis::aio::ConnectionManager| async move {
+            let mut connection = connection;
+            redis::cmd("HLEN").arg("runs").query_async::<usize>(&mut connection).await.unwrap()
+        };
+        until("some jobs ran", || async { ran(connection.clone()).await >= 60 * (kills + 1) }).await;
+        let mut victim = workers.remove(0);
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        workers.push(helper(&redis, false));
+    }
+    until("all are done", || async { queue.get_job_counts().await.unwrap().completed == JOBS as u64 }).await;
+    let counts = queue.get_job_counts().await.unwrap();
+    assert_eq!((counts.failed, counts.active, counts.waiting), (0, 0, 0));
+    let runs: Vec<usize> = redis::cmd("HVALS").arg("runs").query_async(&mut connection).await.unwrap();
+    println!("{} jobs, {} run twice", runs.len(), runs.iter().filter(|&&count| count > 1).count());
+    assert_eq!(runs.len(), JOBS);
+    for mut worker in workers {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_the_running_command_end() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let mut worker = helper(&redis, true);
+    let running = queue.add("x", json!(1)).await.unwrap();
+    let waiting = queue.add("x", json!(2)).await.unwrap();
+    until("it runs", || async { queue.get_job_counts().await.unwrap().active == 1 }).await;
+    assert!(Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success());
+    let status = tokio::task::spawn_blocking(move || worker.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(queue.get_job_state(running.id()).await.unwrap(), JobState::Completed);
+    assert_eq!(queue.get_job_state(waiting.id()).await.unwrap(), JobState::Waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreachable_store_is_told_in_a_sentence() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let store = StoreAddress::parse(&format!("redis://127.0.0.1:{port}")).unwrap();
+    let error =
+        exec::start(ExecConfig::new(store, "q", ["true"])).await.err().expect("nobody is there").to_string();
+    assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--store"), "{error}");
 }

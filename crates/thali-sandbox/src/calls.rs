@@ -212,7 +212,12 @@ fn sockets(network: Network) -> Result<Rules, Error> {
                 when(1, Op::MaskedEq(0xf), libc::SOCK_RAW as u64)?,
                 when(0, Op::Ne, libc::AF_NETLINK as u64)?,
             ])?;
-            rules.insert(libc::SYS_socket, vec![rule(others.collect::<Result<_, _>>()?)?, raw]);
+            // routes are what resolving names asks for; the other netlinks are kernel surface
+            let netlink = rule(vec![
+                when(0, Op::Eq, libc::AF_NETLINK as u64)?,
+                when(2, Op::Ne, libc::NETLINK_ROUTE as u64)?,
+            ])?;
+            rules.insert(libc::SYS_socket, vec![rule(others.collect::<Result<_, _>>()?)?, raw, netlink]);
             rules.insert(libc::SYS_socketpair, vec![rule(vec![when(0, Op::Ne, local)?])?]);
         }
     }

@@ -37,6 +37,7 @@ mod user;
 mod watch;
 
 mod sandbox;
+mod scratch;
 
 pub use error::Error;
 pub use policy::{Command, Limits, Mechanism, Network, OnRefusal, Policy};

@@ -3,22 +3,23 @@
 use std::fmt;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crate::error::{During, Error};
 use crate::plan::{Means, Plan};
 use crate::policy::{Command, Mechanism, Policy};
+use crate::scratch::Scratch;
 use crate::supervise::{self, Outcome, Stream};
-use crate::support::{LANDLOCK_ABI_MIN, Support, Tree, probe};
+use crate::support::{Support, Tree, probe};
 use crate::user::UserLease;
 use crate::{keeper, user};
 
 /// Runs commands one after the other in the same scratch directory, as the same user.
 pub struct Sandbox {
     policy: Policy,
-    scratch: PathBuf,
+    scratch: Scratch,
     user: Option<UserLease>,
     means: Means,
     support: Support,
@@ -64,7 +65,7 @@ impl Sandbox {
                 || (landlock && support.signals_scoped()),
         };
         // A trusted command's own boxes lie in its scratch directory and must be able to pass through.
-        let scratch = make_scratch(means.uid, if policy.trusted { 0o711 } else { 0o700 })?;
+        let scratch = Scratch::make(means.uid, if policy.trusted { 0o711 } else { 0o700 })?;
         Ok(Self { policy, scratch, user, means, support })
     }
 
@@ -75,7 +76,7 @@ impl Sandbox {
 
     /// The directory that boxed commands may write to; the caller may put files there.
     pub fn scratch(&self) -> &Path {
-        &self.scratch
+        self.scratch.path()
     }
 
     pub fn policy(&self) -> &Policy {
@@ -88,8 +89,8 @@ impl Sandbox {
     /// links are never followed. `name` is a plain file name.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
         const PUTTING: &str = "putting a file into the scratch directory";
-        let path = self.scratch.join(name);
-        if path.parent() != Some(&self.scratch) {
+        let path = self.scratch.path().join(name);
+        if path.parent() != Some(self.scratch.path()) {
             let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
             return Err(Error::Io { what: PUTTING, source });
         }
@@ -118,8 +119,16 @@ impl Sandbox {
         stop: &AtomicBool,
         on_output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Outcome, Error> {
-        let plan = Plan::make(command, policy, self.means, &self.scratch)?;
-        supervise::run(&plan, command, &policy.limits, &self.scratch, self.support.watch, stop, on_output)
+        let plan = Plan::make(command, policy, self.means, self.scratch.path())?;
+        supervise::run(
+            &plan,
+            command,
+            &policy.limits,
+            self.scratch.path(),
+            self.support.watch,
+            stop,
+            on_output,
+        )
     }
 
     /// What holds the commands of this sandbox, in words.
@@ -142,57 +151,19 @@ impl Sandbox {
     }
 }
 
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        if fs::remove_dir_all(&self.scratch).is_err() {
-            // Folders that the command made unreadable for their owner.
-            open_folders(&self.scratch);
-            let _ = fs::remove_dir_all(&self.scratch);
-        }
-    }
-}
-
 fn check(policy: &Policy, support: &Support) -> Result<(), Error> {
     let require = |mechanism, there: bool, reason| {
         let fine = there || policy.trusted || policy.allow_unboxed.contains(&mechanism);
         if fine { Ok(()) } else { Err(Error::Lacking { mechanism, reason }) }
     };
-    const { assert!(LANDLOCK_ABI_MIN == 3) };
-    require(Mechanism::Landlock, support.landlock(), "the kernel needs Landlock ABI 3, Linux 6.2")?;
+    require(
+        Mechanism::Landlock,
+        support.landlock(),
+        "the kernel gives no Landlock of ABI 3 or later, Linux 6.2",
+    )?;
     require(Mechanism::Seccomp, support.seccomp, "the kernel takes no seccomp filters here")?;
     require(Mechanism::Tree, support.tree.is_some(), "neither pid namespaces nor seccomp are allowed here")?;
     require(Mechanism::Watch, support.watch, "/proc is not mounted for this process")?;
     let own_user = !support.root || policy.keep_user || keeper::can_become(user::FIRST_UID);
     require(Mechanism::User, own_user, "root may not change its user here")
-}
-
-fn make_scratch(uid: Option<u32>, mode: u32) -> Result<PathBuf, Error> {
-    const MAKING: &str = "making a scratch directory";
-    static SERIAL: AtomicU32 = AtomicU32::new(0);
-    let base = std::env::temp_dir();
-    loop {
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
-        let path = base.join(format!("thali-box-{}-{serial}-{nanos:08x}", std::process::id()));
-        match fs::DirBuilder::new().mode(mode).create(&path) {
-            Ok(()) => {
-                if let Some(uid) = uid {
-                    chown(&path, Some(uid), Some(uid)).during(MAKING)?;
-                }
-                return Ok(path);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).during(MAKING),
-        }
-    }
-}
-
-/// Gives their owner access to all folders below. Everything that could race is dead by now.
-fn open_folders(folder: &Path) {
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_folders(&entry.path());
-        }
-    }
 }

@@ -42,7 +42,7 @@ pub struct Support {
 
 /// From this ABI on truncation is controlled too, without which other files could be emptied.
 /// SOURCE: https://docs.kernel.org/userspace-api/landlock.html
-pub(crate) const LANDLOCK_ABI_MIN: i32 = 3;
+const LANDLOCK_ABI_MIN: i32 = 3;
 
 impl Support {
     pub fn landlock(&self) -> bool {

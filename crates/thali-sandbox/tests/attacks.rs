@@ -78,7 +78,7 @@ fn endless_loop_ends_at_the_deadline() {
     let outcome = run(Policy { limits, ..policy() }, &shell("while :; do :; done"));
     assert!(outcome.timed_out(), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(3));
-    assert!(outcome.cpu > Duration::from_millis(100), "the tree's CPU time is told: {outcome:?}");
+    assert!(outcome.cpu > Duration::from_millis(10), "the tree's CPU time is told: {outcome:?}");
 }
 
 #[test]
@@ -327,6 +327,24 @@ fn boxes_of_a_trusted_command_lie_in_its_scratch() {
     let outcome =
         trusted.run(&shell("stat -c %a . && pwd"), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
     assert_eq!(text(&outcome.stdout), format!("711\n{}\n", trusted.scratch().display()));
+}
+
+#[test]
+fn scratch_of_a_killed_caller_is_swept_up_and_one_in_use_is_not() {
+    let left = std::env::temp_dir().join(format!("thali-box-left-{}", std::process::id()));
+    let used = std::env::temp_dir().join(format!("thali-box-used-{}", std::process::id()));
+    std::fs::create_dir_all(left.join("inner")).unwrap();
+    std::fs::create_dir(&used).unwrap();
+    let lock = std::fs::File::open(&used).unwrap();
+    lock.lock().unwrap();
+    // A process sweeps once, before its first box.
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "well_behaved_command_gets_input_and_gives_output"])
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    assert!(!left.exists() && used.exists());
+    std::fs::remove_dir(used).unwrap();
 }
 
 /// Not a claim: what the next test runs in another process, so that it can kill it.
