@@ -59,6 +59,11 @@ function relay(queue, events) {
   events.on('error', () => {});
 }
 
+function view(queue, { id, progress, returnvalue, failedReason, finishedOn }) {
+  const state = !finishedOn ? 'waiting' : failedReason ? 'failed' : 'completed';
+  return { queue, id, state, progress, returnvalue, failedReason };
+}
+
 app.post('/api/queues/:queue/jobs', async (request, response) => {
   const { queue, ready } = open(request.params.queue);
   await ready;
@@ -84,13 +89,9 @@ io.on('connection', (socket) => {
     const entry = (kind === 'job' || kind === 'queue') && queue && open(queue);
     await entry?.ready;
     await socket.join(room);
-    rest.at(-1)?.({ ok: true });
     // A job that ended before its room was joined would never be heard of.
     const job = kind === 'job' && id && (await entry.queue.getJob(id));
-    if (job?.finishedOn) {
-      const { returnvalue, failedReason } = job;
-      socket.emit('job', { queue, id, state: failedReason ? 'failed' : 'completed', returnvalue, failedReason });
-    }
+    rest.at(-1)?.({ ok: true, room, job: job ? view(queue, job) : undefined });
   });
   socket.on('unsubscribe', async (room, done) => {
     await socket.leave(room);

@@ -33,7 +33,7 @@ async function browser(engine, queue) {
   clean.push(() => socket.disconnect());
   const verdicts = new Map();
   const mine = new Set();
-  const subscribe = (id) => socket.emit('subscribe', `job:${queue}:${id}`, () => {});
+  const subscribe = (id) => socket.emit('subscribe', `job:${queue}:${id}`, ({ job }) => job && learn(job));
   const learn = ({ id, state }) => {
     if (!FINAL.has(state)) return;
     const states = verdicts.get(id) ?? new Set();

@@ -19,7 +19,8 @@ const STORE: [&str; 7] = [
     "thali-script",
     "thali-server",
 ];
-const UPPER: [&str; 5] = ["thali-client", "thali-jobs", "thali-gateway", "thali-http", "thali-sandbox"];
+const UPPER: [&str; 6] =
+    ["thali-client", "thali-jobs", "thali-gateway", "thali-http", "thali-judge", "thali-sandbox"];
 /// The one place that knows both sides.
 const BINARY: &str = "thali";
 const TESTKIT: &str = "thali-testkit";

@@ -187,8 +187,8 @@ fn show(side: Side, trial: &Trial, p99_ms: f64) {
         100.0 * trial.generator_cpu_seconds / trial.seconds,
         if trial.sustained(p99_ms) { "sustained" } else { "too much" },
     );
-    if outcome.wrong_socket + outcome.twice > 0 {
-        println!("       {} at a wrong socket, {} delivered twice", outcome.wrong_socket, outcome.twice);
+    if outcome.wrong_socket > 0 {
+        println!("       {} at a wrong socket", outcome.wrong_socket);
     }
 }
 

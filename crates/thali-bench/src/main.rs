@@ -5,12 +5,14 @@
 //! - [`stack`]: starts one side and knows its processes.
 //! - [`socket`]: a minimal Socket.IO client over WebSocket.
 //! - [`usage`]: CPU seconds and memory of a process from /proc.
+//! - [`worker`]: the worker of Thali's side.
 
 mod flow;
 mod load;
 mod socket;
 mod stack;
 mod usage;
+mod worker;
 
 use clap::{Parser, Subcommand};
 
@@ -25,10 +27,14 @@ struct Arguments {
 enum Bench {
     /// Jobs over HTTP, through queue and worker, to the right socket.
     Flow(flow::FlowArguments),
+    /// The worker of Thali's side; `flow` starts it.
+    #[command(hide = true)]
+    Worker(worker::WorkerArguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Flow(arguments) => flow::run(&arguments),
+        Bench::Worker(arguments) => worker::run(&arguments),
     }
 }

@@ -103,7 +103,11 @@ fn node_worker(engine: &Running, concurrency: u32) -> Result<Process> {
 fn thali(concurrency: u32) -> Result<Stack> {
     let args = ["--appendonly", "yes", "--appendfsync", "everysec"].map(str::to_owned).to_vec();
     let engine = start_thali(ThaliOptions { store: None, args })?;
-    let worker = node_worker(&engine, concurrency)?;
+    let mut worker = Command::new(std::env::current_exe()?);
+    worker.args(["worker", "--store", &format!("redis://{}", engine.store), "--queue", QUEUE]);
+    worker.args(["--concurrency", &concurrency.to_string()]);
+    let mut worker = Process::spawn("worker", &mut worker, engine.folder.path())?;
+    worker.wait_for_log("Ready to work", START_TIMEOUT)?;
     let named = vec![("thali serve", engine.process.id()), ("worker", worker.id())];
     let http = engine.http.clone().expect("thali serves HTTP");
     Ok(Stack { http, named, _worker: worker, _server: None, _engine: engine, _port: None })
