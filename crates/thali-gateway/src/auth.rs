@@ -285,6 +285,50 @@ mod tests {
         assert_eq!(refused(unsigned), ErrorCode::TOKEN_INVALID);
     }
 
+    /// Made once with throw-away keys; the private halves are gone.
+    const SIGNED: &[(TokenAlgorithm, &str, &str)] = &[
+        (
+            TokenAlgorithm::Es256,
+            "-----BEGIN PUBLIC KEY-----\n\
+             MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEUOC0odTqm6LOrlxTXdxHyRw+a0oV\n\
+             mXuTBt3/3ZXprvXdlVAGt+FEtCu499Im1Fs69vqXDfbsV/V+WA+Nnr6XTw==\n\
+             -----END PUBLIC KEY-----",
+            "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1IiwiZXhwIjo0MDAwMDAwMDAwLCJyb29tcyI6WyJhI\
+             l19.Dc-CSLrmnnUGSsVVXO9x4SgdPGjGBCdNcyc_zUxGnZamU5uWx-7GE0z_gaWmxVSVV8aNf3pP47NnYaaTbhmvRg",
+        ),
+        (
+            TokenAlgorithm::Rs256,
+            "-----BEGIN PUBLIC KEY-----\n\
+             MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAo1SaKgM4F9BRJJ9SQlo0\n\
+             C9LWIVLHrKTcasIUsaYrGpFP286CL9NUVzPFMx5H7WnOH/DU7R/7vxTrbBacGi83\n\
+             fmy8EmGVMPOVx2So88PG0tgsNXSGAQYq9ui4gkBCoDbcNPSRtiZQ8O+G+N0AfCJI\n\
+             +/d2xNeZv8oEPRUKZfQcG1Am81zluF4/FMOyfEMlevjOcubOTCBi0ys5GS4F8r8u\n\
+             fObqHLPZnOaEmJZXsEWfb4sAKsUot2E7EiCf2bABuLa4ggrUNYaPCBkCTqi6qmQq\n\
+             DdLyHk2pksnsuzOzUKABIWP0i+LGwn8LPRD0k0tWbXFXMtxSeAy4dgAIa8Lp9SBd\n\
+             cwIDAQAB\n\
+             -----END PUBLIC KEY-----",
+            "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1IiwiZXhwIjo0MDAwMDAwMDAwLCJyb29tcyI6WyJhI\
+             l19.erqS_BqpWxvIuG5xUutlp7CzctYdnZSwlsKzyFmXnfd_1muw4PPm2_15B5VdmtCCnDpqs2ZQjYHyTTDYYkO6mh\
+             L3AdhzOSAbXPV9jJMLfewzZ9FsHy9Ttg4u4T5JfqScMKMMABgfdLLTRARRjQ8lG4zOx4vM0m-dQxQYCZnPmyr7AqjE\
+             _9ssSieHFlTgL0YRrqEIr5rzow8efoeqlO-zptTrxdd9V-3qZm53Zsz4k70LAUI3TZkl53CjrCAU9XdFFn54L3m3WS\
+             yPpjVAJHGLFL-j4hPsW_GgIvULgBQ2UK-9eIopXSIoKdBd-k33xk709BJt6OCjUftQ16mgzUWHOQ",
+        ),
+    ];
+
+    #[test]
+    fn public_keys_check_what_their_private_halves_signed() {
+        for (algorithm, pem, token) in SIGNED {
+            let key = pem.as_bytes().to_vec();
+            let settings = AuthSettings::Jwt { algorithm: *algorithm, key };
+            let authority = Authority::new(&settings).unwrap();
+            assert!(authority.grants(token).unwrap().allow(Right::Subscribe, "a", 0), "{algorithm:?}");
+            let forged = token.replacen('.', ".e30", 1);
+            assert_eq!(authority.grants(&forged).unwrap_err().code, ErrorCode::TOKEN_INVALID);
+        }
+        let settings = AuthSettings::Jwt { algorithm: TokenAlgorithm::Rs256, key: b"secret".to_vec() };
+        assert!(matches!(Authority::new(&settings), Err(AuthError::Key(_))));
+    }
+
     #[test]
     fn empty_secrets_are_no_secrets() {
         let settings = AuthSettings::Jwt { algorithm: TokenAlgorithm::Hs256, key: Vec::new() };
