@@ -129,6 +129,9 @@ impl Gateway {
     }
 
     /// The HTTP face, to be merged into a server's router.
+    ///
+    /// The listener must set TCP_NODELAY (axum's `ListenerExt::tap_io` does it): otherwise an answer
+    /// that follows another waits up to 40 ms for the client's delayed acknowledgement.
     pub fn router(&self) -> axum::Router {
         router(self.server.clone(), &self.config.path)
     }

@@ -40,7 +40,7 @@ pub(super) fn refuse(refusal: Refusal) -> Response {
         Refusal::BadHandshakeMethod => (400, r#"{"code":2,"message":"Bad handshake method"}"#),
         Refusal::BadRequest => (400, r#"{"code":3,"message":"Bad request"}"#),
         Refusal::Forbidden => {
-            (403, r#"{"code":4,"message":"Forbidden: name this page's origin in gateway-origins"}"#)
+            (403, r#"{"code":4,"message":"Forbidden: name this page's origin in gateway-cors"}"#)
         }
         Refusal::UnsupportedVersion => (400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
         Refusal::TooLarge => (413, r#"{"code":3,"message":"Payload too large"}"#),
