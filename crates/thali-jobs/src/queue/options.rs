@@ -74,7 +74,7 @@ pub struct JobOptions {
     #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub stack_trace_limit: Option<u64>,
-    /// Refuse the job if its data has more bytes.
+    /// Refuse the job if its data has more bytes; 0 is no limit.
     #[serde(default, deserialize_with = "whole")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>, maximum = 4294967295u64))]
     pub size_limit: Option<u64>,

@@ -54,7 +54,8 @@ impl<'a> NewJob<'a> {
         names::check_text("name", &self.name, names::JOB_NAME_LEN_MAX)?;
         self.opts.check()?;
         let data = self.data_text();
-        if self.opts.size_limit.is_some_and(|limit| data.len() as u64 > limit) {
+        // As in BullMQ, 0 is no limit.
+        if self.opts.size_limit.is_some_and(|limit| limit > 0 && data.len() as u64 > limit) {
             return Err(FieldError::invalid("data", "is larger than opts.sizeLimit allows"));
         }
         if deeper_than(data, DATA_DEPTH_MAX) {
