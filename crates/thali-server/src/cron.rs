@@ -18,7 +18,9 @@ pub(crate) struct Cron {}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
-        if !core.side.settings.active_expire {
+        // What expires is journaled, too; while that fails, keys only count as expired.
+        let admitted = core.shared.journal.as_ref().is_none_or(|journal| journal.admit().is_ok());
+        if !core.side.settings.active_expire || !admitted {
             return;
         }
         let loops = core.shared.mailboxes.len();

@@ -109,8 +109,11 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
     }
-    if spec.flags.contains(Flags::WRITE)
-        && let Some(refusal) = core.shared.journal.as_ref().and_then(|journal| journal.refusal())
+    // No shard is held here, so waiting for room in the journal hurts nobody.
+    if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
+        && let Some(journal) = &core.shared.journal
+        && let Err(refusal) = journal.admit()
+        && spec.flags.contains(Flags::WRITE)
     {
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
@@ -247,11 +250,23 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     let watching = state.watching.take();
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
+    let mut writes = false;
     for Queued { row, args } in &transaction.queue {
         let args = borrowed(args);
         let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+        writes |= spec.flags.contains(Flags::WRITE);
         plan.add(&shared.keyspace, spec, &args);
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
+    }
+    // The journal may have begun to fail since the commands were queued.
+    if writes
+        && let Some(journal) = &shared.journal
+        && let Err(refusal) = journal.admit()
+    {
+        state.watching = watching;
+        unwatch(core, state);
+        let reason = String::from_utf8_lossy(refusal.as_bytes()).into_owned();
+        return Err(ErrorReply::owned(format!("EXECABORT Transaction discarded because of: {reason}")));
     }
     if let Some(watching) = &watching {
         plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));

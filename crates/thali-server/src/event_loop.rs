@@ -470,6 +470,10 @@ impl EventLoop {
             && let Some(journal) = &self.core.shared.journal
             && journal.synced() < session.state.hold
         {
+            if journal.is_stuck() {
+                // Whether the write survives is unknown, and so is its reply.
+                return self.close(id);
+            }
             self.held.push(id);
             return;
         }

@@ -47,6 +47,9 @@ pub struct WorkArgs {
     /// A further path that the command may write.
     #[arg(long)]
     write: Vec<PathBuf>,
+    /// As root: run the command as root instead of a user of its own, so that it can enter root's folders.
+    #[arg(long)]
+    keep_user: bool,
     /// Run although the kernel lacks this mechanism: landlock, seccomp, …
     #[arg(long, value_name = "MECHANISM", value_parser = mechanism)]
     allow_unboxed: Vec<Mechanism>,
@@ -72,6 +75,7 @@ pub fn run(args: WorkArgs) -> Result<()> {
         directory: args.directory,
         read: args.read,
         write: args.write,
+        keep_user: args.keep_user,
         allow_unboxed: args.allow_unboxed,
         grace: args.grace,
         ..ExecConfig::new(store, args.queue, args.command)
