@@ -37,6 +37,8 @@ const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
+/// Deadlines of ended waits that may be kept beyond two a session.
+const DEADLINES_SPARE: usize = 1024;
 
 pub(crate) struct EventLoop {
     pub core: Core,
@@ -386,6 +388,7 @@ impl EventLoop {
     fn unpark(&mut self, id: u64, seq: Seq, reply: impl FnOnce(&mut Vec<u8>, &mut SessionState)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(waiter) = session.state.parked.take() else { return };
+        session.state.parked_deadline_ms = None;
         *session.state.info.waiter.lock() = None;
         session.state.hold = session.state.hold.max(seq);
         let start = session.out.len();
@@ -417,6 +420,18 @@ impl EventLoop {
             self.next_cron = now + TICK;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.forget_old_deadlines();
+        }
+    }
+
+    /// A wait that ended early leaves its deadline behind. Before these outnumber the sessions by far,
+    /// only those that still count are kept.
+    fn forget_old_deadlines(&mut self) {
+        let Self { core, sessions, .. } = self;
+        if core.side.deadlines.len() > sessions.len() * 2 + DEADLINES_SPARE {
+            core.side.deadlines.retain(|std::cmp::Reverse((deadline_ms, id))| {
+                sessions.get(id).is_some_and(|session| session.state.parked_deadline_ms == Some(*deadline_ms))
+            });
         }
     }
 
