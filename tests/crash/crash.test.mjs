@@ -66,23 +66,25 @@ async function submit(engine, queue, page) {
   return acknowledged;
 }
 
-/** Workers that note each run in a file of their own and keep locks short, so that rescue is quick. */
+/** Workers whose jobs note each run in a file of their working folder, the one place they may write. */
 function workers(engine, queue, count) {
-  const folder = tempFolder();
-  const start = () => startWork(
-    engine, queue,
-    ['sh', path.join(TESTS, 'crash/job.sh'), path.join(folder, 'runs')],
-    ['--concurrency', '8', '--lock-duration', '2s', '--stalled-interval', '1s'],
-    { CONCURRENCY: '8', LOCK_MS: '2000', STALLED_MS: '1000' },
-  );
+  const cwd = tempFolder();
+  fs.copyFileSync(path.join(TESTS, 'crash/job.sh'), path.join(cwd, 'job.sh'));
+  const runs = path.join(cwd, 'runs');
+  fs.writeFileSync(runs, '');
+  fs.chmodSync(runs, 0o666);
+  const start = () => startWork(engine, queue, ['sh', 'job.sh', 'runs'], {
+    cwd,
+    options: ['--concurrency', '8'],
+    env: { CONCURRENCY: '8', LOCK_MS: '2000', STALLED_MS: '1000' },
+  });
   const running = Array.from({ length: count }, start);
   clean.push(async () => { for (const worker of running) await worker.kill9(); });
   return {
     running,
     restart() { running.push(start()); },
     runs() {
-      const text = fs.existsSync(path.join(folder, 'runs')) ? fs.readFileSync(path.join(folder, 'runs'), 'utf8') : '';
-      return text.split('\n').filter(Boolean);
+      return fs.readFileSync(runs, 'utf8').split('\n').filter(Boolean);
     },
   };
 }

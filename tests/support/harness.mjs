@@ -41,7 +41,7 @@ process.on('exit', (code) => {
     if (code || process.exitCode) {
       process.stdout.write(`--- log of ${child.name}\n${child.log.slice(-LOG_SHOWN_MAX)}\n---\n`);
     }
-    child.kill9();
+    if (!child.ended) child.process.kill('SIGKILL');
   }
   for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true });
 });
@@ -80,6 +80,8 @@ export async function freePort() {
 
 export function tempFolder() {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'thali-test-'));
+  // Run as root, `thali work` gives each command a user of its own, who has to get in and write.
+  fs.chmodSync(folder, 0o777);
   folders.add(folder);
   return folder;
 }
@@ -90,21 +92,17 @@ export class Child {
     this.name = name;
     this.log = '';
     this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
-    this.exit = new Promise((resolve) => {
-      this.process.once('exit', (code, signal) => {
-        this.ended = { code, signal };
-        resolve(this.ended);
-      });
-      this.process.once('error', (error) => {
-        this.log += `\n${error}`;
-        this.ended = { code: -1, signal: null };
-        resolve(this.ended);
-      });
+    this.process.once('exit', (code, signal) => { this.ended = { code, signal }; });
+    this.process.once('error', (error) => {
+      this.log += `\n${error}`;
+      this.ended = { code: -1, signal: null };
     });
     const keep = (chunk) => { this.log += chunk; };
     this.process.stdout?.setEncoding('utf8').on('data', keep);
     this.process.stderr?.setEncoding('utf8').on('data', keep);
     children.add(this);
+    // A child must not keep the file alive after its last test; the handler of `exit` ends it.
+    for (const handle of [this.process, this.process.stdout, this.process.stderr]) handle?.unref();
   }
 
   get pid() { return this.process.pid; }
@@ -117,10 +115,10 @@ export class Child {
     }, timeoutMs);
   }
 
-  /** SIGKILL; resolves when the process is gone. */
-  kill9() {
+  /** SIGKILL, at once; resolves when the process is gone. */
+  async kill9() {
     if (!this.ended) this.process.kill('SIGKILL');
-    return this.exit;
+    await until(`${this.name} to be gone`, () => this.ended);
   }
 
   /** SIGTERM and a clean end. */
@@ -197,15 +195,15 @@ export async function startEngine({ durable = false, args = [] } = {}) {
 }
 
 /** `thali work QUEUE … -- COMMAND` on the engine's store. */
-export function startWork(engine, queue, command, options = [], env = {}) {
+export function startWork(engine, queue, command, { cwd = tempFolder(), options = [], env = {} } = {}) {
   if (ENGINE === 'node') {
     return new Child('peer worker', process.execPath, [path.join(ROOT, 'bench/peers/worker.js'), ...command], {
-      cwd: tempFolder(),
+      cwd,
       env: { ...process.env, QUEUE: queue, STORE_URL: engine.url, ...env },
     });
   }
   return new Child('thali work', THALI_BIN, ['work', queue, '--store', engine.url, ...options, '--', ...command], {
-    cwd: tempFolder(),
+    cwd,
     env: { ...process.env, ...env },
   });
 }
