@@ -3,10 +3,12 @@
 //! - `test`: everything that stands between a change and main, from formatting to the browser.
 //! - `bench`: Thali and the stack a team would build, measured in the same run.
 //! - `conformance`: seeded commands on an engine and on redis-server, replies compared.
+//! - `docs`: writes the list of commands into COMPATIBILITY.md, as the binary itself gives it.
 //! - `wall`: no crate depends across the wall between the store and what stands on it.
 
 mod bench;
 mod conformance;
+mod docs;
 mod setup;
 mod shell;
 mod test;
@@ -32,6 +34,8 @@ enum Chore {
     Bench(bench::BenchArguments),
     /// Runs seeded commands on an engine and on redis-server and compares the replies.
     Conformance(conformance::ConformanceArguments),
+    /// Brings the generated parts of COMPATIBILITY.md up to date.
+    Docs(docs::DocsArguments),
     /// Checks that no crate depends across the wall.
     Wall,
 }
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Conformance(arguments) => conformance::run(&arguments),
+        Chore::Docs(arguments) => docs::run(&arguments),
         Chore::Wall => wall::check(),
     };
     match outcome {

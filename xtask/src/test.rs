@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::conformance::{self, ConformanceArguments};
 use crate::shell::{self, Ran};
-use crate::{root, setup, wall};
+use crate::{docs, root, setup, wall};
 
 #[derive(Args)]
 pub struct TestArguments {
@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     Step { name: "licences", run: Once(licences) },
     Step { name: "lint", run: Once(lint) },
     Step { name: "build", run: Once(build) },
+    Step { name: "docs", run: Once(commands_page) },
     Step { name: "unit", run: Once(unit) },
     Step { name: "conformance", run: On(compare) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
@@ -155,6 +156,11 @@ fn build() -> Result<Count> {
 
 fn binary() -> PathBuf {
     shell::target().join("e2e/thali")
+}
+
+/// The binary is there by now, and asking it takes a second.
+fn commands_page() -> Result<Count> {
+    docs::check().map(|()| ONE_PASSED)
 }
 
 fn unit() -> Result<Count> {
