@@ -134,7 +134,9 @@ fn format() -> Result<Count> {
 
 fn lint() -> Result<Count> {
     let mut clippy = shell::cargo();
-    clippy.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    // The profile of the build that follows, so that build scripts run once for both.
+    clippy.args(["clippy", "--quiet", "--profile", PROFILE, "--workspace", "--all-targets"]);
+    clippy.args(["--", "-D", "warnings"]);
     Ok(verdict(&shell::run(&mut clippy)?))
 }
 
@@ -149,13 +151,19 @@ fn licences() -> Result<Count> {
     Ok(verdict(&shell::run(&mut deny)?))
 }
 
-/// The binary that every end-to-end test runs.
+/// One profile for all steps: see Cargo.toml.
+const PROFILE: &str = "e2e";
+
+/// The program that every end-to-end test runs, and the unit tests: together, so that both use the same
+/// build of their dependencies.
 fn build() -> Result<Count> {
-    Ok(verdict(&shell::run(shell::cargo().args(["build", "--quiet", "--profile", "e2e", "-p", "thali"]))?))
+    let mut build = shell::cargo();
+    build.args(["build", "--quiet", "--profile", PROFILE, "--workspace", "--bins", "--tests"]);
+    Ok(verdict(&shell::run(&mut build)?))
 }
 
 fn binary() -> PathBuf {
-    shell::target().join("e2e/thali")
+    shell::target().join(PROFILE).join("thali")
 }
 
 /// The binary is there by now, and asking it takes a second.
@@ -166,7 +174,8 @@ fn commands_page() -> Result<Count> {
 fn unit() -> Result<Count> {
     let mut nextest = shell::cargo();
     nextest.env("THALI_BIN", binary());
-    nextest.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests=pass"]);
+    nextest.args(["nextest", "run", "--cargo-profile", PROFILE, "--workspace"]);
+    nextest.args(["--no-fail-fast", "--no-tests=pass"]);
     nextest.args(["--status-level=fail", "--final-status-level=fail"]);
     let ran = shell::run(&mut nextest)?;
     let summary = ran.lines.iter().rev().find(|line| line.contains(" tests run: "));
