@@ -62,14 +62,14 @@ fn compare(check: bool) -> Result<()> {
     let table = commands.table()?;
     let old = between(&text, "commands")?;
     if old == table {
-        println!("COMPATIBILITY.md is up to date: {} commands", commands.names.len());
+        println!("COMPATIBILITY.md is up to date: {} commands and subcommands", commands.names.len());
         return Ok(());
     }
     if check {
         bail!("COMPATIBILITY.md lists other commands than the binary has; run `cargo xtask docs`");
     }
     fs::write(&path, text.replacen(old, &table, 1))?;
-    println!("COMPATIBILITY.md rewritten: {} commands", commands.names.len());
+    println!("COMPATIBILITY.md rewritten: {} commands and subcommands", commands.names.len());
     Ok(())
 }
 
