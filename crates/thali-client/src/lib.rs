@@ -42,6 +42,8 @@ impl StoreAddress {
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let refused =
             |error: redis::RedisError| AddressError { url: url.to_owned(), reason: error.to_string() };
+        // A second call finds one installed, by us or by the program.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Requests are small and answers are waited for; Nagle's algorithm would add 40 ms to some.
         let settings = TcpSettings::default().set_nodelay(true);
         let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(settings);

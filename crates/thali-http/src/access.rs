@@ -76,7 +76,10 @@ impl Access {
         if own || self.origins.iter().any(|allowed| allowed == "*" || allowed == origin) {
             return Ok(());
         }
-        Err(Failure::new(Code::FOREIGN_ORIGIN, format!("the origin '{origin}' is not among http-origins")))
+        Err(Failure::new(
+            Code::FOREIGN_ORIGIN,
+            format!("the origin '{origin}' is not among those of gateway-cors"),
+        ))
     }
 }
 

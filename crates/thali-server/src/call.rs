@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     /// The TCP port in use.
     pub port: u16,
     pub monitors_len: AtomicUsize,
+    /// More is in use than `maxmemory` allows; looked at ten times a second.
+    pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
     /// SCRIPT KILL was asked for; the first busy script that has not written takes it.
     pub script_kill: AtomicBool,

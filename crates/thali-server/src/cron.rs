@@ -1,4 +1,7 @@
-//! What a loop does ten times a second: expired keys of its share of the shards.
+//! What a loop does ten times a second: expired keys of its share of the shards, and whether memory
+//! has run out.
+
+use std::sync::atomic::Ordering;
 
 use thali_commands::Origin;
 
@@ -18,6 +21,11 @@ pub(crate) struct Cron {}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
+        if core.side.event_loop == 0 {
+            let max = core.side.settings.maxmemory;
+            let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
+            core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
+        }
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.journal.as_ref().is_none_or(|journal| journal.admit().is_ok());
         if !core.side.settings.active_expire || !admitted {

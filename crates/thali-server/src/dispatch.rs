@@ -61,6 +61,9 @@ fn admit_and_run(
     Ok(())
 }
 
+/// Nothing is evicted yet, whatever `maxmemory-policy` says.
+pub(crate) const OUT_OF_MEMORY: ErrorReply =
+    ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'.");
 const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
 
 /// Finds the command, or the subcommand, and checks the count of arguments.
@@ -108,6 +111,9 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     }
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
+    }
+    if spec.flags.contains(Flags::DENYOOM) && core.shared.is_out_of_memory.load(Relaxed) {
+        return Err(OUT_OF_MEMORY);
     }
     // No shard is held here, so waiting for room in the journal hurts nobody.
     if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))

@@ -213,7 +213,7 @@ impl EventLoop {
             self.core.side.now_ms,
         ));
         shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, settings.requirepass.is_empty());
+        let state = SessionState::new(info, settings.requirepass.is_empty(), is_local);
         self.sessions.insert(session, Session::new(stream, state));
     }
 
@@ -536,7 +536,7 @@ impl EventLoop {
         self.core.shared.clients.remove(state.info.id);
     }
 
-    /// Sends what is still to be sent. The journal has synced before Shutdown came.
+    /// Sends what may be sent. Replies that still wait for the journal were never acknowledged and go.
     fn end(&mut self) {
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {

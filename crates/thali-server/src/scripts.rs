@@ -83,6 +83,7 @@ pub(crate) fn run(
             may_restart,
             read_only: read_only || script.flags().no_writes,
             wrote: false,
+            allows_oom: script.flags().allow_oom,
             protocol: Protocol::Resp2,
             wanted: SmallVec::new(),
             wants_token: false,
@@ -135,6 +136,7 @@ struct RunHost<'h, 'c, 'a> {
     may_restart: bool,
     read_only: bool,
     wrote: bool,
+    allows_oom: bool,
     protocol: Protocol,
     /// Shards to hold when the run starts over.
     wanted: SmallVec<[ShardId; 4]>,
@@ -179,6 +181,11 @@ impl RunHost<'_, '_, '_> {
         if spec.flags.contains(Flags::WRITE) {
             if let Some(refusal) = self.call.shared.journal.as_ref().and_then(|journal| journal.refusal()) {
                 return Ok(Err(ErrorReply::owned(refusal.as_bytes())));
+            }
+            let is_out_of_memory =
+                self.call.shared.is_out_of_memory.load(std::sync::atomic::Ordering::Relaxed);
+            if !self.wrote && !self.allows_oom && is_out_of_memory && spec.flags.contains(Flags::DENYOOM) {
+                return Ok(Err(dispatch::OUT_OF_MEMORY));
             }
             self.wrote = true;
         }

@@ -116,6 +116,7 @@ impl Server {
             run_id,
             port: bound.first().map_or(0, SocketAddr::port),
             monitors_len: Default::default(),
+            is_out_of_memory: Default::default(),
             is_shutting_down: Default::default(),
             script_kill: Default::default(),
             end: End::default(),
@@ -206,12 +207,25 @@ fn spawn(
     // Scripts recurse on the loop's stack.
     let thread = std::thread::Builder::new().name(format!("store-{i}")).stack_size(8 << 20);
     thread.spawn(move || {
+        let _guard = AbortOnPanic;
         let core = core(i, shared, seed);
         if let Err(error) = EventLoop::new(core, poll, listeners).and_then(EventLoop::run) {
             tracing::error!(%error, "an event loop has failed; the process ends so that nothing hangs half-alive");
             std::process::abort();
         }
     })
+}
+
+/// A loop that panics may have left a value half changed and a shard locked: the process ends, and the
+/// journal brings back what was acknowledged.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {

@@ -52,6 +52,8 @@ pub(crate) struct SessionState {
     pub protocol: Protocol,
     pub db: u32,
     pub is_authenticated: bool,
+    /// From this machine.
+    pub is_local: bool,
     pub transaction: Option<Box<Transaction>>,
     pub watching: Option<Box<Watching>>,
     pub subscribed: Option<Box<Subscribed>>,
@@ -209,13 +211,14 @@ impl Session {
 const INPUT_KEPT_BYTES: usize = 32 << 10;
 
 impl SessionState {
-    pub fn new(info: Arc<ClientInfo>, is_authenticated: bool) -> Self {
+    pub fn new(info: Arc<ClientInfo>, is_authenticated: bool, is_local: bool) -> Self {
         Self {
             id: info.address.session,
             info,
             protocol: Protocol::Resp2,
             db: 0,
             is_authenticated,
+            is_local,
             transaction: None,
             watching: None,
             subscribed: None,

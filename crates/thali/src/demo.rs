@@ -24,7 +24,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let result = runtime.block_on(async {
         let app = App::start(&start.settings, &start.store_url, routes()).await?;
         let worker = exec::start(worker_config(&start.store_url)?).await?;
-        serve::ready(&start, &app);
+        serve::ready(&start, Some(&app));
         if let Some(address) = app.addresses.first() {
             println!("\n  The code judge is at http://{address}\n");
         }

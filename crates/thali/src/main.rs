@@ -49,7 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     thali_server::memory::set_used_bytes(app::allocated_bytes);
     let result = match as_server() {
-        Some(arguments) => serve::run(&arguments),
+        Some(arguments) => serve::run_as_server(&arguments),
         None => match Cli::parse().command {
             Command::Serve { arguments } => serve::run(&arguments),
             Command::Work(args) => work::run(*args),

@@ -62,22 +62,40 @@ fn url_of(store: &Server, password: &str) -> Result<String> {
     }
 }
 
+/// As redis-server: the store alone, unless somebody asks for HTTP. So several can run on one machine.
+pub fn run_as_server(arguments: &[String]) -> Result<()> {
+    let mut start = start(arguments)?;
+    if !start.settings.http_given {
+        start.settings.http_bind.clear();
+    }
+    run_started(start)
+}
+
 pub fn run(arguments: &[String]) -> Result<()> {
-    let start = start(arguments)?;
+    run_started(start(arguments)?)
+}
+
+fn run_started(start: Start) -> Result<()> {
     let runtime = app::runtime(&start.settings)?;
     let result = runtime.block_on(async {
-        let app = App::start(&start.settings, &start.store_url, axum::Router::new()).await?;
-        ready(&start, &app);
+        // Without an address for HTTP there is nothing above the store to run.
+        let app = match start.settings.http_bind.is_empty() {
+            true => None,
+            false => Some(App::start(&start.settings, &start.store_url, axum::Router::new()).await?),
+        };
+        ready(&start, app.as_ref());
         end(start.store.as_ref().map(Server::stopper), start.store.as_ref()).await;
-        app.shutdown().await;
+        if let Some(app) = app {
+            app.shutdown().await;
+        }
         anyhow::Ok(())
     });
     finish(start.store, result)
 }
 
 /// Says where everything is. The last line is what scripts and process managers wait for.
-pub fn ready(start: &Start, app: &App) {
-    for address in &app.addresses {
+pub fn ready(start: &Start, app: Option<&App>) {
+    for address in app.iter().flat_map(|app| &app.addresses) {
         println!("HTTP, sockets and metrics on http://{address}");
     }
     match &start.store {

@@ -165,7 +165,7 @@ async fn no_route(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     Failure::new(Code::NO_ROUTE, detail).into_response()
 }
 
-/// Answers browsers that ask on behalf of pages of the origins in `http-origins`.
+/// Answers browsers that ask on behalf of pages of the origins in `gateway-cors`.
 fn cors(access: &Access) -> CorsLayer {
     let origins = access.origins();
     let origins = if origins.iter().any(|origin| origin == "*") {

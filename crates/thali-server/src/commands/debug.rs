@@ -28,6 +28,19 @@ pub(super) const TABLE: &[Entry] = &[(&DEBUG, Handler::Server(debug))];
 const SLEEP_MAX_S: f64 = 60.0;
 
 fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let is_local = call.state.as_ref().is_some_and(|state| state.is_local);
+    let allowed = match call.side.settings.enable_debug_command.as_str() {
+        "yes" => true,
+        "local" => is_local,
+        _ => false,
+    };
+    if !allowed {
+        return Err(ErrorReply::new(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+             from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server.",
+        ));
+    }
     match args[1].to_ascii_lowercase().as_slice() {
         b"sleep" if args.len() == 3 => {
             let seconds = parse_f64(args[2]).filter(|s| (0.0..=SLEEP_MAX_S).contains(s));

@@ -158,6 +158,8 @@ pub struct Settings {
     /// The store's URL; `None`: the embedded one.
     pub store: Option<String>,
     pub http_bind: Vec<String>,
+    /// Somebody chose `http-port` or `http-bind`.
+    pub http_given: bool,
     pub http_port: u16,
     pub http_token: Option<String>,
     pub gateway_auth: GatewayAuth,
@@ -239,6 +241,7 @@ impl From<&Config> for Settings {
             latency_monitor_threshold_ms: c.number("latency-monitor-threshold"),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
+            http_given: c.is_given("http-port") || c.is_given("http-bind"),
             http_bind: c.words("http-bind"),
             http_port: c.number("http-port"),
             http_token: c.some("http-token"),

@@ -68,9 +68,10 @@ const FACILITIES: &[&str] =
 #[rustfmt::skip]
 pub(super) static TABLE: &[Directive] = &[
     // network and clients
-    live("bind", Bind, "127.0.0.1"), // Thali: Redis has `* -::*`
+    // Thali: Redis has `* -::*`. Fixed, as the listeners are opened once.
+    fixed("bind", Bind, "127.0.0.1"),
     live("bind-source-addr", Text, ""),
-    live("port", PORT, "6379"),
+    fixed("port", PORT, "6379"),
     fixed("unixsocket", Text, ""),
     fixed("unixsocketperm", Octal, "0"),
     fixed("tcp-backlog", COUNT, "511"),
@@ -171,7 +172,8 @@ pub(super) static TABLE: &[Directive] = &[
 
     // durability
     protected("dir", Dir, "./thali-data"), // Thali: Redis has the working directory
-    live("appendonly", Bool, "yes"), // Thali: Redis has `no`
+    // Thali: Redis has `no`. Fixed until a running store can write a base file.
+    fixed("appendonly", Bool, "yes"),
     live("appendfsync", Enum(&["everysec", "always", "no"]), "everysec"),
     fixed("appendfilename", FileName, "appendonly.aof"),
     fixed("appenddirname", FileName, "appendonlydir"),
