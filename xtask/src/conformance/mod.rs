@@ -207,10 +207,10 @@ fn has_scores(command: &Command) -> bool {
 
 /// Prints scores as the shortest text of the same number.
 fn shorten(reply: &mut Reply) {
-    let short = |text: &str| text.contains('.').then(|| text.parse::<f64>().ok()).flatten();
+    let short = |text: &str| text.contains(['.', 'e']).then(|| text.parse::<f64>().ok()).flatten();
     match reply {
         Reply::Double(text) => {
-            if let Some(number) = short(text) {
+            if let Ok(number) = text.parse::<f64>() {
                 *text = number.to_string();
             }
         }
