@@ -23,7 +23,8 @@ pub const FAMILIES: &[Family] = &[
         templates: &[
             "SET $k $v",
             "SET $k $v [ NX|XX ] [ GET ]",
-            "SET $k $v EXAT|PXAT|KEEPTTL $t",
+            "SET $k $v EXAT 33177117420",
+            "SET $k $v KEEPTTL $t",
             "SET $k $v PXAT $T",
             "SET $k $v KEEPTTL",
             "SETNX $k $v",

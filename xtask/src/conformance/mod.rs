@@ -207,10 +207,12 @@ fn has_scores(command: &Command) -> bool {
 
 /// Prints scores as the shortest text of the same number.
 fn shorten(reply: &mut Reply) {
-    let short = |text: &str| text.contains(['.', 'e']).then(|| text.parse::<f64>().ok()).flatten();
+    // A packed sorted set forgets the sign of zero; adding zero does so too.
+    let number = |text: &str| text.parse::<f64>().ok().map(|number| number + 0.0);
+    let short = |text: &str| (text == "-0" || text.contains(['.', 'e'])).then(|| number(text)).flatten();
     match reply {
         Reply::Double(text) => {
-            if let Ok(number) = text.parse::<f64>() {
+            if let Some(number) = number(text) {
                 *text = number.to_string();
             }
         }
