@@ -53,12 +53,13 @@ class Cases:
         waiter.join()
         self.assertEqual(list(got[0]), ["q", "x"])
 
-    def test_daily_actives_in_a_bitmap(self):
-        for user in (3, 9, 3000):
-            self.client.setbit("active:mon", user, 1)
-        self.client.setbit("active:tue", 9, 1)
-        self.client.bitop("AND", "both", "active:mon", "active:tue")
-        self.assertEqual((self.client.bitcount("active:mon"), self.client.bitcount("both")), (3, 1))
+    def test_sliding_window_in_one_round_trip(self):
+        def hit(now):
+            with self.client.pipeline() as pipe:
+                pipe.zremrangebyscore("hits", 0, now - 60).zadd("hits", {str(now): now})
+                return pipe.zcard("hits").expire("hits", 60).execute()[2]
+
+        self.assertEqual([hit(now) for now in (0, 30, 61, 62)], [1, 2, 2, 3])
 
     def test_registered_script_survives_a_flush(self):
         script = self.client.register_script("return redis.call('GET', KEYS[1]) or ARGV[1]")

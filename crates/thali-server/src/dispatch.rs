@@ -84,17 +84,23 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
     Ok((row, spec))
 }
 
+/// Quotes the name, and arguments up to a bound for all of them together; each ends at its first NUL.
+/// SOURCE: Redis 7.2 `server.c`, commandCheckExistence.
 fn unknown_command(args: &[&[u8]]) -> ErrorReply {
-    let shown =
-        |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args[0], 128));
+    const QUOTED_BYTES_MAX: usize = 128;
+    let shown = |bytes: &[u8], max: usize| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end.min(max)]).into_owned()
+    };
+    let mut quoted = String::new();
     for arg in &args[1..] {
-        if text.len() >= 128 {
+        if quoted.len() >= QUOTED_BYTES_MAX {
             break;
         }
-        text += &format!("'{}' ", shown(arg, 128));
+        quoted += &format!("'{}' ", shown(arg, QUOTED_BYTES_MAX - quoted.len()));
     }
-    ErrorReply::owned(text)
+    let name = shown(args[0], QUOTED_BYTES_MAX);
+    ErrorReply::owned(format!("ERR unknown command '{name}', with args beginning with: {quoted}"))
 }
 
 /// What stands between a well-formed request and its run.

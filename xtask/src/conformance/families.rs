@@ -1,10 +1,17 @@
-//! What is generated, family by family. Only commands whose reply is determined by their input:
-//! no random picks, no clocks, no ids made by the server.
+//! What is generated, family by family. Only commands whose reply is determined by their input: no
+//! random picks, no clocks, no ids made by the server, no lexical ranges over different scores.
+//!
+//! The judge is Debian 12's redis-server 7.0; where Redis 7.2, which Thali follows, answers otherwise,
+//! the case is not generated: consumers that a claim creates, XSETID below the highest deleted id,
+//! blocking commands in scripts. Scores are compared as numbers, since 7.2 prints them shorter.
 
 pub struct Family {
     pub name: &'static str,
     pub templates: &'static [&'static str],
 }
+
+/// Families whose commands Thali does not have yet. The commit that adds them takes the name out.
+pub const PENDING: [&str; 2] = ["bits", "sort"];
 
 /// Commands whose elements come in an order that Redis does not promise; compared as sets.
 pub const UNORDERED: [&str; 10] =
@@ -16,7 +23,8 @@ pub const FAMILIES: &[Family] = &[
         templates: &[
             "SET $k $v",
             "SET $k $v [ NX|XX ] [ GET ]",
-            "SET $k $v EXAT|PXAT|KEEPTTL $t",
+            "SET $k $v EXAT 33177117420",
+            "SET $k $v KEEPTTL $t",
             "SET $k $v PXAT $T",
             "SET $k $v KEEPTTL",
             "SETNX $k $v",
@@ -77,11 +85,18 @@ pub const FAMILIES: &[Family] = &[
             "KEYS $p",
             "DBSIZE",
             "OBJECT REFCOUNT nokey",
+            "SET $k $v",
+        ],
+    },
+    Family {
+        name: "sort",
+        templates: &[
             "SORT $k [ DESC ] ALPHA [ LIMIT $c $c ]",
             "SORT $k ALPHA STORE $k",
             "SORT $k",
             "SORT_RO $k ALPHA",
-            "SET $k $v",
+            "RPUSH|SADD $k { $v }",
+            "ZADD $k { $s $m }",
         ],
     },
     Family {
@@ -156,17 +171,13 @@ pub const FAMILIES: &[Family] = &[
             "ZSCORE|ZRANK|ZREVRANK $k $m",
             "ZMSCORE $k { $m }",
             "ZCOUNT $k $b $b",
-            "ZLEXCOUNT $k $l $l",
             "ZRANGE $k $i $i [ REV ] [ WITHSCORES ]",
             "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $c $i ] [ WITHSCORES ]",
-            "ZRANGE $k $l $l BYLEX [ REV ] [ LIMIT $c $i ]",
             "ZREVRANGE $k $i $i [ WITHSCORES ]",
             "ZRANGEBYSCORE|ZREVRANGEBYSCORE $k $b $b [ WITHSCORES ] [ LIMIT $c $i ]",
-            "ZRANGEBYLEX|ZREVRANGEBYLEX $k $l $l [ LIMIT $c $i ]",
             "ZRANGESTORE $k $k $i $i [ REV ]",
             "ZREMRANGEBYRANK $k $i $i",
             "ZREMRANGEBYSCORE $k $b $b",
-            "ZREMRANGEBYLEX $k $l $l",
             "ZPOPMIN|ZPOPMAX $k [ $c ]",
             "ZMPOP 2 $k $k MIN|MAX [ COUNT $c ]",
             "BZPOPMIN|BZPOPMAX { $k } 0.001",
@@ -180,6 +191,19 @@ pub const FAMILIES: &[Family] = &[
         ],
     },
     Family {
+        // Keys of its own: what lexical ranges answer over different scores is left open by Redis.
+        name: "lex",
+        templates: &[
+            "ZADD lex1|lex2 { 0 $m }",
+            "ZREM lex1|lex2 $m",
+            "ZLEXCOUNT lex1|lex2 $l $l",
+            "ZRANGE lex1|lex2 $l $l BYLEX [ REV ] [ LIMIT $c $i ]",
+            "ZRANGEBYLEX|ZREVRANGEBYLEX lex1|lex2 $l $l [ LIMIT $c $i ]",
+            "ZREMRANGEBYLEX lex1|lex2 $l $l",
+            "ZRANGESTORE lex1|lex2 lex1|lex2 $l $l BYLEX [ LIMIT $c $i ]",
+        ],
+    },
+    Family {
         name: "streams",
         templates: &[
             "XADD $k $d $m $v",
@@ -189,19 +213,18 @@ pub const FAMILIES: &[Family] = &[
             "XREVRANGE $k $D $D [ COUNT $c ]",
             "XDEL $k { $d }",
             "XTRIM $k MAXLEN|MINID [ = ] $c",
-            "XSETID $k $d",
+            "XSETID $k 9-9",
             "XREAD [ COUNT $c ] STREAMS $k $k $d $d",
             "XGROUP CREATE $k g1|g2 0|$ [ MKSTREAM ]",
             "XGROUP SETID $k g1|g2 $d",
             "XGROUP DESTROY $k g2",
-            "XGROUP CREATECONSUMER|DELCONSUMER $k g1 alice|bob",
+            "XGROUP CREATECONSUMER|DELCONSUMER $k g1 carol",
             "XREADGROUP GROUP g1|g2 alice|bob [ COUNT $c ] [ NOACK ] STREAMS $k >",
             "XREADGROUP GROUP g1 alice|bob STREAMS $k 0",
             "XACK $k g1|g2 { $d }",
             "XPENDING $k g1|g2",
             "XCLAIM $k g1 alice|bob 0 { $d } [ JUSTID ]",
             "XAUTOCLAIM $k g1 alice|bob 0 $d [ COUNT 2 ] [ JUSTID ]",
-            "XINFO GROUPS $k",
         ],
     },
     Family {
