@@ -18,6 +18,8 @@ pub(crate) struct Cron {}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
+        unit::clear_leftovers(core);
+        unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.journal.as_ref().is_none_or(|journal| journal.admit().is_ok());
         if !core.side.settings.active_expire || !admitted {
@@ -38,7 +40,8 @@ impl Cron {
 /// Removes some expired keys of a shard; true where more are likely.
 fn expire_some(core: &mut Core, shard: u16) -> bool {
     let crate::call::Core { shared, engine, side } = core;
-    let mut locked = shared.keyspace.lock_one(shard);
+    // A taken shard has its turn at the next run.
+    let Some(mut locked) = shared.keyspace.try_lock_one(shard) else { return false };
     let mut found = Vec::new();
     let mut more = false;
     for (_, shard) in locked.shards_mut() {
