@@ -52,6 +52,9 @@ fn admit_and_run(
     }
     *state.info.last_command.lock() =
         if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    if row.spec.name == "ping" && state.is_confined_to_pubsub() {
+        return ping_subscriber(state, args, out);
+    }
     if let Handler::Session(verb) = row.handler {
         return run_verb(core, state, verb, args, out);
     }
@@ -133,6 +136,18 @@ fn is_allowed_to_subscribers(name: &str) -> bool {
             | "quit"
             | "reset"
     )
+}
+
+/// In RESP2 a subscriber takes every reply for a push, and so PING answers in the shape of one.
+fn ping_subscriber(state: &SessionState, args: &[&[u8]], out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+    if args.len() > 2 {
+        return Err(ErrorReply::wrong_arity("ping"));
+    }
+    let mut reply = Reply::new(out, state.protocol);
+    reply.array(2);
+    reply.bulk(b"pong");
+    reply.bulk(args.get(1).copied().unwrap_or_default());
+    Ok(())
 }
 
 fn queue(
