@@ -56,7 +56,7 @@ impl Store {
             return format!("-{}\r\n", crate::ErrorReply::wrong_arity(spec.name));
         }
         let mut effects = Effects::default();
-        let locked = self.keyspace.lock_all();
+        let locked = self.keyspace.lock_all(thali_keyspace::ENDLESS).unwrap();
         let mut context = Context::new(locked, 0, self.now_ms, &self.limits, &mut self.random, &mut effects);
         context.events_wanted = EventClass::all();
         context.origin = self.origin;

@@ -10,7 +10,7 @@ pub mod slot;
 mod value;
 mod waiter;
 
-pub use locks::{Extend, Keyspace, Locked, ScriptToken};
+pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag};
 pub use value::{Entry, Typed, Value};
 pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

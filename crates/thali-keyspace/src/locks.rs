@@ -9,9 +9,13 @@
 //! - Before its first write a script needs the one [`ScriptToken`], also by trying
 //!   ([`Locked::claim_token`]). Its holder may wait for a shard while holding others.
 //!
+//! - A script may run for long. Whoever waits says when it would rather give up: [`Patience`].
+//!
 //! INVARIANT: only the token's holder waits while it holds a shard. Every chain of waiting ends at
 //! somebody who holds shards and waits for none, so there is no deadlock. Shards are held until the
 //! end (two-phase locking), so transactions and scripts are serialisable.
+
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -29,6 +33,34 @@ pub type ScriptToken = Mutex<()>;
 pub struct Keyspace {
     shards: Box<[Mutex<Shard>]>,
     token: ScriptToken,
+}
+
+/// Whether one who waits for a shard should go on waiting; asked every few milliseconds and never by
+/// those who find their shards free. Owed: true once a script runs for too long.
+pub type Patience<'p> = &'p dyn Fn() -> bool;
+
+/// For those who must have the lock, however long it takes.
+pub const ENDLESS: Patience<'static> = &|| false;
+
+/// How long a lock is waited for between two questions.
+const WAIT: Duration = Duration::from_millis(20);
+/// How long one waits who is told to give up: a holder other than the script is about to let go.
+const LAST_WAIT: Duration = Duration::from_millis(1);
+
+/// The lock, or nothing once patience has ended.
+fn wait_for<'k, T>(lock: &'k Mutex<T>, gives_up: Patience<'_>) -> Option<MutexGuard<'k, T>> {
+    if let Some(guard) = lock.try_lock() {
+        return Some(guard);
+    }
+    loop {
+        let last = gives_up();
+        if let Some(guard) = lock.try_lock_for(if last { LAST_WAIT } else { WAIT }) {
+            return Some(guard);
+        }
+        if last {
+            return None;
+        }
+    }
 }
 
 /// How [`Locked::extend`] ended.
@@ -57,52 +89,64 @@ impl Keyspace {
     }
 
     /// Locks one shard, waiting for it. The caller must hold none.
-    pub fn lock_one(&self, shard: ShardId) -> Locked<'_> {
+    pub fn lock_one(&self, shard: ShardId, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let mut held = Held::new();
-        held.push((shard, self.shards[usize::from(shard)].lock()));
-        Locked { keyspace: self, held, token: None, grown: false }
+        held.push((shard, wait_for(&self.shards[usize::from(shard)], gives_up)?));
+        Some(Locked { keyspace: self, held, token: None, grown: false })
+    }
+
+    /// Locks one shard if nobody has it.
+    pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
+        let mut held = Held::new();
+        held.push((shard, self.shards[usize::from(shard)].try_lock()?));
+        Some(Locked { keyspace: self, held, token: None, grown: false })
+    }
+
+    /// No shard: for those who extend later, and to let go of what is held.
+    pub fn lock_none(&self) -> Locked<'_> {
+        Locked { keyspace: self, held: Held::new(), token: None, grown: false }
     }
 
     /// Locks a set of shards, in any order and with repetitions. The caller must hold none.
-    pub fn lock(&self, shards: &[ShardId]) -> Locked<'_> {
+    pub fn lock(&self, shards: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
         match shards {
-            [] => Locked { keyspace: self, held: Held::new(), token: None, grown: false },
-            [one] => self.lock_one(*one),
+            [] => Some(self.lock_none()),
+            [one] => self.lock_one(*one, gives_up),
             many => {
                 let mut wanted: SmallVec<[ShardId; 16]> = many.into();
                 wanted.sort_unstable();
                 wanted.dedup();
-                self.lock_sorted(&wanted)
+                self.lock_sorted(&wanted, gives_up)
             }
         }
     }
 
     /// Locks every shard.
-    pub fn lock_all(&self) -> Locked<'_> {
+    pub fn lock_all(&self, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let all: Vec<ShardId> = (0..self.shards.len() as ShardId).collect();
-        self.lock_sorted(&all)
+        self.lock_sorted(&all, gives_up)
     }
 
     /// As [`Keyspace::lock`], with the token: for scripts that lost a race before their first write,
     /// and for transactions that hold scripts.
-    pub fn lock_with_token(&self, shards: &[ShardId]) -> Locked<'_> {
+    pub fn lock_with_token(&self, shards: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
         // Waited for with empty hands.
-        let token = self.token.lock();
-        let mut locked = self.lock(shards);
+        let token = wait_for(&self.token, gives_up)?;
+        let mut locked = self.lock(shards, gives_up)?;
         locked.token = Some(token);
-        locked
+        Some(locked)
     }
 
-    fn lock_sorted(&self, wanted: &[ShardId]) -> Locked<'_> {
-        let mut wait_for = wanted[0];
+    fn lock_sorted(&self, wanted: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
+        let mut awaited = wanted[0];
         loop {
             // Waited for with empty hands; the others are tried.
-            let mut first = Some(self.shards[usize::from(wait_for)].lock());
+            let mut first = Some(wait_for(&self.shards[usize::from(awaited)], gives_up)?);
             let mut held = Held::new();
             let mut taken = None;
             for &shard in wanted {
                 let guard =
-                    if shard == wait_for { first.take() } else { self.shards[usize::from(shard)].try_lock() };
+                    if shard == awaited { first.take() } else { self.shards[usize::from(shard)].try_lock() };
                 match guard {
                     Some(guard) => held.push((shard, guard)),
                     None => {
@@ -112,8 +156,8 @@ impl Keyspace {
                 }
             }
             match taken {
-                None => return Locked { keyspace: self, held, token: None, grown: false },
-                Some(shard) => wait_for = shard,
+                None => return Some(Locked { keyspace: self, held, token: None, grown: false }),
+                Some(shard) => awaited = shard,
             }
         }
     }
@@ -172,19 +216,13 @@ impl<'k> Locked<'k> {
     }
 
     /// Holds one shard more: by trying, or, with the token, by waiting.
-    pub fn extend(&mut self, shard: ShardId) -> Extend {
+    pub fn extend(&mut self, shard: ShardId, gives_up: Patience<'_>) -> Extend {
         if self.holds(shard) {
             return Extend::Held;
         }
         let lock = &self.keyspace.shards[usize::from(shard)];
-        let guard = if self.token.is_some() {
-            lock.lock()
-        } else {
-            match lock.try_lock() {
-                Some(guard) => guard,
-                None => return Extend::Taken(shard),
-            }
-        };
+        let guard = if self.token.is_some() { wait_for(lock, gives_up) } else { lock.try_lock() };
+        let Some(guard) = guard else { return Extend::Taken(shard) };
         self.held.push((shard, guard));
         self.grown = true;
         Extend::Held
@@ -245,7 +283,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..2_000u16 {
                         let set = [(round + thread) % 8, (round * 3 + 1) % 8, (7 - thread) % 8];
-                        let locked = keyspace.lock(&set);
+                        let locked = keyspace.lock(&set, ENDLESS).unwrap();
                         for id in locked.ids() {
                             assert_eq!(inside[usize::from(id)].fetch_add(1, Ordering::SeqCst), 0);
                         }
@@ -261,12 +299,23 @@ mod tests {
     #[test]
     fn without_the_token_a_taken_shard_is_reported() {
         let keyspace = Keyspace::new(4);
-        let other = keyspace.lock_one(1);
-        let mut mine = keyspace.lock_one(0);
-        assert_eq!(mine.extend(1), Extend::Taken(1));
+        let other = keyspace.try_lock_one(1).unwrap();
+        let mut mine = keyspace.try_lock_one(0).unwrap();
+        assert_eq!(mine.extend(1, ENDLESS), Extend::Taken(1));
         drop(other);
-        assert_eq!(mine.extend(1), Extend::Held);
+        assert_eq!(mine.extend(1, ENDLESS), Extend::Held);
         assert!(mine.claim_token());
-        assert!(!keyspace.lock_one(2).claim_token());
+        assert!(!keyspace.try_lock_one(2).unwrap().claim_token());
+    }
+
+    #[test]
+    fn who_loses_patience_holds_nothing() {
+        let keyspace = Keyspace::new(4);
+        let busy = keyspace.try_lock_one(2).unwrap();
+        assert!(keyspace.lock(&[0, 2, 3], &|| true).is_none());
+        assert!(keyspace.lock_all(&|| true).is_none());
+        assert!(keyspace.try_lock_one(0).is_some() && keyspace.try_lock_one(3).is_some());
+        drop(busy);
+        assert!(keyspace.lock_with_token(&[0, 2, 3], &|| true).is_some());
     }
 }

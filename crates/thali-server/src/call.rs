@@ -13,6 +13,7 @@ use thali_journal::Journal;
 use thali_keyspace::Keyspace;
 use thali_script::Interpreter;
 
+use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::mailbox::{Mailbox, Message};
@@ -20,6 +21,7 @@ use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::stats::LoopStats;
+use crate::unit::Leftover;
 
 /// What all loops share.
 pub(crate) struct Shared {
@@ -42,8 +44,7 @@ pub(crate) struct Shared {
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
-    /// SCRIPT KILL was asked for; the first busy script that has not written takes it.
-    pub script_kill: AtomicBool,
+    pub busy: BusyScripts,
     pub end: crate::server::End,
 }
 
@@ -85,6 +86,8 @@ pub(crate) struct Side {
     pub deadlines: BinaryHeap<Reverse<(u64, u64)>>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
+    /// What sessions left in shards that a busy script holds; taken out once it lets go.
+    pub leftovers: Vec<Leftover>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
 }

@@ -26,6 +26,8 @@ impl Cron {
             let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
         }
+        unit::clear_leftovers(core);
+        unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.journal.as_ref().is_none_or(|journal| journal.admit().is_ok());
         if !core.side.settings.active_expire || !admitted {
@@ -46,7 +48,8 @@ impl Cron {
 /// Removes some expired keys of a shard; true where more are likely.
 fn expire_some(core: &mut Core, shard: u16) -> bool {
     let crate::call::Core { shared, engine, side } = core;
-    let mut locked = shared.keyspace.lock_one(shard);
+    // A taken shard has its turn at the next run.
+    let Some(mut locked) = shared.keyspace.try_lock_one(shard) else { return false };
     let mut found = Vec::new();
     let mut more = false;
     for (_, shard) in locked.shards_mut() {

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
+use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
-use crate::unit::{self, Plan};
+use crate::unit::{self, Leftover, Plan};
 
 /// Bytes of requests that MULTI may collect for one session (`client-query-buffer-limit`'s default).
 const QUEUED_BYTES_MAX: usize = 1 << 30;
@@ -51,14 +52,16 @@ fn admit_and_run(
     }
     *state.info.last_command.lock() =
         if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    if row.spec.name == "ping" && state.is_confined_to_pubsub() {
+        return ping_subscriber(state, args, out);
+    }
     if let Handler::Session(verb) = row.handler {
         return run_verb(core, state, verb, args, out);
     }
     if state.transaction.is_some() {
         return queue(state, row, spec, args, out);
     }
-    unit::run_single(core, state, row, spec, args, out);
-    Ok(())
+    unit::run_single(core, state, row, spec, args, out)
 }
 
 /// Nothing is evicted yet, whatever `maxmemory-policy` says.
@@ -147,6 +150,18 @@ fn is_allowed_to_subscribers(name: &str) -> bool {
     )
 }
 
+/// In RESP2 a subscriber takes every reply for a push, and so PING answers in the shape of one.
+fn ping_subscriber(state: &SessionState, args: &[&[u8]], out: &mut Vec<u8>) -> Result<(), ErrorReply> {
+    if args.len() > 2 {
+        return Err(ErrorReply::wrong_arity("ping"));
+    }
+    let mut reply = Reply::new(out, state.protocol);
+    reply.array(2);
+    reply.bulk(b"pong");
+    reply.bulk(args.get(1).copied().unwrap_or_default());
+    Ok(())
+}
+
 fn queue(
     state: &mut SessionState,
     row: &'static Row,
@@ -191,7 +206,7 @@ fn run_verb(
             if state.transaction.is_some() {
                 return Err(ErrorReply::new("ERR WATCH inside MULTI is not allowed"));
             }
-            watch(core, state, &args[1..]);
+            watch(core, state, &args[1..])?;
         }
         SessionVerb::Unwatch => {
             // Inside MULTI it is queued by other servers; EXEC has ended the watch by then anyway.
@@ -212,9 +227,10 @@ fn run_verb(
     Ok(())
 }
 
-fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) {
-    let shards: Vec<_> = keys.iter().map(|key| core.shared.keyspace.shard_of(key)).collect();
-    let mut locked = core.shared.keyspace.lock(&shards);
+fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<(), ErrorReply> {
+    let mut plan = Plan::default();
+    plan.shards.extend(keys.iter().map(|key| core.shared.keyspace.shard_of(key)));
+    let mut locked = plan.lock(&core.shared, &core.side).ok_or(BUSY)?;
     let watching = state.watching.get_or_insert_default();
     for key in keys {
         if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
@@ -223,15 +239,13 @@ fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) {
         locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
         watching.keys.push((state.db, (*key).into()));
     }
+    Ok(())
 }
 
 /// Ends what WATCH began. The caller holds no shard.
 pub(crate) fn unwatch(core: &mut Core, state: &mut SessionState) {
-    let Some(watching) = state.watching.take() else { return };
-    let shards: Vec<_> = watching.keys.iter().map(|(_, key)| core.shared.keyspace.shard_of(key)).collect();
-    let mut locked = core.shared.keyspace.lock(&shards);
-    for (db, key) in &watching.keys {
-        locked.shard_mut(key).unwatch(*db, key, &watching.flag);
+    if let Some(watching) = state.watching.take() {
+        unit::clear(&core.shared, &mut core.side, Leftover::Watching(watching));
     }
 }
 
@@ -277,13 +291,17 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     {
         state.watching = watching;
         unwatch(core, state);
-        let reason = String::from_utf8_lossy(refusal.as_bytes()).into_owned();
-        return Err(ErrorReply::owned(format!("EXECABORT Transaction discarded because of: {reason}")));
+        return Err(exec_aborted(refusal.as_bytes()));
     }
     if let Some(watching) = &watching {
         plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
     }
-    let mut cx = unit::context(plan.lock(&shared.keyspace), state.db, engine, side, Origin::Unit);
+    let Some(locked) = plan.lock(shared, side) else {
+        state.watching = watching;
+        unwatch(core, state);
+        return Err(exec_aborted(BUSY.text()));
+    };
+    let mut cx = unit::context(locked, state.db, engine, side, Origin::Unit);
     let mut reply = Reply::new(out, state.protocol);
     let unchanged = watching.is_none_or(|watching| end_watch(&mut cx, &watching));
     if unchanged {
@@ -311,6 +329,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     core.engine.effects.clear();
     unit::serve_deferred(core);
     Ok(())
+}
+
+fn exec_aborted(reason: &[u8]) -> ErrorReply {
+    ErrorReply::owned([b"EXECABORT Transaction discarded because of: ", reason].concat())
 }
 
 /// Takes the watches out; whether nothing that was watched has changed or expired.

@@ -22,6 +22,7 @@ use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::unit::Leftover;
 use crate::{cron, unit};
 
 pub(crate) const WAKER: Token = Token(0);
@@ -146,8 +147,7 @@ impl EventLoop {
         for _ in 0..ACCEPTS_MAX {
             match self.listeners[listener].accept() {
                 Ok(accepted) => {
-                    let to = self.next_loop % self.core.shared.mailboxes.len();
-                    self.next_loop += 1;
+                    let to = self.next_free_loop();
                     if to == usize::from(self.core.side.event_loop) {
                         self.welcome(accepted);
                     } else {
@@ -165,6 +165,18 @@ impl EventLoop {
         // More may wait; the edge-triggered poll will not say so again.
         self.core.shared.mailboxes[usize::from(self.core.side.event_loop)]
             .send(Message::AcceptMore(listener));
+    }
+
+    /// The next loop in turn that no script keeps busy.
+    fn next_free_loop(&mut self) -> usize {
+        let loops = self.core.shared.mailboxes.len();
+        for _ in 0..loops {
+            self.next_loop = (self.next_loop + 1) % loops;
+            if self.core.shared.busy.is_free(self.next_loop) {
+                break;
+            }
+        }
+        self.next_loop
     }
 
     /// Takes a new connection in, or turns it away with a reason.
@@ -394,7 +406,7 @@ impl EventLoop {
         let start = session.out.len();
         reply(&mut session.out, &mut session.state);
         session.state.apply_reply_mode(&mut session.out, start);
-        unit::stop_waiting(&self.core.shared.keyspace, &waiter);
+        unit::clear(&self.core.shared, &mut self.core.side, Leftover::Waiter(waiter));
         mark_dirty(&mut self.dirty, id, session);
         if !std::mem::replace(&mut session.is_ready, true) {
             self.ready.push(id);
@@ -526,7 +538,7 @@ impl EventLoop {
         let state = &mut session.state;
         if let Some(waiter) = state.parked.take() {
             waiter.finish();
-            unit::stop_waiting(&self.core.shared.keyspace, &waiter);
+            unit::clear(&self.core.shared, &mut self.core.side, Leftover::Waiter(waiter));
         }
         dispatch::unwatch(&mut self.core, state);
         pubsub::unsubscribe_all(&mut self.core, state);

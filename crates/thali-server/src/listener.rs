@@ -1,4 +1,4 @@
-//! Listening sockets and the connections that come from them. The first loop accepts and deals
+//! Listening sockets and the connections that come from them. Two loops accept and deal
 //! connections out in turn, so that loops are equally loaded.
 
 use std::io::{self, Read, Write};
@@ -67,6 +67,20 @@ impl Listener {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         }
         Ok(Self::Unix(listener, path.to_owned()))
+    }
+
+    /// The same socket, to be watched by another loop, too.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        Ok(match self {
+            Self::Tcp(listener) => {
+                Self::Tcp(TcpListener::from_std(listener.as_fd().try_clone_to_owned()?.into()))
+            }
+            Self::Unix(listener, path) => {
+                let socket = listener.as_fd().try_clone_to_owned()?.into();
+                Self::Unix(UnixListener::from_std(socket), path.clone())
+            }
+        })
     }
 
     /// The TCP address, with the port that the system chose where 0 was asked for.

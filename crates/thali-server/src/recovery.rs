@@ -3,7 +3,7 @@
 use thali_commands::{Context, Effects, Flow, Origin, Random};
 use thali_data::Limits;
 use thali_journal::{Effect, Recovery};
-use thali_keyspace::Keyspace;
+use thali_keyspace::{ENDLESS, Keyspace};
 use thali_resp::{Protocol, Reply};
 
 use crate::table::{self, Handler};
@@ -28,7 +28,8 @@ pub(crate) fn replay(
             return Err(format!("'{}' does not belong into a journal", row.spec.name));
         };
         // Nobody else runs yet, so holding all shards costs nothing but the locking.
-        let mut cx = Context::new(keyspace.lock_all(), db, now_ms, limits, &mut random, &mut effects);
+        let Some(locked) = keyspace.lock_all(ENDLESS) else { return Err("a shard is locked".into()) };
+        let mut cx = Context::new(locked, db, now_ms, limits, &mut random, &mut effects);
         cx.dbs_len = dbs_len;
         cx.origin = Origin::Replay;
         out.clear();

@@ -6,15 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Outcome};
-use thali_keyspace::Extend;
 use thali_keyspace::locks::ShardId;
+use thali_keyspace::{Extend, Patience};
 use thali_resp::{Protocol, Reply};
 use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError, Sha, Verdict, Watchdog};
 
+use crate::busy::BUSY;
 use crate::call::Call;
 use crate::dispatch;
 use crate::unit;
@@ -94,23 +96,44 @@ pub(crate) fn run(
             break result;
         }
         debug_assert!(may_restart && !wrote);
-        let mut shards = call.cx.locked.ids();
-        shards.extend(wanted);
-        let keyspace = call.cx.locked.keyspace();
-        // Everything is let go before anything is waited for.
-        call.cx.locked = keyspace.lock(&[]);
-        call.cx.locked = if wants_token { keyspace.lock_with_token(&shards) } else { keyspace.lock(&shards) };
-        call.cx.db = db;
         call.stats().script_restarts.add(1);
+        if !start_over(call, &wanted, wants_token) {
+            break Err(ScriptError::Aborted);
+        }
+        call.cx.db = db;
     };
+    call.shared.busy.end(call.side.event_loop);
     call.side.interpreter = Some(interpreter);
     (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
     call.cx.effects_named = true;
     match result {
         Ok(()) => reply.raw(&out),
+        Err(ScriptError::Aborted) => return Err(BUSY),
         Err(error) => return Err(ErrorReply::owned(error.reply().unwrap_or(b"ERR script aborted"))),
     }
     Ok(Flow::Done)
+}
+
+/// Lets go of all shards and takes them again with more; false, with none held, where a busy script
+/// holds one.
+fn start_over(call: &mut Call<'_, '_>, wanted: &[ShardId], token: bool) -> bool {
+    call.shared.busy.end(call.side.event_loop);
+    let mut plan = unit::Plan { token, ..Default::default() };
+    plan.shards.extend(call.cx.locked.ids());
+    plan.shards.extend_from_slice(wanted);
+    // Everything is let go before anything is waited for.
+    let keyspace = call.cx.locked.keyspace();
+    call.cx.locked = keyspace.lock_none();
+    let (busy, own) = (&call.shared.busy, call.side.event_loop);
+    match plan.lock_in(keyspace, &|| busy.elsewhere(own)) {
+        Some(locked) => call.cx.locked = locked,
+        None => {
+            // What was found expired is not held any more; it will be found again.
+            call.cx.expired_seen.take();
+            return false;
+        }
+    }
+    true
 }
 
 fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
@@ -152,8 +175,11 @@ impl RunHost<'_, '_, '_> {
             self.wanted.extend_from_slice(shards);
             return Err(Abort);
         }
+        let (busy, own) = (&self.call.shared.busy, self.call.side.event_loop);
+        let may_give_up = self.may_restart && !self.wrote;
+        let gives_up: Patience<'_> = &|| may_give_up && busy.elsewhere(own);
         for shard in shards {
-            if let Extend::Taken(shard) = locked.extend(*shard) {
+            if let Extend::Taken(shard) = locked.extend(*shard, gives_up) {
                 self.wanted.push(shard);
             }
         }
@@ -186,6 +212,9 @@ impl RunHost<'_, '_, '_> {
                 self.call.shared.is_out_of_memory.load(std::sync::atomic::Ordering::Relaxed);
             if !self.wrote && !self.allows_oom && is_out_of_memory && spec.flags.contains(Flags::DENYOOM) {
                 return Ok(Err(dispatch::OUT_OF_MEMORY));
+            }
+            if !self.call.shared.busy.may_write(self.call.side.event_loop) {
+                return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL.")));
             }
             self.wrote = true;
         }
@@ -239,11 +268,9 @@ impl Host for RunHost<'_, '_, '_> {
     }
 
     fn busy(&mut self) -> Verdict {
-        if self.wrote || !self.call.shared.script_kill.load(std::sync::atomic::Ordering::Relaxed) {
-            Verdict::Continue
-        } else {
-            self.call.shared.script_kill.store(false, std::sync::atomic::Ordering::Relaxed);
-            Verdict::Kill
-        }
+        let shared = self.call.shared;
+        let is_killed = shared.busy.mark(self.call.side.event_loop, self.wrote);
+        let is_ending = !self.wrote && shared.is_shutting_down.load(Relaxed);
+        if is_killed || is_ending { Verdict::Kill } else { Verdict::Continue }
     }
 }

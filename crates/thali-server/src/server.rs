@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +14,7 @@ use thali_journal::{Journal, JournalConfig, JournalError, RealDisk};
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
 
+use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::config::Config;
 use crate::event_loop::{EventLoop, WAKER};
@@ -43,6 +44,9 @@ pub enum StartError {
 
 /// Shards a loop: many more than loops, so that two rarely meet in one.
 const SHARDS_PER_LOOP: usize = 32;
+
+/// How long the end waits for a script that is busy and has written (`shutdown-timeout`'s default).
+const BUSY_SCRIPT_WAIT: Duration = Duration::from_secs(10);
 
 /// Wakes whoever waits for the end.
 #[derive(Debug, Default)]
@@ -118,7 +122,7 @@ impl Server {
             monitors_len: Default::default(),
             is_out_of_memory: Default::default(),
             is_shutting_down: Default::default(),
-            script_kill: Default::default(),
+            busy: BusyScripts::new(loops_len),
             end: End::default(),
         });
         if let Some(journal) = &shared.journal {
@@ -130,10 +134,11 @@ impl Server {
             }));
         }
         let mut threads = Vec::new();
-        let mut listeners = Some(listeners);
+        // Two loops accept for all: while a script keeps one busy, the other still does.
+        let second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let mut listeners = [listeners, second].into_iter();
         for (i, poll) in polls.into_iter().enumerate() {
-            // The first loop accepts for all.
-            let own_listeners = listeners.take().unwrap_or_default();
+            let own_listeners = listeners.next().unwrap_or_default();
             threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
         }
         Ok(Self { shared, threads, addresses: bound, unix_path: settings.unixsocket.clone() })
@@ -176,9 +181,17 @@ impl Server {
     pub fn shutdown(mut self) -> Result<(), JournalError> {
         self.shared.is_shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
         self.shared.broadcast(|| Message::Shutdown);
+        let deadline = Instant::now() + BUSY_SCRIPT_WAIT;
         for thread in self.threads.drain(..) {
-            // A loop that panicked has ended the process already.
-            let _ = thread.join();
+            // A script that has written is waited for, but not for ever. Its effects are not journaled
+            // before it ends, so giving up loses it as a whole.
+            while !thread.is_finished() && (!self.shared.busy.any() || Instant::now() < deadline) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                // A loop that panicked has ended the process already.
+                let _ = thread.join();
+            }
         }
         match &self.shared.journal {
             Some(journal) => journal.close(),
@@ -244,6 +257,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
             deferred: Vec::new(),
+            leftovers: Vec::new(),
             interpreter: None,
         },
         shared,

@@ -10,13 +10,14 @@ use thali_commands::{
 };
 use thali_journal::Seq;
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Extend, Keyspace, Locked, Waiter, WaiterState};
+use thali_keyspace::{Extend, Keyspace, Locked, Patience, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
+use crate::busy::BUSY;
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, borrowed};
+use crate::session::{SessionState, Watching, borrowed};
 use crate::table::{self, Handler, Row};
 
 /// Shards that a unit needs.
@@ -35,11 +36,17 @@ impl Plan {
         spec.keys.each(args, &mut |at, _: Access| self.shards.push(keyspace.shard_of(args[at])));
     }
 
-    pub fn lock<'k>(&self, keyspace: &'k Keyspace) -> Locked<'k> {
+    /// Locks what is needed, unless a busy script holds it.
+    pub fn lock<'k>(&self, shared: &'k Shared, side: &Side) -> Option<Locked<'k>> {
+        self.lock_in(&shared.keyspace, &|| shared.busy.elsewhere(side.event_loop))
+    }
+
+    /// As [`Plan::lock`], with the caller's own patience.
+    pub fn lock_in<'k>(&self, keyspace: &'k Keyspace, gives_up: Patience<'_>) -> Option<Locked<'k>> {
         match (self.all, self.token) {
-            (true, _) => keyspace.lock_all(),
-            (false, true) => keyspace.lock_with_token(&self.shards),
-            (false, false) => keyspace.lock(&self.shards),
+            (true, _) => keyspace.lock_all(gives_up),
+            (false, true) => keyspace.lock_with_token(&self.shards, gives_up),
+            (false, false) => keyspace.lock(&self.shards, gives_up),
         }
     }
 }
@@ -68,11 +75,12 @@ pub(crate) fn run_single(
     spec: &'static Spec,
     args: &[&[u8]],
     out: &mut Vec<u8>,
-) {
+) -> Result<(), ErrorReply> {
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
-    let mut cx = context(plan.lock(&shared.keyspace), state.db, engine, side, Origin::Client);
+    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let mut cx = context(locked, state.db, engine, side, Origin::Client);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
@@ -88,6 +96,7 @@ pub(crate) fn run_single(
         state.hold = seq;
     }
     serve_deferred(core);
+    Ok(())
 }
 
 /// Calls the command's function, undoes the reply of one that failed, and notes its effect.
@@ -133,11 +142,45 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
     state.parked = Some(waiter);
 }
 
-/// Takes a waiter out of all queues that it stands in. The caller holds no shard.
-pub(crate) fn stop_waiting(keyspace: &Keyspace, waiter: &Arc<Waiter>) {
-    for key in &waiter.keys {
-        let mut locked = keyspace.lock_one(keyspace.shard_of(key));
-        locked.shard_mut(key).stop_waiting(waiter.db, key, waiter);
+/// What a session has in shards and no longer needs. It does no harm there: a flag that nobody looks
+/// at, a waiter that is done.
+#[derive(Debug)]
+pub(crate) enum Leftover {
+    Watching(Box<Watching>),
+    Waiter(Arc<Waiter>),
+}
+
+/// Takes something out of the shards, later where a busy script holds one. The caller holds none.
+pub(crate) fn clear(shared: &Shared, side: &mut Side, leftover: Leftover) {
+    let mut plan = Plan::default();
+    let keyspace = &shared.keyspace;
+    match &leftover {
+        Leftover::Watching(watching) => {
+            plan.shards.extend(watching.keys.iter().map(|(_, key)| keyspace.shard_of(key)));
+        }
+        Leftover::Waiter(waiter) => plan.shards.extend(waiter.keys.iter().map(|key| keyspace.shard_of(key))),
+    }
+    let Some(mut locked) = plan.lock(shared, side) else { return side.leftovers.push(leftover) };
+    match leftover {
+        Leftover::Watching(watching) => {
+            for (db, key) in &watching.keys {
+                locked.shard_mut(key).unwatch(*db, key, &watching.flag);
+            }
+        }
+        Leftover::Waiter(waiter) => {
+            for key in &waiter.keys {
+                locked.shard_mut(key).stop_waiting(waiter.db, key, &waiter);
+            }
+        }
+    }
+}
+
+/// Tries once more what [`clear`] put off.
+pub(crate) fn clear_leftovers(core: &mut Core) {
+    if !core.shared.busy.any() {
+        for leftover in std::mem::take(&mut core.side.leftovers) {
+            clear(&core.shared, &mut core.side, leftover);
+        }
     }
 }
 
@@ -246,13 +289,17 @@ pub(crate) fn serve_deferred(core: &mut Core) {
         let Core { shared, engine, side } = core;
         let mut plan = Plan::default();
         plan.shards.push(shared.keyspace.shard_of(&key));
-        for waiter in shared.keyspace.lock(&plan.shards).shard(&key).waiters(db, &key) {
+        let Some(locked) = plan.lock(shared, side) else { return side.deferred.push((db, key)) };
+        let waiters = locked.shard(&key).waiters(db, &key);
+        drop(locked);
+        for waiter in waiters {
             let args = borrowed(&waiter.request);
             if let Some(row) = table::find(args[0]) {
                 plan.add(&shared.keyspace, row.spec, &args);
             }
         }
-        let mut cx = context(plan.lock(&shared.keyspace), db, engine, side, Origin::Waiter);
+        let Some(locked) = plan.lock(shared, side) else { return side.deferred.push((db, key)) };
+        let mut cx = context(locked, db, engine, side, Origin::Waiter);
         cx.ready.push((db, key));
         settle(cx, shared, side);
         core.engine.effects.clear();

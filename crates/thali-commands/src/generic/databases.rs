@@ -136,7 +136,7 @@ mod tests {
             ("MSET a 1 b 2", "+OK"),
             ("DBSIZE", ":2"),
             ("SELECT 16", "-ERR DB index is out of range"),
-            ("SELECT x", "-ERR invalid DB index"),
+            ("SELECT x", "-ERR value is not an integer or out of range"),
             ("MOVE a 1", ":1"),
             ("MOVE a 1", ":0"),
             ("MOVE b 0", "-ERR source and destination objects are the same"),

@@ -7,13 +7,14 @@ pub mod echo;
 pub mod exists;
 pub mod expire;
 pub mod kind;
+pub mod memory;
 pub mod object;
 pub mod persist;
 pub mod rename;
 pub mod scan;
 pub mod ttl;
 
-use crate::{Categories, Command, Context, ErrorReply, Group, Spec, parse_i64};
+use crate::{Categories, Command, Context, ErrorReply, Group, Spec, integer};
 
 /// What the commands of this group share.
 const BASE: Spec = Spec { group: Group::Generic, categories: Categories::KEYSPACE, ..Spec::BASE };
@@ -39,6 +40,7 @@ pub const TABLE: &[Command] = &[
     Command { spec: &expire::EXPIREAT, run: expire::expireat },
     Command { spec: &expire::PEXPIREAT, run: expire::pexpireat },
     Command { spec: &kind::SPEC, run: kind::run },
+    Command { spec: &memory::SPEC, run: memory::run },
     Command { spec: &object::SPEC, run: object::run },
     Command { spec: &persist::SPEC, run: persist::run },
     Command { spec: &rename::RENAME, run: rename::rename },
@@ -54,6 +56,6 @@ pub const TABLE: &[Command] = &[
 
 /// A database's number, as SELECT takes it.
 fn db_number(cx: &Context<'_>, arg: &[u8]) -> Result<u32, ErrorReply> {
-    let index = parse_i64(arg).ok_or(ErrorReply::new("ERR invalid DB index"))?;
+    let index = integer(arg)?;
     u32::try_from(index).ok().filter(|db| *db < cx.dbs_len).ok_or(ErrorReply::INVALID_DB)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use thali_commands::{Flags, Flow, Group, Outcome, Spec};
+use thali_keyspace::WaitKind;
 use thali_resp::Reply;
 
 use super::Entry;
@@ -92,6 +93,12 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     let all = call.shared.clients.all();
     let blocked = all.iter().filter(|info| info.waiter.lock().is_some()).count();
     let subscribers = all.iter().filter(|info| info.is_subscriber()).count();
+    let mut for_groups = std::collections::HashSet::new();
+    for waiter in all.iter().filter_map(|info| info.waiter.lock().clone()) {
+        if waiter.kind == WaitKind::StreamGroup {
+            for_groups.extend(waiter.keys.iter().map(|key| (waiter.db, key.clone())));
+        }
+    }
     let awaited: usize = call.cx.locked.shards().map(|(_, shard)| shard.awaited_len()).sum();
     writeln!(text, "# Clients")?;
     writeln!(text, "connected_clients:{}", all.len())?;
@@ -99,7 +106,8 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "maxclients:{}", call.side.settings.maxclients)?;
     writeln!(text, "blocked_clients:{blocked}\ntracking_clients:0\npubsub_clients:{subscribers}")?;
     writeln!(text, "clients_in_timeout_table:0")?;
-    writeln!(text, "total_blocking_keys:{awaited}\ntotal_blocking_keys_on_nokey:0")
+    writeln!(text, "total_blocking_keys:{awaited}")?;
+    writeln!(text, "total_blocking_keys_on_nokey:{}", for_groups.len())
 }
 
 fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {

@@ -163,7 +163,10 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             }
             reply.ok();
         }
-        b"kill" => return Err(ErrorReply::new("NOTBUSY No scripts in execution right now.")),
+        b"kill" => {
+            call.shared.busy.kill()?;
+            reply.ok();
+        }
         b"debug" => {
             return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here"));
         }
