@@ -34,6 +34,12 @@ fn admit_and_run(
 ) -> Result<(), ErrorReply> {
     let (row, spec) = match resolve(args) {
         Ok(found) => found,
+        Err(_) if is_http(args[0]) => {
+            // A browser was talked into it; the body that follows may hold commands.
+            tracing::warn!(client = state.info.id, "connection closed: it speaks HTTP to the store's port");
+            state.close = Close::Now;
+            return Ok(());
+        }
         Err(error) => {
             if !state.is_authenticated {
                 return Err(NO_AUTH);
@@ -59,6 +65,11 @@ fn admit_and_run(
     }
     unit::run_single(core, state, row, spec, args, out);
     Ok(())
+}
+
+/// Whether this is a line of an HTTP request rather than a command.
+fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
 }
 
 const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
