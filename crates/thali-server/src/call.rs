@@ -1,7 +1,6 @@
 //! What runs commands: what all loops share, what one loop has, and what one call sees of both.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -82,8 +81,8 @@ pub(crate) struct Side {
     /// Messages to this loop itself, handled after the running request.
     pub local: Vec<Message>,
     pub subscriptions: Subscriptions,
-    /// When parked sessions give up: moment, session, serial number of the wait.
-    pub deadlines: BinaryHeap<Reverse<(u64, u64)>>,
+    /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
+    pub deadlines: BTreeSet<(u64, u64)>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

@@ -35,6 +35,12 @@ fn admit_and_run(
 ) -> Result<(), ErrorReply> {
     let (row, spec) = match resolve(args) {
         Ok(found) => found,
+        Err(_) if is_http(args[0]) => {
+            // A browser was talked into it; the body that follows may hold commands.
+            tracing::warn!(client = state.info.id, "connection closed: it speaks HTTP to the store's port");
+            state.close = Close::Now;
+            return Ok(());
+        }
         Err(error) => {
             if !state.is_authenticated {
                 return Err(NO_AUTH);
@@ -67,6 +73,12 @@ fn admit_and_run(
 /// Nothing is evicted yet, whatever `maxmemory-policy` says.
 pub(crate) const OUT_OF_MEMORY: ErrorReply =
     ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'.");
+
+/// Whether this is a line of an HTTP request rather than a command.
+fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
+}
+
 const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
 
 /// Finds the command, or the subcommand, and checks the count of arguments.

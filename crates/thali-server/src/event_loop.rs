@@ -3,7 +3,7 @@
 //! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
 //! mail and timers, then write each session's output once. A connection stays on its loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,8 +38,6 @@ const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
-/// Deadlines of ended waits that may be kept beyond two a session.
-const DEADLINES_SPARE: usize = 1024;
 
 pub(crate) struct EventLoop {
     pub core: Core,
@@ -55,6 +53,8 @@ pub(crate) struct EventLoop {
     held: Vec<u64>,
     mail: Vec<Message>,
     read_buffer: Box<[u8]>,
+    /// Listeners that failed to accept: too many open files, most likely.
+    accept_again: BTreeSet<usize>,
     next_cron: Instant,
     cron: cron::Cron,
     is_ending: bool,
@@ -78,6 +78,7 @@ impl EventLoop {
             held: Vec::new(),
             mail: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into(),
+            accept_again: BTreeSet::new(),
             next_cron: Instant::now(),
             cron: cron::Cron::default(),
             is_ending: false,
@@ -120,9 +121,9 @@ impl EventLoop {
 
     fn until_next_timer(&self) -> Duration {
         let cron = self.next_cron.saturating_duration_since(Instant::now());
-        let deadline = self.core.side.deadlines.peek().map(|next| {
+        let deadline = self.core.side.deadlines.first().map(|next| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-            Duration::from_millis(next.0.0.saturating_sub(now))
+            Duration::from_millis(next.0.saturating_sub(now))
         });
         deadline.map_or(cron, |deadline| deadline.min(cron))
     }
@@ -131,6 +132,7 @@ impl EventLoop {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             session.readable = true;
+            session.peer_ended |= event.is_read_closed() || event.is_error();
             if !std::mem::replace(&mut session.is_ready, true) {
                 self.ready.push(id);
             }
@@ -154,10 +156,17 @@ impl EventLoop {
                         self.core.shared.mailboxes[to].send(Message::Accepted(accepted));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.accept_again.remove(&listener);
+                    return;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    // No event will speak of those that wait already: the timer asks again.
+                    if self.accept_again.is_empty() {
+                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    self.accept_again.insert(listener);
                     return;
                 }
             }
@@ -240,9 +249,8 @@ impl EventLoop {
         }
         if session.readable && session.state.close == Close::No && !session.is_paused() {
             self.read(id);
-        } else if session.readable && session.state.parked.is_some() {
-            self.read_while_parked(id);
         }
+        self.read_while_parked(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.state.close == Close::Now {
             return self.close(id);
@@ -262,10 +270,10 @@ impl EventLoop {
         if session.input.is_empty() {
             // The common case: whole requests, run out of the loop's own buffer.
             match session.stream.read(&mut self.read_buffer) {
-                Ok(0) => session.state.close = Close::Now,
+                Ok(0) => session.note_end(),
                 Ok(len) => {
                     self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
-                    session.readable = len == self.read_buffer.len();
+                    session.note_read(len, self.read_buffer.len());
                     session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
                     let buffer = std::mem::take(&mut self.read_buffer);
                     let used = run_requests(&mut self.core, session, &buffer[..len], 0);
@@ -276,18 +284,10 @@ impl EventLoop {
             }
             return;
         }
-        let len = session.input.len();
-        let room = READ_BYTES.max(session.wanted_len.saturating_sub(len).min(READ_AHEAD_BYTES_MAX));
-        session.input.resize(len + room, 0);
-        match session.stream.read(&mut session.input[len..]) {
-            Ok(0) => {
-                session.input.truncate(len);
-                session.state.close = Close::Now;
-            }
+        match read_on(session, &mut self.read_buffer) {
+            Ok(0) => session.note_end(),
             Ok(got) => {
-                session.input.truncate(len + got);
                 self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
-                session.readable = got == room;
                 session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
                 if session.input.len() >= session.wanted_len {
                     let input = std::mem::take(&mut session.input);
@@ -295,26 +295,28 @@ impl EventLoop {
                     session.keep_rest(input, used);
                 }
             }
-            Err(error) => {
-                session.input.truncate(len);
-                session.note_read_error(&error);
-            }
+            Err(error) => session.note_read_error(&error),
         }
     }
 
     /// A parked session's bytes are kept for later, up to a bound; what matters is whether it left.
     fn read_while_parked(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.input.len() >= OUTPUT_PAUSE_BYTES {
-            return;
-        }
-        match session.stream.read(&mut self.read_buffer) {
-            Ok(0) => session.state.close = Close::Now,
-            Ok(len) => {
-                session.input.extend_from_slice(&self.read_buffer[..len]);
-                session.readable = len == self.read_buffer.len();
+        while session.readable && session.state.parked.is_some() && session.state.close == Close::No {
+            if session.input.len() >= OUTPUT_PAUSE_BYTES {
+                if session.peer_ended {
+                    session.state.close = Close::Now;
+                }
+                return;
             }
-            Err(error) => session.note_read_error(&error),
+            match session.stream.read(&mut self.read_buffer) {
+                Ok(0) => session.note_end(),
+                Ok(len) => {
+                    session.input.extend_from_slice(&self.read_buffer[..len]);
+                    session.note_read(len, self.read_buffer.len());
+                }
+                Err(error) => session.note_read_error(&error),
+            }
         }
     }
 
@@ -354,25 +356,32 @@ impl EventLoop {
                 }
             }),
             Message::Published(publication) => {
-                let Self { core, sessions, dirty, .. } = self;
+                let Self { core, sessions, dirty, ready, .. } = self;
+                let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
                 core.side.subscriptions.deliver(&publication, |id, frames| {
                     if let Some(session) = sessions.get_mut(&id) {
-                        session.out.extend_from_slice(frames.bytes(session.state.protocol));
-                        mark_dirty(dirty, id, session);
+                        if push(session, frames.bytes(session.state.protocol), bytes_max) {
+                            mark_dirty(dirty, id, session);
+                        } else if !std::mem::replace(&mut session.is_ready, true) {
+                            ready.push(id);
+                        }
                     }
                 });
             }
             Message::Monitored(line) => {
-                let Self { sessions, dirty, .. } = self;
+                let Self { core, sessions, dirty, ready, .. } = self;
+                let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
                 for (id, session) in sessions.iter_mut().filter(|(_, session)| session.state.is_monitor) {
-                    session.out.extend_from_slice(&line);
-                    mark_dirty(dirty, *id, session);
+                    if push(session, &line, bytes_max) {
+                        mark_dirty(dirty, *id, session);
+                    } else if !std::mem::replace(&mut session.is_ready, true) {
+                        ready.push(*id);
+                    }
                 }
             }
-            Message::Kill { session } => {
+            Message::Kill { session, after_reply } => {
                 if let Some(found) = self.sessions.get_mut(&session) {
-                    // Whoever kills itself still gets its reply.
-                    if found.out.len() > found.out_at {
+                    if after_reply && found.out.len() > found.out_at {
                         found.state.close = Close::AfterReply;
                         mark_dirty(&mut self.dirty, session, found);
                     } else {
@@ -402,6 +411,9 @@ impl EventLoop {
         let Some(waiter) = session.state.parked.take() else { return };
         session.state.parked_deadline_ms = None;
         *session.state.info.waiter.lock() = None;
+        if let Some(deadline_ms) = session.state.parked_deadline_ms.take() {
+            self.core.side.deadlines.remove(&(deadline_ms, id));
+        }
         session.state.hold = session.state.hold.max(seq);
         let start = session.out.len();
         reply(&mut session.out, &mut session.state);
@@ -414,15 +426,13 @@ impl EventLoop {
     }
 
     fn timers(&mut self) {
-        while let Some(&std::cmp::Reverse((deadline_ms, id))) = self.core.side.deadlines.peek() {
+        while let Some(&(deadline_ms, id)) = self.core.side.deadlines.first() {
             if deadline_ms > self.core.side.now_ms {
                 break;
             }
-            self.core.side.deadlines.pop();
+            self.core.side.deadlines.pop_first();
             let Some(session) = self.sessions.get(&id) else { continue };
-            // An older wait of this session may have left its deadline behind.
-            let is_due = session.state.parked_deadline_ms.is_some_and(|at| at <= self.core.side.now_ms);
-            let Some(waiter) = session.state.parked.as_ref().filter(|_| is_due) else { continue };
+            let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
                 self.unpark(id, Seq::default(), reply_timed_out);
             }
@@ -432,18 +442,9 @@ impl EventLoop {
             self.next_cron = now + TICK;
             self.cron.run(&mut self.core);
             self.check_clients();
-            self.forget_old_deadlines();
-        }
-    }
-
-    /// A wait that ended early leaves its deadline behind. Before these outnumber the sessions by far,
-    /// only those that still count are kept.
-    fn forget_old_deadlines(&mut self) {
-        let Self { core, sessions, .. } = self;
-        if core.side.deadlines.len() > sessions.len() * 2 + DEADLINES_SPARE {
-            core.side.deadlines.retain(|std::cmp::Reverse((deadline_ms, id))| {
-                sessions.get(id).is_some_and(|session| session.state.parked_deadline_ms == Some(*deadline_ms))
-            });
+            for listener in self.accept_again.clone() {
+                self.accept(listener);
+            }
         }
     }
 
@@ -457,7 +458,8 @@ impl EventLoop {
             let waiting = session.out.len() - session.out_at;
             state.info.output_len.store(waiting as u64, Relaxed);
             state.info.input_len.store(session.input.len() as u64, Relaxed);
-            let is_subscriber = state.subscribed.is_some();
+            // Who watches all commands is sent what it did not ask for, as a subscriber is.
+            let is_subscriber = state.subscribed.is_some() || state.is_monitor;
             let idle_ms = now_ms.saturating_sub(state.info.active_at_ms.load(Relaxed));
             if settings.timeout_s > 0
                 && !is_subscriber
@@ -538,6 +540,9 @@ impl EventLoop {
         let state = &mut session.state;
         if let Some(waiter) = state.parked.take() {
             waiter.finish();
+            if let Some(deadline_ms) = state.parked_deadline_ms {
+                self.core.side.deadlines.remove(&(deadline_ms, id));
+            }
             unit::clear(&self.core.shared, &mut self.core.side, Leftover::Waiter(waiter));
         }
         dispatch::unwatch(&mut self.core, state);
@@ -558,6 +563,26 @@ impl EventLoop {
     }
 }
 
+/// Reads on where a request is unfinished. Room grows with what has come, never with what was
+/// announced: a claim costs its sender as much as us.
+fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let len = session.input.len();
+    let room = session.wanted_len.saturating_sub(len).min(len).min(READ_AHEAD_BYTES_MAX);
+    let got = if room <= buffer.len() {
+        let got = session.stream.read(buffer)?;
+        session.input.extend_from_slice(&buffer[..got]);
+        session.note_read(got, buffer.len());
+        got
+    } else {
+        session.input.resize(len + room, 0);
+        let got = session.stream.read(&mut session.input[len..]);
+        session.input.truncate(len + *got.as_ref().unwrap_or(&0));
+        session.note_read(got?, room);
+        session.input.len() - len
+    };
+    Ok(got)
+}
+
 /// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
 const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
 
@@ -569,6 +594,20 @@ fn mark_dirty(dirty: &mut Vec<u64>, id: u64, session: &mut Session) {
     if !std::mem::replace(&mut session.is_dirty, true) {
         dirty.push(id);
     }
+}
+
+/// Sends what was not asked for; false where the session does not take it and is to be closed. What
+/// comes between two looks at the limits has the hard one as its bound, too (0 = none).
+fn push(session: &mut Session, bytes: &[u8], bytes_max: u64) -> bool {
+    let waiting = session.out.len() - session.out_at;
+    if bytes_max > 0 && (waiting + bytes.len()) as u64 > bytes_max && waiting > 0 {
+        session.state.close = Close::Now;
+    }
+    if session.state.close == Close::Now {
+        return false;
+    }
+    session.out.extend_from_slice(bytes);
+    true
 }
 
 fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {

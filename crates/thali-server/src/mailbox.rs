@@ -24,8 +24,8 @@ pub(crate) enum Message {
     Published(Arc<Publication>),
     /// For this loop's MONITOR sessions.
     Monitored(Arc<[u8]>),
-    /// End a connection: CLIENT KILL.
-    Kill { session: u64 },
+    /// End a connection: CLIENT KILL. Whoever kills itself still gets its reply.
+    Kill { session: u64, after_reply: bool },
     /// The journal has synced further.
     Synced,
     /// Settings have changed.

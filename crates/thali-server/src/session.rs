@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub out_at: usize,
     /// The socket may have more to read.
     pub readable: bool,
+    /// The peer sends no more: behind what it has sent there is the end, which no event says again.
+    pub peer_ended: bool,
     /// The socket took all that was written last.
     pub writable: bool,
     /// Input bytes below which the unfinished request cannot be complete.
@@ -151,6 +153,7 @@ impl Session {
             out: Vec::new(),
             out_at: 0,
             readable: true,
+            peer_ended: false,
             writable: true,
             wanted_len: 0,
             over_soft_since_ms: None,
@@ -195,6 +198,18 @@ impl Session {
         } else {
             self.input.extend_from_slice(rest);
         }
+    }
+
+    /// After a read of `len` bytes into a room of `room`. A short one has emptied the socket.
+    pub fn note_read(&mut self, len: usize, room: usize) {
+        self.readable = len == room || self.peer_ended;
+    }
+
+    /// After a read that found the end. A peer that sends no more may still listen.
+    pub fn note_end(&mut self) {
+        self.readable = false;
+        let owes_reply = self.out.len() > self.out_at && self.state.parked.is_none();
+        self.state.close = if owes_reply { Close::AfterReply } else { Close::Now };
     }
 
     /// After a failed read: nothing there, or nobody.

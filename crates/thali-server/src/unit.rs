@@ -134,7 +134,7 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
         cx.locked.shard_mut(key).wait(waiter.db, key, Arc::clone(&waiter));
     }
     if let Some(deadline_ms) = wait.deadline_ms {
-        side.deadlines.push(std::cmp::Reverse((deadline_ms, state.id)));
+        side.deadlines.insert((deadline_ms, state.id));
     }
     *state.info.waiter.lock() = Some(Arc::clone(&waiter));
     state.parked_deadline_ms = wait.deadline_ms;

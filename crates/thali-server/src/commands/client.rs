@@ -276,7 +276,8 @@ fn kill(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
             && !(filters.skip_me && own_id == Some(info.id));
         if fits {
             killed += 1;
-            let message = Message::Kill { session: info.address.session };
+            let after_reply = own_id == Some(info.id);
+            let message = Message::Kill { session: info.address.session, after_reply };
             call.side.send(call.shared, info.address.event_loop, message);
         }
     }
