@@ -84,17 +84,22 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
     Ok((row, spec))
 }
 
+/// Shows names and arguments as C strings, so up to a NUL, and 128 bytes of the arguments in all.
 fn unknown_command(args: &[&[u8]]) -> ErrorReply {
-    let shown =
-        |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args[0], 128));
+    const SHOWN_MAX: usize = 128;
+    let shown = |bytes: &'_ [u8], max: usize| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        bytes[..end.min(max)].to_vec()
+    };
+    let mut list = Vec::new();
     for arg in &args[1..] {
-        if text.len() >= 128 {
+        if list.len() >= SHOWN_MAX {
             break;
         }
-        text += &format!("'{}' ", shown(arg, 128));
+        list.extend([b"'", &*shown(arg, SHOWN_MAX - list.len()), b"' "].concat());
     }
-    ErrorReply::owned(text)
+    let name = shown(args[0], SHOWN_MAX);
+    ErrorReply::owned([b"ERR unknown command '", &*name, b"', with args beginning with: ", &list].concat())
 }
 
 /// What stands between a well-formed request and its run.
