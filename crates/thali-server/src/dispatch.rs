@@ -99,23 +99,23 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
     Ok((row, spec))
 }
 
-/// Quotes the name, and arguments up to a bound for all of them together; each ends at its first NUL.
+/// Shows names and arguments as C strings, so up to a NUL, and 128 bytes of the arguments in all.
 /// SOURCE: Redis 7.2 `server.c`, commandCheckExistence.
 fn unknown_command(args: &[&[u8]]) -> ErrorReply {
-    const QUOTED_BYTES_MAX: usize = 128;
-    let shown = |bytes: &[u8], max: usize| {
+    const SHOWN_MAX: usize = 128;
+    let shown = |bytes: &'_ [u8], max: usize| {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end.min(max)]).into_owned()
+        bytes[..end.min(max)].to_vec()
     };
-    let mut quoted = String::new();
+    let mut list = Vec::new();
     for arg in &args[1..] {
-        if quoted.len() >= QUOTED_BYTES_MAX {
+        if list.len() >= SHOWN_MAX {
             break;
         }
-        quoted += &format!("'{}' ", shown(arg, QUOTED_BYTES_MAX - quoted.len()));
+        list.extend([b"'", &*shown(arg, SHOWN_MAX - list.len()), b"' "].concat());
     }
-    let name = shown(args[0], QUOTED_BYTES_MAX);
-    ErrorReply::owned(format!("ERR unknown command '{name}', with args beginning with: {quoted}"))
+    let name = shown(args[0], SHOWN_MAX);
+    ErrorReply::owned([b"ERR unknown command '", &*name, b"', with args beginning with: ", &list].concat())
 }
 
 /// What stands between a well-formed request and its run.
