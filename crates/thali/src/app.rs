@@ -1,6 +1,7 @@
 //! The layers above the store in one process: queues, HTTP API, gateway, on one listener each address.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::middleware::from_fn;
 use serde_json::value::RawValue;
 use thali_client::StoreAddress;
 use thali_gateway::Gateway;
@@ -20,9 +21,15 @@ use thali_server::config::{GatewayAuth, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use crate::http;
 
 /// How long open requests may take once the end was asked for.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a request's body may bring nothing.
+const BODY_REST_MAX: Duration = Duration::from_secs(30);
 
 /// The running layers.
 pub struct App {
@@ -33,25 +40,18 @@ pub struct App {
 }
 
 impl App {
-    /// Connects to the store and listens. `more` are the routes of whoever embeds this.
-    pub async fn start(settings: &Settings, store_url: &str, more: Router) -> Result<Self> {
+    /// Connects to the store and serves. `more` are the routes of whoever embeds this.
+    pub async fn start(
+        settings: &Settings,
+        listeners: Vec<TcpListener>,
+        store_url: &str,
+        more: Router,
+    ) -> Result<Self> {
         let address = StoreAddress::parse(store_url)?;
-        let access = Access::new(settings.http_token.clone()).with_origins(settings.gateway_cors.clone());
+        let access = access(settings);
         let gateway_config = gateway_config(settings)?;
-        let mut listeners = Vec::new();
-        for bind in &settings.http_bind {
-            let listener = TcpListener::bind((bind.as_str(), settings.http_port)).await.with_context(|| {
-                format!(
-                    "cannot listen on {bind}:{} for HTTP; is another server running there? Choose another port \
-                     with --http-port",
-                    settings.http_port
-                )
-            })?;
-            let ip = listener.local_addr()?.ip();
-            access.check_bind(ip)?;
-            gateway_config.check_bind(ip)?;
-            listeners.push(listener);
-        }
+        let asks_all = access.needs_token() && settings.gateway_auth != GatewayAuth::None;
+        let names = http::Names::new(asks_all, &settings.gateway_cors);
         let gateway = Arc::new(Gateway::start(gateway_config, address.clone()).await?);
         let queues = Queues::open(&address, QueuesConfig::default())?;
         let figures = Arc::clone(&gateway);
@@ -60,27 +60,23 @@ impl App {
         });
         let rooms = Arc::new(Rooms(Arc::clone(&gateway)));
         let state = ApiState::new(queues, Some(rooms), access, Default::default(), metrics);
-        let router = thali_http::router(state).merge(gateway.router()).merge(more);
+        let check_name = from_fn(move |request, next| http::check_name(names.clone(), request, next));
+        let router = thali_http::router(state)
+            .merge(gateway.router())
+            .merge(more)
+            .layer(RequestBodyTimeoutLayer::new(BODY_REST_MAX))
+            .layer(check_name);
         let (end, ended) = watch::channel(false);
         let mut addresses = Vec::new();
         let mut servers = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr()?);
-            let (router, mut ended) = (router.clone(), ended.clone());
-            servers.push(tokio::spawn(async move {
-                let stop = async move {
-                    // An error means that the sender is gone, which is an end, too.
-                    let _ = ended.wait_for(|end| *end).await;
-                };
-                let service = router.into_make_service_with_connect_info::<SocketAddr>();
-                // Small answers go out at once; waiting to join them costs 40 ms.
-                let listener = listener.tap_io(|stream| {
-                    let _ = stream.set_nodelay(true);
-                });
-                if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
-                    tracing::error!(%error, "the HTTP server has ended");
-                }
-            }));
+            servers.push(tokio::spawn(http::serve(
+                listener,
+                router.clone(),
+                ended.clone(),
+                http::HEAD_TIME_MAX,
+            )));
         }
         Ok(Self { addresses, gateway, end, servers })
     }
@@ -95,6 +91,34 @@ impl App {
             }
         }
     }
+}
+
+/// Opens the HTTP ports, where the settings allow it.
+pub async fn listen(settings: &Settings) -> Result<Vec<TcpListener>> {
+    let (access, gateway_config) = (access(settings), gateway_config(settings)?);
+    let mut listeners = Vec::new();
+    for bind in &settings.http_bind {
+        let port = settings.http_port;
+        let listener = TcpListener::bind((bind.as_str(), port)).await.map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    "another server is running there; stop it, or choose another port with --http-port"
+                }
+                ErrorKind::PermissionDenied => "choose a port from 1024 upwards with --http-port",
+                _ => "give an address of this machine with --http-bind",
+            };
+            anyhow::anyhow!("cannot listen on {bind}:{port} for HTTP ({error}); {advice}")
+        })?;
+        let ip = listener.local_addr()?.ip();
+        access.check_bind(ip)?;
+        gateway_config.check_bind(ip)?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn access(settings: &Settings) -> Access {
+    Access::new(settings.http_token.clone()).with_origins(settings.gateway_cors.clone())
 }
 
 fn gateway_config(settings: &Settings) -> Result<thali_gateway::Config> {

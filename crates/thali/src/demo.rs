@@ -9,9 +9,8 @@ use axum::routing::get;
 use thali_client::StoreAddress;
 use thali_jobs::exec::{self, Announce, ExecConfig};
 use thali_sandbox::Policy;
-use thali_server::Server;
 
-use crate::app::{self, App};
+use crate::app::App;
 use crate::serve;
 
 const QUEUE: &str = "judge";
@@ -19,16 +18,17 @@ const QUEUE: &str = "judge";
 const FEED: &str = "room:judge:feed";
 
 pub fn run(arguments: &[String]) -> Result<()> {
-    let start = serve::start(arguments)?;
-    let runtime = app::runtime(&start.settings)?;
+    let mut start = serve::start(arguments, serve::Role::Thali)?;
+    let listeners = std::mem::take(&mut start.listeners);
+    let runtime = start.runtime.handle().clone();
     let result = runtime.block_on(async {
-        let app = App::start(&start.settings, &start.store_url, routes()).await?;
+        let app = App::start(&start.settings, listeners, &start.store_url, routes()).await?;
         let worker = exec::start(worker_config(&start.store_url)?).await?;
         serve::ready(&start, Some(&app));
         if let Some(address) = app.addresses.first() {
             println!("\n  The code judge is at http://{address}\n");
         }
-        serve::end(start.store.as_ref().map(Server::stopper), start.store.as_ref()).await;
+        serve::end(&mut start.signals, start.store.as_ref()).await;
         worker.drain(std::time::Duration::from_secs(5)).await;
         app.shutdown().await;
         anyhow::Ok(())

@@ -2,6 +2,7 @@
 
 mod app;
 mod demo;
+mod http;
 mod serve;
 mod work;
 

@@ -1,21 +1,36 @@
 //! `thali serve`: the embedded store, or another one, and the layers above it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use thali_server::Server;
 use thali_server::config::{Config, Settings};
-use thali_server::{Server, Stopper};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{self, App};
 
 /// What `serve` and `demo` begin with.
 pub struct Start {
     pub settings: Settings,
+    pub runtime: Runtime,
+    pub signals: Signals,
+    /// Open, but nobody is served yet.
+    pub listeners: Vec<TcpListener>,
     pub store: Option<Server>,
     /// Where the layers above find the store.
     pub store_url: String,
 }
 
+/// What the program is called as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Thali,
+    /// Standing in for it: HTTP only where somebody asks for it.
+    RedisServer,
+}
+
 /// Reads the configuration, begins the log and starts the embedded store where one is wanted.
-pub fn start(arguments: &[String]) -> Result<Start> {
+pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     if let Some(first) = arguments.first()
         && matches!(first.as_str(), "--version" | "-v")
     {
@@ -28,20 +43,29 @@ pub fn start(arguments: &[String]) -> Result<Start> {
     }
     let (config, unknown) = Config::from_sources(arguments, std::env::vars())?;
     config.check().map_err(anyhow::Error::msg)?;
-    let settings = config.settings();
+    let mut settings = config.settings();
+    if role == Role::RedisServer && !settings.http_given {
+        settings.http_bind.clear();
+    }
     app::begin_log(&settings)?;
     for name in unknown {
         tracing::warn!(name, "this variable names no setting");
     }
+    let runtime = app::runtime(&settings)?;
+    let signals = runtime.block_on(async { Signals::new() })?;
+    // Before the store: what is refused here has touched no data.
+    let listeners = runtime.block_on(app::listen(&settings))?;
     if let Some(url) = settings.store.clone() {
-        return Ok(Start { settings, store: None, store_url: url });
+        return Ok(Start { settings, runtime, signals, listeners, store: None, store_url: url });
     }
-    std::fs::create_dir_all(&settings.dir)
-        .with_context(|| format!("cannot make the data folder {}", settings.dir.display()))?;
+    std::fs::create_dir_all(&settings.dir).map_err(|error| {
+        let dir = settings.dir.display();
+        anyhow!("cannot make the data folder {dir} ({error}); give a folder that can be written with --dir")
+    })?;
     let password = settings.requirepass.clone();
     let store = Server::start(config)?;
     let store_url = url_of(&store, &password)?;
-    Ok(Start { settings, store: Some(store), store_url })
+    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_url })
 }
 
 /// How this process itself reaches its store.
@@ -64,27 +88,26 @@ fn url_of(store: &Server, password: &str) -> Result<String> {
 
 /// As redis-server: the store alone, unless somebody asks for HTTP. So several can run on one machine.
 pub fn run_as_server(arguments: &[String]) -> Result<()> {
-    let mut start = start(arguments)?;
-    if !start.settings.http_given {
-        start.settings.http_bind.clear();
-    }
-    run_started(start)
+    run_started(start(arguments, Role::RedisServer)?)
 }
 
 pub fn run(arguments: &[String]) -> Result<()> {
-    run_started(start(arguments)?)
+    run_started(start(arguments, Role::Thali)?)
 }
 
-fn run_started(start: Start) -> Result<()> {
-    let runtime = app::runtime(&start.settings)?;
+fn run_started(mut start: Start) -> Result<()> {
+    let listeners = std::mem::take(&mut start.listeners);
+    let runtime = start.runtime.handle().clone();
     let result = runtime.block_on(async {
         // Without an address for HTTP there is nothing above the store to run.
-        let app = match start.settings.http_bind.is_empty() {
+        let app = match listeners.is_empty() {
             true => None,
-            false => Some(App::start(&start.settings, &start.store_url, axum::Router::new()).await?),
+            false => {
+                Some(App::start(&start.settings, listeners, &start.store_url, axum::Router::new()).await?)
+            }
         };
         ready(&start, app.as_ref());
-        end(start.store.as_ref().map(Server::stopper), start.store.as_ref()).await;
+        end(&mut start.signals, start.store.as_ref()).await;
         if let Some(app) = app {
             app.shutdown().await;
         }
@@ -110,10 +133,22 @@ pub fn ready(start: &Start, app: Option<&App>) {
     println!("Ready to accept connections");
 }
 
+/// What asks for the end from outside. Listened to from the start: a signal that comes as soon as the
+/// server says that it is ready, or before, ends it as cleanly as a later one.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// Waits for SIGTERM, SIGINT or SHUTDOWN.
-pub async fn end(stopper: Option<Stopper>, store: Option<&Server>) {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("a runtime with signals");
+pub async fn end(signals: &mut Signals, store: Option<&Server>) {
     let shutdown = async {
         match store {
             Some(store) => store.ended().await,
@@ -121,13 +156,13 @@ pub async fn end(stopper: Option<Stopper>, store: Option<&Server>) {
         }
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
         () = shutdown => {}
     }
     tracing::info!("ending");
-    if let Some(stopper) = stopper {
-        stopper.stop();
+    if let Some(store) = store {
+        store.stopper().stop();
     }
 }
 
