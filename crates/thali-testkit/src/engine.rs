@@ -139,7 +139,8 @@ pub fn thali_bin() -> Result<PathBuf> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let status = Command::new("cargo")
-        .args(["build", "--quiet", "--profile", "e2e", "--package", "thali"])
+        // As `cargo xtask test` builds it, so that both share one build of the dependencies.
+        .args(["build", "--quiet", "--profile", "e2e", "--workspace", "--bins", "--tests"])
         .current_dir(&root)
         .status()
         .context("run cargo build")?;
