@@ -409,7 +409,6 @@ impl EventLoop {
     fn unpark(&mut self, id: u64, seq: Seq, reply: impl FnOnce(&mut Vec<u8>, &mut SessionState)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(waiter) = session.state.parked.take() else { return };
-        session.state.parked_deadline_ms = None;
         *session.state.info.waiter.lock() = None;
         if let Some(deadline_ms) = session.state.parked_deadline_ms.take() {
             self.core.side.deadlines.remove(&(deadline_ms, id));

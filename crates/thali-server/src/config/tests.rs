@@ -66,7 +66,7 @@ fn config_set_speaks_as_redis_does() {
         ("hz abc", "argument couldn't be parsed into an integer"),
         ("hz 99999999999999", "argument must be between 0 and 2147483647 inclusive"),
         ("maxclients 0", "argument must be between 1 and 4294967295 inclusive"),
-        ("port 99999999", "argument must be between 0 and 65535 inclusive"),
+        ("port 99999999", "can\'t set immutable config"),
         ("slowlog-log-slower-than -5", "argument must be between -1 and 9223372036854775807 inclusive"),
         ("proto-max-bulk-len 1", "argument must be between 1048576 and 9223372036854775807 inclusive"),
         ("maxmemory-policy foo", &format!("argument(s) must be one of the following: {policies}")),
@@ -93,7 +93,7 @@ fn config_set_speaks_as_redis_does() {
             "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
         ),
         ("maxmemory-clients 500%", "percentage argument must be less or equal to 100"),
-        ("bind 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "Too many bind addresses specified."),
+        ("appendonly no", "can't set immutable config"),
     ];
     for (pairs, why) in cases {
         let pairs: Vec<(String, String)> = pairs
@@ -115,7 +115,7 @@ fn config_get_shows_the_canonical_form() {
         ("maxmemory", "2GB", "2147483648"),
         ("maxmemory", "3k", "3000"),
         ("maxmemory-policy", "ALLKEYS-LRU", "allkeys-lru"),
-        ("appendonly", "YES", "yes"),
+        ("lazyfree-lazy-expire", "YES", "yes"),
         ("maxmemory-clients", "5%", "5%"),
         ("save", "900 1 300 10", "900 1 300 10"),
         ("save", "", ""),
@@ -126,7 +126,6 @@ fn config_get_shows_the_canonical_form() {
         ("shutdown-on-sigterm", "nosave force", "nosave force"),
         ("lua-time-limit", "100", "100"),
         ("requirepass", "", ""),
-        ("bind", "", ""),
         (
             "client-output-buffer-limit",
             "normal 1mb 2mb 60 replica 0 0 0",
