@@ -410,7 +410,8 @@ impl Context<'_> {
             let awaited = shard.awaited_keys(db);
             self.ready.extend(awaited.into_iter().filter(|key| old.get(key).is_some()).map(|key| (db, key)));
             removed += old.len() as u64;
-            self.dropped_dbs.push(old);
+            // A snapshot may still need it.
+            self.dropped_dbs.extend(shard.retire(old));
         }
         self.dirty += removed;
     }

@@ -7,10 +7,12 @@ pub mod glob;
 pub mod locks;
 pub mod shard;
 pub mod slot;
+pub mod snapshot;
 mod value;
 mod waiter;
 
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag};
+pub use snapshot::{SnapshotSink, Walked};
 pub use value::{Entry, Typed, Value};
 pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use smallvec::SmallVec;
 use thali_data::Table;
 
+use crate::snapshot::Unfinished;
 use crate::{Entry, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -33,7 +34,11 @@ impl WatchFlag {
 /// One database's keys in one shard.
 #[derive(Default)]
 pub struct Db {
-    table: Table<Entry>,
+    pub(crate) table: Table<Entry>,
+    /// What the mark of an entry is once a snapshot needs it no more; see [`crate::snapshot`].
+    pub(crate) mark: bool,
+    /// The running snapshot, until the walk is through here.
+    pub(crate) snapshot: Option<Box<Unfinished>>,
     /// Keys with a time to live.
     volatile_len: usize,
     /// Where active expiry goes on.
@@ -63,32 +68,51 @@ impl Db {
 
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        self.table.get_mut(key)
+        let entry = self.table.get_mut(key)?;
+        if let Some(snapshot) = &self.snapshot
+            && entry.mark() != self.mark
+        {
+            snapshot.save(key, entry);
+            entry.set_mark(self.mark);
+        }
+        Some(entry)
     }
 
     /// Puts an entry, gives back what it replaced.
-    pub fn insert(&mut self, key: &[u8], entry: Entry) -> Option<Entry> {
+    pub fn insert(&mut self, key: &[u8], mut entry: Entry) -> Option<Entry> {
         self.volatile_len += usize::from(entry.expire_at().is_some());
-        let old = self.table.insert(key, entry);
-        self.volatile_len -= usize::from(old.as_ref().is_some_and(|e| e.expire_at().is_some()));
-        old
+        entry.set_mark(self.mark);
+        let old = self.table.insert(key, entry)?;
+        self.save_removed(key, &old);
+        self.volatile_len -= usize::from(old.expire_at().is_some());
+        Some(old)
     }
 
     /// Takes a key out.
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let old = self.table.remove(key)?;
+        self.save_removed(key, &old);
         self.volatile_len -= usize::from(old.expire_at().is_some());
         Some(old)
     }
 
     /// Sets or clears a key's time to live; false where there is no such key.
     pub fn set_expire_at(&mut self, key: &[u8], at_unix_ms: Option<u64>) -> bool {
-        let Some(entry) = self.table.get_mut(key) else { return false };
+        let Some(entry) = self.get_mut(key) else { return false };
         let before = entry.expire_at().is_some();
         entry.set_expire_at(at_unix_ms);
         self.volatile_len += usize::from(at_unix_ms.is_some());
         self.volatile_len -= usize::from(before);
         true
+    }
+
+    /// An entry that is out of the table already is saved as late as possible: before it is gone.
+    fn save_removed(&self, key: &[u8], old: &Entry) {
+        if let Some(snapshot) = &self.snapshot
+            && old.mark() != self.mark
+        {
+            snapshot.save(key, old);
+        }
     }
 
     /// Looks at about `budget` keys from `cursor` on; 0 starts and ends. A key that is there during
@@ -136,7 +160,9 @@ impl Db {
 /// One shard's state, behind its lock.
 #[derive(Default)]
 pub struct Shard {
-    dbs: Vec<Db>,
+    pub(crate) dbs: Vec<Db>,
+    /// Emptied databases that the running snapshot still needs.
+    pub(crate) retired: Vec<Db>,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
 }

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn strides_count_as_single_bytes_do() {
-        let bytes: Vec<u8> = (0..100u32).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+        let bytes: Vec<u8> = (0..100u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in 0..bytes.len() {
             let one_by_one = bytes[..len]
                 .iter()

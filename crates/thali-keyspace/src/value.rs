@@ -39,10 +39,13 @@ impl Value {
     }
 }
 
+/// The bit of an entry's time to live that is a snapshot's mark.
+const MARK: u64 = 1 << 63;
+
 /// A key's value and what is kept beside it.
 pub struct Entry {
     pub value: Value,
-    /// When the key vanishes, in Unix milliseconds; 0 = never.
+    /// When the key vanishes, in Unix milliseconds below 2^63, 0 = never; and the snapshot's [`MARK`].
     expire_at_unix_ms: u64,
 }
 
@@ -54,17 +57,28 @@ impl Entry {
 
     /// When the key vanishes, in Unix milliseconds.
     pub fn expire_at(&self) -> Option<u64> {
-        (self.expire_at_unix_ms != 0).then_some(self.expire_at_unix_ms)
+        let at = self.expire_at_unix_ms & !MARK;
+        (at != 0).then_some(at)
+    }
+
+    /// See [`crate::snapshot`].
+    pub(crate) fn mark(&self) -> bool {
+        self.expire_at_unix_ms & MARK != 0
+    }
+
+    pub(crate) fn set_mark(&mut self, mark: bool) {
+        self.expire_at_unix_ms = self.expire_at_unix_ms & !MARK | u64::from(mark) << 63;
     }
 
     /// Whether the key is logically gone. Redis counts a key as expired only after its time.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expire_at_unix_ms != 0 && now_ms > self.expire_at_unix_ms
+        self.expire_at().is_some_and(|at| now_ms > at)
     }
 
     /// Only [`crate::Db`] changes the time, as it counts the keys that have one.
     pub(crate) fn set_expire_at(&mut self, at: Option<u64>) {
-        self.expire_at_unix_ms = at.map_or(0, |at| at.max(1));
+        let at = at.map_or(0, |at| at.clamp(1, !MARK));
+        self.expire_at_unix_ms = self.expire_at_unix_ms & MARK | at;
     }
 }
 
