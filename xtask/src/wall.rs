@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::shell;
 
-const STORE: [&str; 7] = [
+const STORE: [&str; 8] = [
     "thali-resp",
     "thali-data",
     "thali-keyspace",
+    "thali-rdb",
     "thali-journal",
     "thali-commands",
     "thali-script",

@@ -81,7 +81,11 @@ impl List {
     }
 
     pub fn push(&mut self, end: End, value: &[u8], limits: &Limits) {
-        let item = Item::parse(value);
+        self.push_item(end, Item::parse(value), limits);
+    }
+
+    /// As [`List::push`], for an element of another collection.
+    pub fn push_item(&mut self, end: End, item: Item<'_>, limits: &Limits) {
         if let Form::One(p) = &mut self.0
             && !exceeds(limits, p, item)
         {
@@ -198,6 +202,15 @@ impl List {
     pub fn range(&self, start: usize, count: usize) -> Iter<'_> {
         let start = start.min(self.len());
         Iter { list: self, at: start, end: start + count.min(self.len() - start), front: None, back: None }
+    }
+
+    /// The nodes from the front, none of them empty.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Packed> {
+        let len = match &self.0 {
+            Form::One(node) => usize::from(!node.is_empty()),
+            Form::Chain(chain) => chain.nodes.len(),
+        };
+        (0..len).map(|number| self.node(number).expect("number is below the count of nodes"))
     }
 
     fn chain(&mut self) -> &mut Chain {

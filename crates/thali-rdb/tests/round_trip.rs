@@ -1,0 +1,211 @@
+//! What the encoder writes, the reader reads back: every type, every form, with and without compression.
+
+use proptest::prelude::*;
+use thali_data::list::End;
+use thali_data::stream::{Pending, StreamId};
+use thali_data::{Hash, Item, Limits, List, Set, SortedSet, Str, Stream};
+use thali_keyspace::{Typed, Value};
+use thali_rdb::{Batch, Checksum, ChecksumVerdict, Encoder, KeyMeta, Reader, Record, Version, restore};
+
+mod support;
+use support::text_of;
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => prop::collection::vec(any::<u8>(), 0..40),
+        2 => (any::<u8>(), 0usize..300).prop_map(|(byte, len)| vec![byte; len]),
+        2 => any::<i64>().prop_map(|n| n.to_string().into_bytes()),
+        2 => any::<i16>().prop_map(|n| n.to_string().into_bytes()),
+        1 => (any::<u8>(), 60_000usize..70_000).prop_map(|(byte, len)| vec![byte; len]),
+    ]
+}
+
+fn short() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        any::<i32>().prop_map(|n| n.to_string().into_bytes())
+    ]
+}
+
+fn score() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<i32>().prop_map(f64::from),
+        any::<f64>().prop_filter("a number", |score| !score.is_nan()),
+        Just(f64::INFINITY),
+        Just(-0.0),
+    ]
+}
+
+fn list() -> impl Strategy<Value = Value> {
+    prop::collection::vec(bytes(), 1..60).prop_map(|elements| {
+        let mut list = List::new();
+        elements.iter().for_each(|element| list.push(End::Back, element, &Limits::default()));
+        list.into_value()
+    })
+}
+
+fn set() -> impl Strategy<Value = Value> {
+    let integers = prop::collection::vec(any::<i64>().prop_map(|n| n.to_string().into_bytes()), 1..600);
+    prop_oneof![prop::collection::vec(short(), 1..200), integers].prop_map(|members| {
+        let mut set = Set::new();
+        members.iter().for_each(|member| drop(set.add(member, &Limits::default())));
+        set.into_value()
+    })
+}
+
+fn hash() -> impl Strategy<Value = Value> {
+    prop::collection::vec((short(), bytes()), 1..200).prop_map(|fields| {
+        let mut hash = Hash::new();
+        fields
+            .iter()
+            .for_each(|(field, value)| drop(hash.set(field, Item::parse(value), &Limits::default())));
+        hash.into_value()
+    })
+}
+
+fn sorted_set() -> impl Strategy<Value = Value> {
+    prop::collection::vec((short(), score()), 1..200).prop_map(|members| {
+        let mut sorted_set = SortedSet::new();
+        members
+            .iter()
+            .for_each(|(member, score)| drop(sorted_set.insert(member, *score, &Limits::default())));
+        sorted_set.into_value()
+    })
+}
+
+fn stream() -> impl Strategy<Value = Value> {
+    let entry = (0u64..3, 0u64..5, prop::collection::vec(bytes(), 2..4), any::<bool>(), any::<bool>());
+    let delivery = (0usize..50, 0u8..3, any::<u32>(), 0u64..4);
+    (prop::collection::vec(entry, 0..250), prop::collection::vec(delivery, 0..40)).prop_map(
+        |(entries, deliveries)| {
+            let mut stream = Stream::new();
+            let mut ids = Vec::new();
+            for (ms, seq, values, same, deleted) in entries {
+                let last = stream.log.last_id();
+                let id = StreamId::new(last.ms + ms, if ms == 0 { last.seq + 1 + seq } else { seq });
+                let id = id.max(last.next().unwrap());
+                let name: &[u8] = if same { b"name" } else { &values[0] };
+                stream.log.append(id, &[name, &values[1]], &Limits::default());
+                ids.push(id);
+                if deleted {
+                    stream.log.delete(id);
+                }
+            }
+            stream.create_group(b"idle", StreamId::MIN, None);
+            stream.create_group(b"busy", StreamId::new(1, 2), Some(7));
+            let group = stream.groups.get_mut(&b"busy"[..]).unwrap();
+            for (at, consumer, time, count) in deliveries {
+                let name = [b'a' + consumer];
+                let number = group.create_consumer(&name, 5).or(group.consumer_no(&name)).unwrap();
+                group.consumer_mut(number).active_at_unix_ms = (count > 1).then_some(u64::from(time));
+                if let Some(id) = ids.get(at) {
+                    let pending =
+                        Pending { consumer: number, delivered_at_unix_ms: time.into(), deliveries: count };
+                    group.assign(*id, pending);
+                }
+            }
+            stream.into_value()
+        },
+    )
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        bytes().prop_map(|bytes| Value::Str(Str::from_bytes(&bytes))),
+        list(),
+        set(),
+        hash(),
+        sorted_set(),
+        stream(),
+    ]
+}
+
+fn meta() -> impl Strategy<Value = KeyMeta> {
+    let expire = prop::option::of(0u64..1 << 60);
+    (expire, prop::option::of(any::<u64>()), prop::option::of(any::<u8>()))
+        .prop_map(|(expire_at_unix_ms, idle_seconds, freq)| KeyMeta { expire_at_unix_ms, idle_seconds, freq })
+}
+
+#[derive(Clone)]
+struct Key(Vec<u8>, u32, KeyMeta, Value);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} in {}: {:?} {}", self.0, self.1, self.2, text_of(&self.3))
+    }
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    (bytes(), 0u32..20_000, meta(), value()).prop_map(|(name, db, meta, value)| Key(name, db, meta, value))
+}
+
+fn write(encoder: &mut Encoder, keys: &[Key]) -> Vec<u8> {
+    let (mut file, mut checksum) = (Vec::new(), Checksum::new());
+    encoder.header(&mut file);
+    encoder.aux(&mut file, b"ctime", b"1700000000");
+    encoder.function(&mut file, b"#!lua name=l\n");
+    for Key(name, db, meta, value) in keys {
+        encoder.select_db(&mut file, *db);
+        encoder.resize_db(&mut file, 1 << 33, 5);
+        encoder.key(&mut file, name, value, *meta);
+    }
+    checksum.update(&file);
+    encoder.end(&mut file, Some(checksum));
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn files_read_back(keys in prop::collection::vec(key(), 0..6), compress: bool) {
+        let limits = Limits::default();
+        let version = Version::V11;
+        let mut encoder = if compress { Encoder::new(version) } else { Encoder::uncompressed(version) };
+        let file = write(&mut encoder, &keys);
+        let mut reader = Reader::new(&file[..]).unwrap();
+        prop_assert_eq!(reader.version(), 11);
+        let mut batch = Batch::new();
+        let (mut notes, mut libraries) = (0, 0);
+        loop {
+            match reader.next().unwrap() {
+                Record::Key(key) => batch.push(&key),
+                Record::Aux { name, value } => {
+                    prop_assert_eq!((&name[..], &value[..]), (&b"ctime"[..], &b"1700000000"[..]));
+                    notes += 1;
+                }
+                Record::Function(code) => {
+                    prop_assert_eq!(&code[..], &b"#!lua name=l\n"[..]);
+                    libraries += 1;
+                }
+                Record::SelectDb(_) => {}
+                Record::ResizeDb { keys, expiring } => prop_assert_eq!((keys, expiring), (1 << 33, 5)),
+                Record::End { checksum } => {
+                    prop_assert_eq!(checksum, ChecksumVerdict::Verified);
+                    break;
+                }
+            }
+        }
+        prop_assert_eq!((notes, libraries, batch.len()), (1, 1, keys.len()));
+        prop_assert_eq!(reader.offset(), file.len() as u64);
+        for (read, Key(name, db, meta, value)) in batch.iter().zip(&keys) {
+            prop_assert_eq!((&read.key[..], read.db, read.meta), (&name[..], *db, *meta));
+            prop_assert_eq!(read.type_name(), value.type_name());
+            let read = read.value(&limits).unwrap().unwrap();
+            prop_assert_eq!(text_of(&read), text_of(value));
+        }
+    }
+
+    #[test]
+    fn dumps_restore(value in value()) {
+        let payload = Encoder::new(Version::V11).dump(&value);
+        let restored = restore(&payload, &Limits::default()).unwrap();
+        prop_assert_eq!(text_of(&restored), text_of(&value));
+        // Version 10 keeps all but active times.
+        let payload = Encoder::new(Version::V10).dump(&value);
+        let restored = restore(&payload, &Limits::default()).unwrap();
+        if !matches!(value, Value::Stream(_)) {
+            prop_assert_eq!(text_of(&restored), text_of(&value));
+        }
+    }
+}
