@@ -1,7 +1,7 @@
-//! The disk as the journal sees it: append, cut, sync, rename. The only place that touches files.
+//! The disk as the journal sees it: append, cut, sync, rename, delete. The only place that touches files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,13 +16,15 @@ pub trait Disk: Send + Sync + 'static {
     fn file_len(&self, path: &Path) -> io::Result<Option<u64>>;
     /// Names in a folder; none where the folder is missing.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Reads from the start.
-    fn open_read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+    /// Reads from `offset` on.
+    fn open_read(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>>;
     /// Opens for appending; makes the file where it is missing.
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives `from` the name `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes creations and renames in the folder durable.
+    /// Deletes a file. Who has it open goes on with it.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and deletions in the folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
@@ -71,8 +73,10 @@ impl Disk for RealDisk {
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    fn open_read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(File::open(path)?))
+    fn open_read(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Box::new(file))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -81,6 +85,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

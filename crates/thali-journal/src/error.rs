@@ -27,32 +27,29 @@ pub enum JournalError {
     )]
     Stray { path: PathBuf },
 
-    #[error(
-        "{} is an append-only file of Redis 6 or older; start redis-server 7 on this folder once \
-         with --appendonly yes, which moves it into the new layout", path.display()
-    )]
-    OldLayout { path: PathBuf },
-
-    #[error(
-        "the base {} is in RDB form, which cannot be read yet; run redis-server 7 on this folder with \
-         --aof-use-rdb-preamble no and BGREWRITEAOF, then start again", path.display()
-    )]
+    #[error("{} is in RDB form, and nothing here was given to read that with", path.display())]
     RdbBase { path: PathBuf },
 
     #[error(
-        "{} is damaged at offset {offset}: {why}. Nothing was changed. Copy the folder, then cut the file \
-         there with redis-check-aof --fix, or put it back from a backup", path.display()
+        "{} is damaged at offset {offset}: {why}. Nothing was changed. `thali check` shows what is good; \
+         put the file back from a backup, or let `thali check --cut-to` make a copy that ends before the damage", path.display()
     )]
     Damaged { path: PathBuf, offset: u64, why: String },
 
     #[error(
         "{} ends inside a record that begins at offset {offset} ({bytes} bytes), and {why}. Nothing was \
-         changed. Copy the folder, then cut the file there with redis-check-aof --fix", path.display()
+         changed. `thali check --cut-to` makes a copy that ends before it", path.display()
     )]
     Truncated { path: PathBuf, offset: u64, bytes: u64, why: &'static str },
 
+    #[error("the base {} cannot be loaded: {why}", path.display())]
+    Base { path: PathBuf, why: String },
+
     #[error("the record of {} at offset {offset} cannot be applied: {why}", path.display())]
     Rejected { path: PathBuf, offset: u64, why: String },
+
+    #[error("the append-only file is being rewritten; wait for the end of that")]
+    RewriteRunning,
 
     #[error("the journal could not write all that it was given: {0}")]
     Unwritten(String),

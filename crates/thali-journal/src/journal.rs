@@ -1,8 +1,8 @@
 //! The journal as its callers see it: append, ask what is safe, ask whether writing is possible.
 //!
-//! Lock order: a caller's shard locks, then `buffer`; without shards, `tail`, then `buffer`. No thread of
-//! the journal ever takes a shard's lock, and `append` waits for nothing but `buffer`, which is held for a
-//! copy at most.
+//! Lock order: a caller's shard locks, then `buffer`; without shards, `tail`, `sync_gate`, `buffer`, then
+//! `progress` or `health`. No thread of the journal ever takes a shard's lock, and `append` waits for nothing
+//! but `buffer`, which is held for a copy at most.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::batch::Batches;
+use crate::buffer::Buffer;
+use crate::folder::Folder;
+use crate::rewrite::Rewrites;
 use crate::{Disk, DiskFile, JournalError, Recovery, recovery, writer};
 
 /// A place in the stream of all bytes appended since the journal was opened. Rises with the order of
@@ -69,7 +73,7 @@ impl JournalConfig {
 pub struct JournalState {
     /// Bytes of all files that a restart would read.
     pub size_bytes: u64,
-    /// The same at the last start.
+    /// The same after the last start or rewrite.
     pub base_size_bytes: u64,
     /// Appended and not yet written.
     pub pending_bytes: u64,
@@ -86,21 +90,10 @@ pub struct JournalState {
     pub writes_total: u64,
 }
 
+#[derive(Clone)]
 pub(crate) struct OpenFile {
     pub file: Arc<dyn DiskFile>,
     pub path: PathBuf,
-}
-
-/// What waits to be written. INVARIANT: `bytes` ends at the end of a group.
-#[derive(Default)]
-pub(crate) struct Buffer {
-    pub bytes: Vec<u8>,
-    /// The database that the file's reader stands in behind `bytes`.
-    db: Option<u32>,
-    pub appended: u64,
-    pub stopping: bool,
-    /// Something but new bytes for the writer to look at.
-    pub poked: bool,
 }
 
 /// The growing file in the hands of whoever writes. INVARIANT: batches leave the buffer only while this is
@@ -110,11 +103,18 @@ pub(crate) struct Tail {
     /// `None` until the journal was replayed.
     pub open: Option<Arc<OpenFile>>,
     /// Taken from the buffer and not written in full.
-    pub batch: Vec<u8>,
+    pub batch: Batches,
     /// The place in the stream behind `batch`.
     pub end: u64,
     /// The file may end in a part of `batch`.
     pub torn: bool,
+}
+
+impl Tail {
+    /// To be called once there is something to write only.
+    pub fn open(&self) -> &OpenFile {
+        self.open.as_ref().expect("the writer starts after the file was opened")
+    }
 }
 
 /// How far the file is written and synced, in stream positions and in bytes of the growing file.
@@ -156,13 +156,15 @@ pub(crate) struct Shared {
     /// Bytes appended and not written, the batch in the writer's hands included.
     pub pending: AtomicUsize,
     pub progress: Mutex<Progress>,
-    /// Held for a sync until its outcome is recorded, so that no one trusts a sync after a failed one.
-    pub sync_gate: Mutex<()>,
+    /// The growing file for those who sync it. Held for a sync until its outcome is recorded, so that no one
+    /// trusts a sync after a failed one, and over the change to the next file.
+    pub sync_gate: Mutex<Option<Arc<OpenFile>>>,
     pub synced: AtomicU64,
     pub durable: AtomicU64,
     policy: AtomicU8,
     pub failing: AtomicBool,
     pub health: Mutex<Health>,
+    pub rewrites: Mutex<Rewrites>,
     on_sync: RwLock<Option<OnSync>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -181,25 +183,31 @@ impl Shared {
             sync_stop: (Mutex::new(false), Condvar::new()),
             pending: AtomicUsize::new(0),
             progress: Mutex::default(),
-            sync_gate: Mutex::new(()),
+            sync_gate: Mutex::default(),
             synced: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             health: Mutex::default(),
+            rewrites: Mutex::default(),
             on_sync: RwLock::new(None),
             threads: Mutex::default(),
         }
     }
 
-    /// Begins to write behind the `len` good bytes of `open`.
-    pub fn start(shared: &Arc<Self>, open: OpenFile, len: u64, size_bytes: u64) {
+    /// Begins to write behind the `len` good bytes of `open`, the last of the folder's files, which have
+    /// `size_bytes`.
+    pub fn start(shared: &Arc<Self>, folder: Folder, open: OpenFile, len: u64, size_bytes: u64) {
         *shared.progress.lock() = Progress { len, durable_len: len, ..Progress::default() };
         {
             let mut health = shared.health.lock();
             health.base_size_bytes = size_bytes;
             health.closed_bytes = size_bytes.saturating_sub(len);
         }
-        *shared.threads.lock() = writer::start(shared, open);
+        shared.rewrites.lock().folder = Some(folder);
+        let open = Arc::new(open);
+        *shared.sync_gate.lock() = Some(Arc::clone(&open));
+        shared.tail.lock().open = Some(open);
+        *shared.threads.lock() = writer::start(shared);
     }
 
     pub fn policy(&self) -> Policy {
@@ -242,6 +250,10 @@ impl Journal {
         Journal { shared }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Appends encoded requests in the order of their execution: to be called while the shards that they
     /// changed are still locked. `atomic`: a restart applies all of them or none.
     ///
@@ -252,27 +264,13 @@ impl Journal {
         let shared = &*self.shared;
         let mut effects = effects.into_iter().peekable();
         let mut buffer = shared.buffer.lock();
-        let before = buffer.bytes.len();
-        let Some((first_db, first)) = effects.next() else { return Seq(buffer.appended) };
-        buffer.select(first_db);
-        let group = atomic && effects.peek().is_some();
-        if group {
-            buffer.bytes.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-        buffer.bytes.extend_from_slice(first);
-        for (db, request) in effects {
-            buffer.select(db);
-            buffer.bytes.extend_from_slice(request);
-        }
-        if group {
-            buffer.bytes.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        }
-        let added = buffer.bytes.len() - before;
-        buffer.appended += added as u64;
+        let Some(first) = effects.next() else { return Seq(buffer.appended) };
+        let is_group = atomic && effects.peek().is_some();
+        let (added, is_first) = buffer.append(first, effects, is_group);
         let seq = Seq(buffer.appended);
         shared.pending.fetch_add(added, Ordering::AcqRel);
         // The first bytes of a batch wake the writer; later ones find it awake or on its way.
-        if before == 0 && shared.policy() == Policy::Always {
+        if is_first && shared.policy() == Policy::Always {
             drop(buffer);
             shared.more.notify_one();
         }
@@ -413,30 +411,5 @@ impl Drop for Journal {
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-impl Buffer {
-    fn select(&mut self, db: u32) {
-        if self.db != Some(db) {
-            self.db = Some(db);
-            let mut text = itoa::Buffer::new();
-            encode_request(&mut self.bytes, &[b"SELECT", text.format(db).as_bytes()]);
-        }
-    }
-}
-
-/// Appends a request in the form that [`Journal::append`] takes.
-pub fn encode_request(out: &mut Vec<u8>, args: &[&[u8]]) {
-    fn header(out: &mut Vec<u8>, mark: u8, n: usize) {
-        out.push(mark);
-        out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    header(out, b'*', args.len());
-    for arg in args {
-        header(out, b'$', arg.len());
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
     }
 }

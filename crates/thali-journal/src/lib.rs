@@ -51,20 +51,26 @@
 //! offset. A damaged length can make the rest of the file look like the inside of one value that
 //! stops short: therefore whole requests behind the cut are a reason to stop as well.
 
+mod batch;
+mod buffer;
 mod disk;
 mod error;
+mod folder;
 mod journal;
 mod manifest;
 mod reader;
 mod recovery;
+mod rewrite;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use buffer::encode_request;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::JournalError;
-pub use journal::{Journal, JournalConfig, JournalState, Policy, Seq, encode_request};
+pub use journal::{Journal, JournalConfig, JournalState, Policy, Seq};
 pub use reader::Effect;
-pub use recovery::{Recovery, RecoveryReport};
+pub use recovery::{ApplyGroup, LoadBase, Recovery, RecoveryProgress, RecoveryReport};
+pub use rewrite::{BaseForm, BaseWriter, Rewrite, RewriteReport};

@@ -89,6 +89,14 @@ impl Manifest {
         self.entries.iter().rfind(|e| e.kind == Kind::Increment)
     }
 
+    /// The manifest once `base` stands for all but the last increment.
+    pub fn superseded_by(&self, base: Entry) -> Manifest {
+        let last = self.last_increment();
+        let old = self.entries.iter().filter(|entry| Some(*entry) != last);
+        let history = old.map(|entry| Entry { kind: Kind::History, ..entry.clone() });
+        Manifest { entries: [base].into_iter().chain(history).chain(last.cloned()).collect() }
+    }
+
     /// Replaces the manifest file in one step that a crash cannot halve.
     pub fn store(&self, disk: &dyn Disk, dir: &Path, name: &str) -> Result<(), JournalError> {
         let aside: PathBuf = dir.join(format!("temp-{name}"));

@@ -1,12 +1,15 @@
 //! One file of the journal as a stream of groups: single requests, or all of a MULTI … EXEC.
 //!
-//! Owns the grammar and the verdict on a bad end; decides nothing about it. Memory: one group at a
+//! Owns the grammar and the verdict on a bad end; decides nothing about it. A batch is read as a whole, and
+//! no group of it is handed over before its checksum was found right. Memory: one batch or one group at a
 //! time, and no length found in the file is believed beyond the length of the file.
 
 use std::io::{self, Read};
 use std::ops::Range;
 
 use smallvec::SmallVec;
+
+use crate::batch::{self, HEADER_LEN, Header};
 
 /// One request with the database that it runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +31,9 @@ pub(crate) enum Next {
     Group,
     /// The file ended where a group may end.
     End,
-    /// From [`GroupReader::offset`] on, the file holds the beginning of a group and perhaps zeros.
+    /// From [`GroupReader::offset`] on, the file holds the beginning of a group and perhaps zeros, or batches
+    /// that no sync is known to have covered and of which the first is not whole.
     Torn,
-    /// Looks torn, but whole requests stand behind the tear, at this offset.
-    Hidden(u64),
     /// Bytes that are no record, at this offset, and not the end.
     Damaged(u64, String),
 }
@@ -39,7 +41,20 @@ pub(crate) enum Next {
 enum Stop {
     Eof,
     Bad(usize, String),
+    /// At the place where a batch should begin stands none, or one whose bytes are not those that were summed
+    /// up.
+    Batch(BatchFault),
     Io(io::Error),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BatchFault {
+    /// The file ends before the batch does.
+    Short,
+    /// The line before it is not what was written.
+    Header,
+    /// Its bytes are not what was written; so many follow the line.
+    Payload(u64),
 }
 
 impl From<io::Error> for Stop {
@@ -66,6 +81,18 @@ struct Request {
 pub(crate) struct GroupReader {
     source: Box<dyn Read + Send>,
     file_len: u64,
+    /// The end of the batch being read, in the file; what lies before was found right.
+    batch_end: Option<u64>,
+    /// Where the batch before ended.
+    last_batch_end: Option<u64>,
+    /// Behind the last byte read that is not zero.
+    data_end: u64,
+    /// The last batch was empty, as the one that ends a base is.
+    has_end_mark: bool,
+    batches: u64,
+    checked_bytes: u64,
+    /// What the batches say was synced.
+    synced_len: u64,
     buf: Vec<u8>,
     /// Offset in the file of `buf[0]`.
     buf_offset: u64,
@@ -82,12 +109,20 @@ pub(crate) struct GroupReader {
 }
 
 impl GroupReader {
-    pub fn new(source: Box<dyn Read + Send>, file_len: u64) -> Self {
+    /// Reads a file of `file_len` bytes from `offset` on, where `source` stands.
+    pub fn new(source: Box<dyn Read + Send>, offset: u64, file_len: u64) -> Self {
         GroupReader {
             source,
             file_len,
+            batch_end: None,
+            last_batch_end: None,
+            data_end: offset,
+            has_end_mark: false,
+            batches: 0,
+            checked_bytes: 0,
+            synced_len: 0,
             buf: Vec::new(),
-            buf_offset: 0,
+            buf_offset: offset,
             start: 0,
             record: 0,
             at: 0,
@@ -103,22 +138,55 @@ impl GroupReader {
         self.buf_offset + self.start as u64
     }
 
-    /// Bytes read as RDB in the first place by Redis begin so.
-    pub fn starts_with(&mut self, magic: &[u8]) -> io::Result<bool> {
-        while self.buf.len() < magic.len() && self.fill()? {}
-        Ok(self.buf.starts_with(magic))
+    /// Bytes read so far that a checksum vouches for, with its line.
+    pub fn checked_bytes(&self) -> u64 {
+        self.checked_bytes
+    }
+
+    /// Batches read so far.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// The file's last batch so far is the empty one that ends a base.
+    pub fn has_end_mark(&self) -> bool {
+        self.has_end_mark
     }
 
     pub fn next_group(&mut self) -> io::Result<Next> {
         self.begin_group();
-        match self.group() {
-            Ok(true) => Ok(Next::Group),
-            Ok(false) => Ok(Next::End),
-            Err(Stop::Io(error)) => Err(error),
-            Err(Stop::Eof) => self.torn(),
-            Err(Stop::Bad(at, why)) => {
+        let stop = match self.group() {
+            Ok(true) => return Ok(Next::Group),
+            Ok(false) => return Ok(Next::End),
+            Err(stop) => stop,
+        };
+        let began = self.offset();
+        let damaged = |at: u64, why: String| {
+            Ok(Next::Damaged(
+                at,
+                if at == began { why } else { format!("{why} (the record begins at {began})") },
+            ))
+        };
+        match stop {
+            Stop::Io(error) => Err(error),
+            Stop::Eof | Stop::Bad(..) if self.batch_end.is_some() => {
+                let at = if let Stop::Bad(at, _) = stop { at } else { self.record };
+                damaged(
+                    self.buf_offset + at as u64,
+                    "a batch with the right checksum holds no whole groups".into(),
+                )
+            }
+            Stop::Eof => self.torn(),
+            Stop::Batch(fault) => self.judge_batch(fault),
+            Stop::Bad(at, why) => {
                 let offset = self.buf_offset + at as u64;
-                if self.only_zeros_from(at)? { self.torn() } else { Ok(Next::Damaged(offset, why)) }
+                if self.last_batch_end == Some(offset) && self.buf[at] == 0 {
+                    self.judge_batch(BatchFault::Header)
+                } else if self.only_zeros_from(at)? {
+                    self.torn()
+                } else {
+                    damaged(offset, why)
+                }
             }
         }
     }
@@ -153,12 +221,15 @@ impl GroupReader {
     fn group(&mut self) -> Result<bool, Stop> {
         loop {
             self.record = self.at;
+            self.leave_batch()?;
             if self.at == self.buf.len() && !self.fill()? {
                 return if self.atomic { Err(Stop::Eof) } else { Ok(false) };
             }
             if self.buf[self.at] == b'#' {
-                self.line()?;
-                self.settle();
+                if self.batch_end.is_some() || self.atomic || !self.enter_batch()? {
+                    self.line()?;
+                    self.settle();
+                }
                 continue;
             }
             let args = self.request()?;
@@ -193,6 +264,62 @@ impl GroupReader {
         }
     }
 
+    /// Reads a batch whole where one begins and finds it right; `false`: an annotation of another kind.
+    fn enter_batch(&mut self) -> Result<bool, Stop> {
+        let offset = self.buf_offset + self.at as u64;
+        while self.buf.len() < self.at + HEADER_LEN && self.fill()? {}
+        let line = &self.buf[self.at..self.buf.len().min(self.at + HEADER_LEN)];
+        let known_len = line.len().min(batch::PREFIX.len());
+        let Some(header) = Header::parse(line, offset) else {
+            // A damaged prefix must not make an ordinary comment of the line; one half of which was lost, neither.
+            let is_ours =
+                line[..known_len] == batch::PREFIX[..known_len] || is_header_but_for_its_prefix(line, offset);
+            let lost_len = line.iter().position(|byte| *byte == 0).unwrap_or(known_len).min(known_len);
+            let is_lost = lost_len < known_len && line[..lost_len] == batch::PREFIX[..lost_len];
+            return match is_ours || is_lost {
+                true if line.len() < HEADER_LEN => Err(Stop::Batch(BatchFault::Short)),
+                true => Err(Stop::Batch(BatchFault::Header)),
+                false => Ok(false),
+            };
+        };
+        let payload_at = self.at + HEADER_LEN;
+        if header.payload_len > self.file_len.saturating_sub(offset + HEADER_LEN as u64) {
+            return Err(Stop::Batch(BatchFault::Short));
+        }
+        let end = payload_at + header.payload_len as usize;
+        while self.buf.len() < end {
+            if !self.fill()? {
+                return Err(Stop::Batch(BatchFault::Short));
+            }
+        }
+        if batch::checksum(&self.buf[payload_at..end]) != header.payload_crc {
+            return Err(Stop::Batch(BatchFault::Payload(header.payload_len)));
+        }
+        self.batch_end = Some(self.buf_offset + end as u64);
+        self.has_end_mark = header.payload_len == 0;
+        self.synced_len = self.synced_len.max(header.synced_len);
+        self.batches += 1;
+        self.checked_bytes += HEADER_LEN as u64 + header.payload_len;
+        self.at = payload_at;
+        self.settle();
+        Ok(true)
+    }
+
+    /// Notes that the batch has come to its end, where a group must end.
+    fn leave_batch(&mut self) -> Result<(), Stop> {
+        let at = self.buf_offset + self.at as u64;
+        match self.batch_end {
+            Some(end) if at > end || (at == end && self.atomic) => {
+                bad(self.record, "a group beyond its batch")
+            }
+            Some(end) if at == end => {
+                self.last_batch_end = self.batch_end.take();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Outside of a MULTI, what was read so far is whole: a tear behind it does not concern it.
     fn settle(&mut self) {
         if !self.atomic {
@@ -218,7 +345,8 @@ impl GroupReader {
         }
         for _ in 0..count {
             let len = self.header(b'$')?;
-            let rest = self.file_len.saturating_sub(self.buf_offset + self.at as u64);
+            let end = self.batch_end.unwrap_or(self.file_len);
+            let rest = end.saturating_sub(self.buf_offset + self.at as u64);
             if len.saturating_add(2) > rest {
                 return Err(Stop::Eof);
             }
@@ -295,6 +423,9 @@ impl GroupReader {
             }
         };
         self.buf.truncate(len + *read.as_ref().unwrap_or(&0));
+        if let Some(last) = self.buf[len..].iter().rposition(|byte| *byte != 0) {
+            self.data_end = self.buf_offset + (len + last) as u64 + 1;
+        }
         read.map(|n| n > 0)
     }
 
@@ -314,32 +445,99 @@ impl GroupReader {
         let cut_offset = self.offset();
         self.at = (self.record + 1).min(self.buf.len());
         let verdict = loop {
-            let Some(candidate) = self.find_request_start()? else { break Next::Torn };
+            let Some(candidate) = self.find(b"\n*", 1)? else { break Next::Torn };
             self.clear_group();
             self.at = candidate;
             match self.request() {
                 Ok(args) if is_command_name(&self.buf[self.args[args.start].clone()]) => {
-                    break Next::Hidden(self.buf_offset + candidate as u64);
+                    let found = self.buf_offset + candidate as u64;
+                    let why = format!(
+                        "the record there stops short, yet whole requests follow it, from offset {found} on \
+                         (unless they are part of its value)"
+                    );
+                    break Next::Damaged(cut_offset, why);
                 }
                 Err(Stop::Io(error)) => return Err(error),
                 _ => self.at = candidate + 1,
             }
         };
-        self.clear_group();
-        // `offset` is the place to cut from here on.
-        self.buf.clear();
-        (self.buf_offset, self.start, self.at) = (cut_offset, 0, 0);
+        self.stop_at(cut_offset);
         Ok(verdict)
     }
 
-    /// The next `*` at the beginning of a line, from `at` on. Forgets what it has passed.
-    fn find_request_start(&mut self) -> io::Result<Option<usize>> {
-        loop {
-            let found = memchr::memmem::find(&self.buf[self.at..], b"\n*");
-            if let Some(found) = found {
-                return Ok(Some(self.at + found + 1));
+    /// The verdict on a batch that is not as it was written. It is torn, as the death of a machine leaves it,
+    /// if no batch behind it says that a sync had covered it, and if it lacks what such a death takes: its
+    /// end, or whole sectors, which read as zeros.
+    fn judge_batch(&mut self, fault: BatchFault) -> io::Result<Next> {
+        self.at = self.start;
+        let offset = self.offset();
+        let (lost_sector, end) = match fault {
+            BatchFault::Short => (false, u64::MAX),
+            BatchFault::Header => (self.begins_with_lost_sector()?, offset + HEADER_LEN as u64),
+            BatchFault::Payload(len) => {
+                let end = self.at + HEADER_LEN + len as usize;
+                (has_lost_sector(&self.buf[self.at..end], offset), self.buf_offset + end as u64)
             }
-            let keep = self.buf.len().saturating_sub(1).max(self.at.min(self.buf.len()));
+        };
+        let mut synced_len = self.synced_len;
+        let mut last_found = None;
+        self.at += 1;
+        while let Some(candidate) = self.find(batch::PREFIX, 0)? {
+            while self.buf.len() < candidate + HEADER_LEN && self.fill()? {}
+            let found = self.buf_offset + candidate as u64;
+            if let Some(header) = Header::parse(&self.buf[candidate..], found) {
+                synced_len = synced_len.max(header.synced_len);
+                last_found = Some(found);
+            }
+            self.at = candidate + 1;
+        }
+        self.stop_at(offset);
+        // What comes before the end of the batch is all that there is, but for zeros.
+        let lost_end = self.data_end < end;
+        if (lost_sector || lost_end) && synced_len <= offset {
+            return Ok(Next::Torn);
+        }
+        let what = match fault {
+            BatchFault::Short => "the batch there stops short",
+            BatchFault::Header => "the line before the batch there is damaged",
+            BatchFault::Payload(_) => "the bytes of the batch there do not match their checksum",
+        };
+        let why = match last_found {
+            Some(found) if synced_len > offset => {
+                format!("{what}, although the batch at {found} says that it was synced up to {synced_len}")
+            }
+            _ => what.to_owned(),
+        };
+        Ok(Next::Damaged(offset, why))
+    }
+
+    /// The line at `at` is zeros from its beginning or the next sector's on, to the end of that sector.
+    fn begins_with_lost_sector(&mut self) -> io::Result<bool> {
+        while self.buf.len() < self.at + 2 * SECTOR_BYTES && self.fill()? {}
+        let bytes = &self.buf[self.at..];
+        let offset = self.buf_offset + self.at as u64;
+        let first_len = (SECTOR_BYTES - (offset % SECTOR_BYTES as u64) as usize).min(bytes.len());
+        let (first, rest) = bytes.split_at(first_len);
+        let known_len = first_len.min(batch::PREFIX.len());
+        let begins_well = first_len < HEADER_LEN && first[..known_len] == batch::PREFIX[..known_len];
+        Ok(is_zeros(first) || (begins_well && is_zeros(&rest[..rest.len().min(SECTOR_BYTES)])))
+    }
+
+    /// Ends reading: `offset` is the place to cut from here on.
+    fn stop_at(&mut self, offset: u64) {
+        self.clear_group();
+        self.buf.clear();
+        (self.buf_offset, self.start, self.at) = (offset, 0, 0);
+    }
+
+    /// The next `pattern` from `at` on; gives the place of its byte `back`. Forgets what it has passed.
+    fn find(&mut self, pattern: &[u8], back: usize) -> io::Result<Option<usize>> {
+        loop {
+            let found = memchr::memmem::find(&self.buf[self.at.min(self.buf.len())..], pattern);
+            if let Some(found) = found {
+                return Ok(Some(self.at + found + back));
+            }
+            let keep = self.buf.len().saturating_sub(pattern.len() - 1).max(self.at.min(self.buf.len()));
             self.buf.drain(..keep);
             self.buf_offset += keep as u64;
             (self.start, self.record, self.at) = (0, 0, 0);
@@ -348,4 +546,28 @@ impl GroupReader {
             }
         }
     }
+}
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// Whether `bytes`, which stand at `offset` in their file, lack a sector, or the part of one that is theirs.
+fn has_lost_sector(bytes: &[u8], offset: u64) -> bool {
+    let first_len = (SECTOR_BYTES - (offset % SECTOR_BYTES as u64) as usize).min(bytes.len());
+    let (first, rest) = bytes.split_at(first_len);
+    is_zeros(first) || rest.chunks(SECTOR_BYTES).any(is_zeros)
+}
+
+fn is_zeros(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0)
+}
+
+fn is_header_but_for_its_prefix(line: &[u8], offset: u64) -> bool {
+    let mut mended = [0; HEADER_LEN];
+    if line.len() < HEADER_LEN {
+        return false;
+    }
+    mended.copy_from_slice(&line[..HEADER_LEN]);
+    mended[..batch::PREFIX.len()].copy_from_slice(batch::PREFIX);
+    Header::parse(&mended, offset).is_some()
 }

@@ -1,16 +1,21 @@
-//! Opening a folder and reading it back. Creates what is missing; overwrites and deletes nothing; cuts a
-//! torn tail, and only once everything before it was applied.
+//! Opening a folder and reading it back. Creates what is missing; cuts a torn tail, and only once everything
+//! before it was applied; deletes what the manifest calls history, and only after that.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::folder::{Folder, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
-use crate::manifest::{Entry, Kind, Manifest};
+use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
 use crate::{Disk, Effect, Journal, JournalConfig, JournalError};
 
 const LOCK_NAME: &str = "thali.lock";
+/// What a file in RDB form begins with, be it all of it or what comes before the requests.
+pub(crate) const RDB_MAGIC: &[u8] = b"REDIS";
 
 /// What reading the journal back came to; for the log and INFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,22 +26,50 @@ pub struct RecoveryReport {
     /// Transactions among them, each applied whole.
     pub groups: u64,
     pub bytes_read: u64,
-    /// Bytes of a torn or zero-padded tail that were cut from the last file.
+    /// Bytes in RDB form among them.
+    pub rdb_bytes: u64,
+    /// Bytes of requests that no checksum vouches for, as redis-server writes none.
+    pub unchecked_bytes: u64,
+    /// Bytes of a torn or zero-padded tail that were cut from the last file that holds any.
     pub bytes_cut: u64,
+    /// Superseded files that were still there.
+    pub files_deleted: usize,
     pub took: Duration,
 }
+
+/// How far a replay has come, for other threads to look at.
+#[derive(Debug, Default)]
+pub struct RecoveryProgress {
+    read: AtomicU64,
+    total: AtomicU64,
+}
+
+impl RecoveryProgress {
+    /// Bytes of the files that were read so far, and of all.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+/// Takes a base in RDB form: the stream from its first byte on, the file's length, and its path for messages.
+/// Gives the length of that form, its checksum included: what follows in the file is read as requests. It
+/// may read beyond.
+pub type LoadBase<'a> = dyn FnMut(&mut dyn Read, u64, &Path) -> Result<u64, String> + 'a;
+
+/// Takes a group: a slice of one request, or all requests of a transaction, which is to be applied whole.
+pub type ApplyGroup<'a> = dyn FnMut(&[Effect<'_>]) -> Result<(), String> + 'a;
 
 /// The files of an opened journal, not read yet.
 #[must_use = "the journal writes nothing before it was replayed"]
 pub struct Recovery {
     shared: Arc<Shared>,
-    dir: PathBuf,
-    manifest: Manifest,
+    folder: Folder,
+    progress: Arc<RecoveryProgress>,
 }
 
 impl std::fmt::Debug for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recovery").field("manifest", &self.manifest).finish_non_exhaustive()
+        f.debug_struct("Recovery").field("manifest", &self.folder.manifest).finish_non_exhaustive()
     }
 }
 
@@ -47,134 +80,153 @@ pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journa
     let lock_path = data_dir.join(LOCK_NAME);
     let lock = disk.lock(&lock_path).map_err(JournalError::io("lock", &lock_path))?;
     let lock = lock.ok_or(JournalError::Locked { dir: data_dir })?;
-    let (dir, manifest) = open_manifest(&config, &*disk)?;
+    let folder = Folder::open(&config, &*disk)?;
     let shared = Arc::new(Shared::new(config, disk, lock));
     let journal = Journal::new(Arc::clone(&shared));
-    Ok((journal, Recovery { shared, dir, manifest }))
+    Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
 }
 
-fn open_manifest(config: &JournalConfig, disk: &dyn Disk) -> Result<(PathBuf, Manifest), JournalError> {
-    let dir = config.dir.join(&config.appenddirname);
-    let name = format!("{}.manifest", config.appendfilename);
-    let path = dir.join(&name);
-    let len = disk.file_len(&path).map_err(JournalError::io("look at", &path))?;
-    let old = config.dir.join(&config.appendfilename);
-    let mut manifest = match len {
-        Some(_) => Manifest::parse(&read_all(disk, &path)?, &path)?,
-        None if len_of(disk, &old)? > 0 => return Err(JournalError::OldLayout { path: old }),
-        None => {
-            refuse_strays(config, disk, &dir)?;
-            disk.create_dir_all(&dir).map_err(JournalError::io("make the folder", &dir))?;
-            disk.sync_dir(&config.dir).map_err(JournalError::io("sync", &config.dir))?;
-            Manifest::default()
-        }
-    };
-    for entry in manifest.live() {
-        let file = dir.join(&entry.name);
-        if disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_none() {
-            return Err(JournalError::Missing { path: file });
-        }
-    }
-    if manifest.last_increment().is_none() {
-        let entry = new_increment(config, disk, &dir, &manifest)?;
-        manifest.entries.push(entry);
-        manifest.store(disk, &dir, &name)?;
-    }
-    Ok((dir, manifest))
-}
-
-/// Creates the next increment; the caller names it in the manifest.
-fn new_increment(
-    config: &JournalConfig,
-    disk: &dyn Disk,
-    dir: &Path,
-    manifest: &Manifest,
-) -> Result<Entry, JournalError> {
-    let increments = manifest.entries.iter().filter(|e| e.kind != Kind::Base);
-    let seq = increments.map(|e| e.seq).max().unwrap_or(0) + 1;
-    let name = format!("{}.{seq}.incr.aof", config.appendfilename);
-    let path = dir.join(&name);
-    // An empty one is what a crash between the next two steps leaves.
-    if len_of(disk, &path)? > 0 {
-        return Err(JournalError::Stray { path });
-    }
-    let file = disk.open_append(&path).map_err(JournalError::io("create", &path))?;
-    file.sync().map_err(JournalError::io("sync", &path))?;
-    Ok(Entry { name, seq, kind: Kind::Increment })
-}
-
-/// Without a manifest, files with data that bear our name are somebody's journal.
-fn refuse_strays(config: &JournalConfig, disk: &dyn Disk, dir: &Path) -> Result<(), JournalError> {
-    let prefix = format!("{}.", config.appendfilename);
-    for name in disk.list(dir).map_err(JournalError::io("list", dir))? {
-        let path = dir.join(&name);
-        if name.starts_with(&prefix) && len_of(disk, &path)? > 0 {
-            return Err(JournalError::Stray { path });
-        }
-    }
-    Ok(())
-}
-
-fn len_of(disk: &dyn Disk, path: &Path) -> Result<u64, JournalError> {
-    Ok(disk.file_len(path).map_err(JournalError::io("look at", path))?.unwrap_or(0))
-}
-
-fn read_all(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, JournalError> {
-    let mut bytes = Vec::new();
-    let read = disk.open_read(path).and_then(|mut source| source.read_to_end(&mut bytes));
-    read.map_err(JournalError::io("read", path))?;
-    Ok(bytes)
+/// A tail that is to be cut.
+struct Tear {
+    path: PathBuf,
+    offset: u64,
 }
 
 impl Recovery {
-    /// Reads all files in order and hands over their groups: a slice of one request, or all requests of a
-    /// transaction, which is to be applied whole. Then the journal begins to write.
+    /// For the log and INFO, while [`Recovery::replay`] runs.
+    pub fn progress(&self) -> Arc<RecoveryProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// As [`Recovery::replay_with_base`], where no base is in RDB form.
+    pub fn replay(self, apply: &mut ApplyGroup<'_>) -> Result<RecoveryReport, JournalError> {
+        let mut refused = None;
+        let mut refuse = |_: &mut dyn Read, _: u64, path: &Path| {
+            refused = Some(path.to_owned());
+            Err(String::new())
+        };
+        let report = self.replay_with_base(apply, &mut refuse);
+        match refused {
+            Some(path) => Err(JournalError::RdbBase { path }),
+            None => report,
+        }
+    }
+
+    /// Reads all files in order and hands over what they hold. Then the journal begins to write.
     ///
     /// An error leaves the files as they are and the journal unusable. `apply` must not call
     /// [`Journal::close`]; what it appends to the journal is written behind what was read.
-    pub fn replay(
-        self,
-        apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
+    pub fn replay_with_base(
+        mut self,
+        apply: &mut ApplyGroup<'_>,
+        load_base: &mut LoadBase<'_>,
     ) -> Result<RecoveryReport, JournalError> {
         let begun = Instant::now();
         let mut report = RecoveryReport::default();
-        let live: Vec<_> = self.manifest.live().cloned().collect();
-        let mut last_len = 0;
+        let disk = Arc::clone(&self.shared.disk);
+        let live: Vec<_> = self.folder.manifest.live().cloned().collect();
+        let lens = live.iter().map(|entry| len_of(&*disk, &self.folder.path(entry)));
+        let lens = lens.collect::<Result<Vec<_>, _>>()?;
+        self.progress.total.store(lens.iter().sum(), Ordering::Relaxed);
+        let mut tear = None;
         for (index, entry) in live.iter().enumerate() {
-            let path = self.dir.join(&entry.name);
-            last_len = self.replay_file(&path, index + 1 == live.len(), apply, &mut report)?;
+            let path = self.folder.path(entry);
+            let may_tear = self.may_tear(&live[index..])?;
+            let mut from = 0;
+            if entry.kind == Kind::Base {
+                from = self.load_base(&path, lens[index], load_base, &mut report)?;
+            }
+            let found = self.replay_file(entry, &path, from, may_tear, apply, &mut report)?;
+            tear = tear.or(found);
             report.files += 1;
         }
-        let last = self.manifest.last_increment().expect("open makes an increment");
-        let path = self.dir.join(&last.name);
-        let file = self.shared.disk.open_append(&path).map_err(JournalError::io("open", &path))?;
-        if report.bytes_cut > 0 {
-            file.truncate(last_len).map_err(JournalError::io("cut", &path))?;
-        }
-        // What was read may have been in the page cache alone.
-        file.sync().map_err(JournalError::io("sync", &path))?;
+        let open = self.make_durable(&live, tear)?;
+        let deleted = disk.sync_dir(&self.folder.dir).map(|()| self.folder.delete_history(&*disk));
+        report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
+        let last_len = len_of(&*disk, &open.path)?;
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
-        Shared::start(&self.shared, OpenFile { file, path }, last_len, size_bytes);
+        Shared::start(&self.shared, self.folder, open, last_len, size_bytes);
         Ok(report)
     }
 
-    /// Applies one file; returns the length up to which it is good.
-    fn replay_file(
+    /// Whether the first of `files` may end in a tear: it is the one that grew. What a rewrite made and did not
+    /// come to use may follow. A base was whole before it was named, unless it was the one file of old.
+    fn may_tear(&self, files: &[Entry]) -> Result<bool, JournalError> {
+        for entry in &files[1..] {
+            if !is_unused(&*self.shared.disk, &self.folder.path(entry))? {
+                return Ok(false);
+            }
+        }
+        Ok(files[0].kind != Kind::Base || files[0].name == self.folder.prefix)
+    }
+
+    /// What was read may have been in the page cache alone. Gives the increment that grows.
+    fn make_durable(&self, live: &[Entry], tear: Option<Tear>) -> Result<OpenFile, JournalError> {
+        let mut last = None;
+        for entry in live {
+            let path = self.folder.path(entry);
+            let tear = tear.as_ref().filter(|tear| tear.path == path);
+            if entry.kind == Kind::Base && tear.is_none() {
+                continue;
+            }
+            let file = self.shared.disk.open_append(&path).map_err(JournalError::io("open", &path))?;
+            if let Some(Tear { offset, .. }) = tear {
+                file.truncate(*offset).map_err(JournalError::io("cut", &path))?;
+            }
+            file.sync().map_err(JournalError::io("sync", &path))?;
+            last = Some(OpenFile { file, path });
+        }
+        Ok(last.expect("open makes an increment"))
+    }
+
+    /// Hands over a base in RDB form; gives the offset at which requests begin.
+    fn load_base(
         &self,
         path: &Path,
-        is_last: bool,
-        apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
+        len: u64,
+        load_base: &mut LoadBase<'_>,
         report: &mut RecoveryReport,
     ) -> Result<u64, JournalError> {
+        let mut magic = [0; RDB_MAGIC.len()];
+        let disk = &*self.shared.disk;
+        let mut source = disk.open_read(path, 0).map_err(JournalError::io("read", path))?;
+        let is_rdb =
+            len >= magic.len() as u64 && source.read_exact(&mut magic).is_ok() && magic == *RDB_MAGIC;
+        if !is_rdb {
+            return Ok(0);
+        }
+        let source = disk.open_read(path, 0).map_err(JournalError::io("read", path))?;
+        let before = self.progress.read.load(Ordering::Relaxed);
+        let mut source = Counted { source, progress: Arc::clone(&self.progress) };
+        let loaded = load_base(&mut source, len, path);
+        let rdb_len = loaded.map_err(|why| JournalError::Base { path: path.to_owned(), why })?;
+        if rdb_len > len {
+            let why = format!("its reader says that it has {rdb_len} bytes, the file has {len}");
+            return Err(JournalError::Base { path: path.to_owned(), why });
+        }
+        self.progress.read.store(before + rdb_len, Ordering::Relaxed);
+        report.bytes_read += rdb_len;
+        report.rdb_bytes += rdb_len;
+        Ok(rdb_len)
+    }
+
+    /// Applies the requests of one file from an offset on; gives the tear at its end.
+    fn replay_file(
+        &self,
+        entry: &Entry,
+        path: &Path,
+        from: u64,
+        may_tear: bool,
+        apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
+        report: &mut RecoveryReport,
+    ) -> Result<Option<Tear>, JournalError> {
         let disk = &self.shared.disk;
         let file_len = len_of(&**disk, path)?;
-        let source = disk.open_read(path).map_err(JournalError::io("read", path))?;
-        let mut reader = GroupReader::new(source, file_len);
-        if reader.starts_with(b"REDIS").map_err(JournalError::io("read", path))? {
-            return Err(JournalError::RdbBase { path: path.to_owned() });
-        }
-        loop {
+        let source = disk.open_read(path, from).map_err(JournalError::io("read", path))?;
+        let source = Counted { source, progress: Arc::clone(&self.progress) };
+        let mut reader = GroupReader::new(Box::new(source), from, file_len);
+        let tear = loop {
             let next = reader.next_group().map_err(JournalError::io("read", path))?;
             let offset = reader.offset();
             match next {
@@ -186,35 +238,35 @@ impl Recovery {
                     });
                     applied.map_err(|why| JournalError::Rejected { path: path.to_owned(), offset, why })?;
                 }
-                Next::End => {
-                    report.bytes_read += offset;
-                    return Ok(offset);
-                }
+                Next::End => break None,
                 Next::Torn => {
-                    self.allow_cut(path, is_last, offset, file_len)?;
-                    report.bytes_read += offset;
+                    self.allow_cut(path, may_tear, offset, file_len)?;
                     report.bytes_cut = file_len - offset;
-                    return Ok(offset);
-                }
-                Next::Hidden(found) => {
-                    let why = format!(
-                        "the record there stops short, yet whole requests follow it, from offset {found} on \
-                         (unless they are part of its value)"
-                    );
-                    return Err(JournalError::Damaged { path: path.to_owned(), offset, why });
+                    break Some(Tear { path: path.to_owned(), offset });
                 }
                 Next::Damaged(at, why) => {
-                    let why = format!("{why} (the record begins at {offset})");
                     return Err(JournalError::Damaged { path: path.to_owned(), offset: at, why });
                 }
             }
+        };
+        // Ours ends with a mark; one that redis-server wrote bears no checksum at all.
+        if entry.kind == Kind::Base && reader.batches() > 0 && !reader.has_end_mark() {
+            let why = "the base ends without the mark that stands at its end".into();
+            return Err(JournalError::Damaged { path: path.to_owned(), offset: reader.offset(), why });
         }
+        let unchecked = reader.offset() - from - reader.checked_bytes();
+        report.bytes_read += reader.offset() - from;
+        report.unchecked_bytes += unchecked;
+        if unchecked > 0 {
+            tracing::info!(file = %path.display(), bytes = unchecked, "read {unchecked} bytes that bear no checksum");
+        }
+        Ok(tear)
     }
 
-    fn allow_cut(&self, path: &Path, is_last: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {
+    fn allow_cut(&self, path: &Path, may_tear: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {
         let bytes = file_len - offset;
-        let why = if !is_last {
-            "further files follow it"
+        let why = if !may_tear {
+            "it is not the file that was being written to"
         } else if !self.shared.config.load_truncated {
             "aof-load-truncated is no"
         } else {
@@ -225,5 +277,19 @@ impl Recovery {
             return Ok(());
         };
         Err(JournalError::Truncated { path: path.to_owned(), offset, bytes, why })
+    }
+}
+
+/// Counts what is read.
+struct Counted {
+    source: Box<dyn Read + Send>,
+    progress: Arc<RecoveryProgress>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(buf)?;
+        self.progress.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
     }
 }

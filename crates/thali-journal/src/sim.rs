@@ -207,8 +207,9 @@ impl Disk for SimDisk {
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
-    fn open_read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.get(path).ok_or_else(missing)?)))
+    fn open_read(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let bytes = self.get(path).ok_or_else(missing)?;
+        Ok(Box::new(io::Cursor::new(bytes[bytes.len().min(offset as usize)..].to_vec())))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -226,6 +227,10 @@ impl Disk for SimDisk {
         let index = state.names.remove(from).ok_or_else(missing)?;
         state.names.insert(to.to_owned(), index);
         Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.state.lock().names.remove(path).map(drop).ok_or_else(missing)
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {

@@ -8,22 +8,22 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::Policy;
+use crate::batch::HEADER_LEN;
+use crate::buffer::Cut;
 use crate::journal::{OpenFile, Progress, Shared, Tail};
+use crate::{DiskFile, Policy};
 
 /// Capacity that an emptied buffer may keep.
 const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A sync that takes longer breaks the promise of `everysec`.
 const SYNC_DELAYED: Duration = Duration::from_secs(1);
 
-pub(crate) fn start(shared: &Arc<Shared>, open: OpenFile) -> Vec<JoinHandle<()>> {
-    let open = Arc::new(open);
-    shared.tail.lock().open = Some(Arc::clone(&open));
-    let spawn = |name: &str, run: fn(&Shared, &OpenFile)| {
-        let (shared, open) = (Arc::clone(shared), Arc::clone(&open));
+pub(crate) fn start(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
+    let spawn = |name: &str, run: fn(&Shared)| {
+        let shared = Arc::clone(shared);
         let body = move || {
             let _guard = AbortOnPanic;
-            run(&shared, &open);
+            run(&shared);
         };
         thread::Builder::new().name(name.into()).spawn(body).expect("the system has a thread to spare")
     };
@@ -41,11 +41,11 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn write_loop(shared: &Shared, open: &OpenFile) {
+fn write_loop(shared: &Shared) {
     loop {
         let stopping = {
             let mut buffer = shared.buffer.lock();
-            while buffer.bytes.is_empty() && !buffer.stopping && !buffer.poked {
+            while buffer.current.is_empty() && !buffer.stopping && !buffer.poked {
                 shared.more.wait(&mut buffer);
             }
             buffer.poked = false;
@@ -54,19 +54,20 @@ fn write_loop(shared: &Shared, open: &OpenFile) {
         let mut tail = shared.tail.lock();
         take_batch(shared, &mut tail);
         let idle = tail.batch.is_empty();
-        let went_well = shared.is_stuck() || write_batch(shared, open, &mut tail);
+        let went_well = shared.is_stuck() || write_batch(shared, &mut tail);
         drop_batch(shared, &mut tail);
         let always = shared.policy() == Policy::Always;
         if always || stopping {
-            let synced = sync(shared, open);
+            let synced = sync(shared);
             if always && !synced {
-                forget_unsynced(shared, open);
+                forget_unsynced(shared, &tail);
             }
         }
+        let moved = went_well && move_on(shared, &mut tail);
         shared.publish();
         drop(tail);
         wake_admission(shared);
-        if stopping && (idle || !went_well) {
+        if stopping && ((idle && !moved) || !went_well) {
             return;
         }
     }
@@ -75,86 +76,98 @@ fn write_loop(shared: &Shared, open: &OpenFile) {
 /// Writes what waits on the calling thread, see [`crate::Journal::flush`]. `false`: the writer is to do it.
 pub(crate) fn write_here(shared: &Shared) -> bool {
     let Some(mut tail) = shared.tail.try_lock() else { return false };
-    let Some(open) = tail.open.clone() else { return false };
+    if tail.open.is_none() || tail.torn {
+        return false;
+    }
     // Asked while `tail` is held: a change to `always` pokes the writer, which then syncs what is written
     // here. And the kernel may let a write wait for a sync of the same file.
     if shared.policy() == Policy::Always || shared.sync_gate.is_locked() {
         return false;
     }
-    take_batch(shared, &mut tail);
-    if tail.batch.is_empty() {
-        // Written by whoever held `tail` before.
-        return true;
+    let is_cut = take_batch(shared, &mut tail);
+    if !tail.batch.is_empty() {
+        if let Err(error) = try_write(shared, &mut tail) {
+            fail(shared, tail.open(), "write", &error, false);
+            drop(tail);
+            shared.buffer.lock().poked = true;
+            return false;
+        }
+        note_written(shared, &tail);
+        drop_batch(shared, &mut tail);
+        shared.publish();
     }
-    if let Err(error) = try_write(&open, &mut tail) {
-        fail(shared, &open, "write", &error, false);
-        drop(tail);
-        shared.buffer.lock().poked = true;
-        return false;
-    }
-    note_written(shared, &open, &tail);
-    drop_batch(shared, &mut tail);
-    shared.publish();
     drop(tail);
     wake_admission(shared);
-    true
+    if is_cut {
+        // Going over to the next file takes a sync.
+        shared.buffer.lock().poked = true;
+    }
+    !is_cut
 }
 
-/// Moves what was appended into `tail`, unless that still holds a batch.
-fn take_batch(shared: &Shared, tail: &mut Tail) {
+/// Moves what was appended for the growing file into `tail`, unless that still holds a batch. `true`: a cut
+/// waits behind it.
+fn take_batch(shared: &Shared, tail: &mut Tail) -> bool {
+    let mut buffer = shared.buffer.lock();
     if tail.batch.is_empty() {
-        let mut buffer = shared.buffer.lock();
-        std::mem::swap(&mut buffer.bytes, &mut tail.batch);
-        tail.end = buffer.appended;
+        std::mem::swap(&mut buffer.current, &mut tail.batch);
+        tail.end = buffer.cut.as_ref().map_or(buffer.appended, |cut| cut.at);
     }
+    buffer.cut.is_some()
 }
 
 fn drop_batch(shared: &Shared, tail: &mut Tail) {
     shared.pending.fetch_sub(tail.batch.len(), Ordering::AcqRel);
-    tail.batch.clear();
-    tail.batch.shrink_to(IDLE_BUFFER_BYTES_MAX);
+    tail.batch.clear(IDLE_BUFFER_BYTES_MAX);
 }
 
-/// Writes the whole batch, trying again for as long as it takes. `false`: stopped before that.
-fn write_batch(shared: &Shared, open: &OpenFile, tail: &mut Tail) -> bool {
+/// Writes the whole batch, trying again for as long as it takes, or until a new base makes it needless.
+/// `false`: stopped before that.
+fn write_batch(shared: &Shared, tail: &mut Tail) -> bool {
     if tail.batch.is_empty() {
         return true;
     }
     let len = shared.progress.lock().len;
     loop {
-        let outcome = if tail.torn { open.file.truncate(len) } else { Ok(()) };
-        match outcome.and_then(|()| try_write(open, tail)) {
+        let outcome = if tail.torn { tail.open().file.truncate(len) } else { Ok(()) };
+        match outcome.and_then(|()| try_write(shared, tail)) {
             Ok(()) => break,
-            Err(error) => fail(shared, open, "write", &error, false),
+            Err(error) => fail(shared, tail.open(), "write", &error, false),
         }
         shared.publish();
         wake_admission(shared);
         let mut buffer = shared.buffer.lock();
+        let is_covered = || buffer.cut.as_ref().is_some_and(|cut| cut.covered_by.is_some());
+        if is_covered() {
+            return true;
+        }
         if !buffer.stopping {
             shared.more.wait_for(&mut buffer, shared.config.retry_interval);
         }
         if buffer.stopping {
             drop(buffer);
             // A partial group at the end would be cut at the next start; leaving none is kinder.
-            if let Err(error) = open.file.truncate(len) {
-                tracing::warn!(file = %open.path.display(), %error, "the tail stays torn");
+            if let Err(error) = tail.open().file.truncate(len) {
+                tracing::warn!(file = %tail.open().path.display(), %error, "the tail stays torn");
             }
             return false;
         }
     }
-    note_written(shared, open, tail);
+    note_written(shared, tail);
     true
 }
 
 /// One attempt at the whole batch, onto a file that ends in none of it.
-fn try_write(open: &OpenFile, tail: &mut Tail) -> io::Result<()> {
+fn try_write(shared: &Shared, tail: &mut Tail) -> io::Result<()> {
+    let Progress { len, durable_len, .. } = *shared.progress.lock();
+    tail.batch.seal(len, durable_len);
     tail.torn = true;
-    write_all(open, &tail.batch)?;
+    write_all(&*tail.open().file, &tail.batch.bytes)?;
     tail.torn = false;
     Ok(())
 }
 
-fn note_written(shared: &Shared, open: &OpenFile, tail: &Tail) {
+fn note_written(shared: &Shared, tail: &Tail) {
     {
         let mut progress = shared.progress.lock();
         progress.written = tail.end;
@@ -164,13 +177,58 @@ fn note_written(shared: &Shared, open: &OpenFile, tail: &Tail) {
     health.writes_total += 1;
     if !health.stuck && health.failure.take().is_some() {
         shared.failing.store(false, Ordering::Release);
-        tracing::info!(file = %open.path.display(), "the append-only file can be written again");
+        tracing::info!(file = %tail.open().path.display(), "the append-only file can be written again");
     }
 }
 
-fn write_all(open: &OpenFile, mut rest: &[u8]) -> io::Result<()> {
+/// Goes over to the next file once a rewrite has cut the stream and all before the cut is synced in the old
+/// file, or held by a durable base. The next file gets nothing before: what a crash leaves must be a prefix
+/// of the stream. `true`: it did.
+pub(crate) fn move_on(shared: &Shared, tail: &mut Tail) -> bool {
+    {
+        let buffer = shared.buffer.lock();
+        let Some(cut) = &buffer.cut else { return false };
+        let is_drained = buffer.current.is_empty() && tail.batch.is_empty();
+        if cut.covered_by.is_none() && (!is_drained || shared.is_stuck()) {
+            return false;
+        }
+        if cut.covered_by.is_none() {
+            drop(buffer);
+            if !sync(shared) && shared.policy() == Policy::Always {
+                forget_unsynced(shared, tail);
+            }
+        }
+    }
+    let mut gate = shared.sync_gate.lock();
+    let mut buffer = shared.buffer.lock();
+    // Asked again: the cut may have been undone since, and another made.
+    let durable = shared.progress.lock().durable;
+    let is_safe = |cut: &mut Cut| cut.covered_by.is_some() || (cut.at == durable && !shared.is_stuck());
+    let Some(cut) = buffer.cut.take_if(is_safe) else { return false };
+    let needless = std::mem::replace(&mut buffer.current, cut.behind);
+    shared.pending.fetch_sub(needless.len() + tail.batch.len(), Ordering::AcqRel);
+    tail.batch.clear(IDLE_BUFFER_BYTES_MAX);
+    tail.torn = false;
+    tail.open = Some(Arc::clone(&cut.file));
+    *gate = Some(cut.file);
+    let mut progress = shared.progress.lock();
+    let mut health = shared.health.lock();
+    health.closed_bytes = cut.covered_by.unwrap_or(health.closed_bytes + progress.len);
+    let len = HEADER_LEN as u64;
+    *progress = Progress { written: cut.at, durable: cut.at, len, durable_len: len };
+    if cut.covered_by.is_some() && health.failure.take().is_some() {
+        // The failure was the old file's.
+        health.stuck = false;
+        shared.failing.store(false, Ordering::Release);
+        let file = tail.open().path.display();
+        tracing::info!(%file, "a new base and this file took over from a failed one; writes are taken again");
+    }
+    true
+}
+
+pub(crate) fn write_all(file: &dyn DiskFile, mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
-        match open.file.append(rest) {
+        match file.append(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => rest = &rest[n..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -205,8 +263,9 @@ fn describe(error: &io::Error) -> String {
 }
 
 /// Syncs what is written; after a failure nothing is ever synced or written again. `false`: it failed now.
-fn sync(shared: &Shared, open: &OpenFile) -> bool {
-    let _gate = shared.sync_gate.lock();
+pub(crate) fn sync(shared: &Shared) -> bool {
+    let gate = shared.sync_gate.lock();
+    let Some(open) = &*gate else { return true };
     let Progress { written, len, durable, .. } = *shared.progress.lock();
     if written == durable || shared.is_stuck() {
         return true;
@@ -236,7 +295,8 @@ fn sync(shared: &Shared, open: &OpenFile) -> bool {
 
 /// Cuts the file back to what a sync has covered. See "Why nothing acknowledged is lost". Only the writer
 /// may do so, holding `tail`.
-fn forget_unsynced(shared: &Shared, open: &OpenFile) {
+fn forget_unsynced(shared: &Shared, tail: &Tail) {
+    let open = tail.open();
     let durable_len = {
         let mut progress = shared.progress.lock();
         // Even a change of policy must not acknowledge it.
@@ -253,12 +313,12 @@ fn forget_unsynced(shared: &Shared, open: &OpenFile) {
 }
 
 /// The mutex makes sure that no one is between looking at `pending` and waiting.
-fn wake_admission(shared: &Shared) {
+pub(crate) fn wake_admission(shared: &Shared) {
     drop(shared.buffer.lock());
     shared.room.notify_all();
 }
 
-fn sync_loop(shared: &Shared, open: &OpenFile) {
+fn sync_loop(shared: &Shared) {
     let (stopped, stop) = &shared.sync_stop;
     let mut next = Instant::now() + shared.config.sync_interval;
     loop {
@@ -270,7 +330,7 @@ fn sync_loop(shared: &Shared, open: &OpenFile) {
         drop(guard);
         next = Instant::now() + shared.config.sync_interval;
         if shared.policy() == Policy::Everysec {
-            sync(shared, open);
+            sync(shared);
             shared.publish();
         }
     }

@@ -1,0 +1,192 @@
+//! The folder of the journal's files: names, numbers and the manifest as it was last stored. Creates,
+//! renames and, of what the manifest calls history, deletes; never touches anything else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::{self, HEADER_LEN};
+use crate::journal::OpenFile;
+use crate::manifest::{Entry, Kind, Manifest};
+use crate::{Disk, JournalConfig, JournalError, writer};
+
+pub(crate) struct Folder {
+    pub dir: PathBuf,
+    /// `appendfilename`: what all names begin with.
+    pub prefix: String,
+    pub manifest: Manifest,
+    /// The manifest's last increment, where it was made for a rewrite that has not come to write to it.
+    pub spare: Option<Arc<OpenFile>>,
+}
+
+/// What the manifest calls its file in `dir`.
+pub(crate) fn manifest_name(prefix: &str) -> String {
+    format!("{prefix}.manifest")
+}
+
+/// What the rewritten file is called until it is whole.
+pub(crate) fn aside_name(name: &str) -> String {
+    format!("temp-{name}")
+}
+
+impl Folder {
+    /// Makes sure that there is a manifest with an increment to grow.
+    pub fn open(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
+        let dir = config.dir.join(&config.appenddirname);
+        let prefix = config.appendfilename.clone();
+        let path = dir.join(manifest_name(&prefix));
+        let manifest = match disk.file_len(&path).map_err(JournalError::io("look at", &path))? {
+            Some(_) => Manifest::parse(&read_all(disk, &path)?, &path)?,
+            None => {
+                refuse_strays(disk, &dir, &prefix)?;
+                disk.create_dir_all(&dir).map_err(JournalError::io("make the folder", &dir))?;
+                disk.sync_dir(&config.dir).map_err(JournalError::io("sync", &config.dir))?;
+                Manifest::default()
+            }
+        };
+        let mut folder = Folder { dir, prefix, manifest, spare: None };
+        folder.adopt_single_file(config, disk)?;
+        for entry in folder.manifest.live() {
+            let file = folder.path(entry);
+            if disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_none() {
+                return Err(JournalError::Missing { path: file });
+            }
+        }
+        if folder.manifest.last_increment().is_none() {
+            let (entry, _) = folder.create_increment(disk)?;
+            let mut manifest = folder.manifest.clone();
+            manifest.entries.push(entry);
+            folder.store(disk, manifest)?;
+        }
+        Ok(folder)
+    }
+
+    pub fn path(&self, entry: &Entry) -> PathBuf {
+        self.dir.join(&entry.name)
+    }
+
+    /// Makes `manifest` the one that the next start reads. An error leaves open which one that is.
+    pub fn store(&mut self, disk: &dyn Disk, manifest: Manifest) -> Result<(), JournalError> {
+        manifest.store(disk, &self.dir, &manifest_name(&self.prefix))?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// Creates the next increment, durably; the caller names it in the manifest.
+    pub fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, OpenFile), JournalError> {
+        let entry = self.next(disk, Kind::Increment, "incr.aof")?;
+        let path = self.path(&entry);
+        let file = disk.open_append(&path).map_err(JournalError::io("create", &path))?;
+        file.truncate(0).map_err(JournalError::io("cut", &path))?;
+        writer::write_all(&*file, &batch::mark(0)).map_err(JournalError::io("write", &path))?;
+        file.sync().map_err(JournalError::io("sync", &path))?;
+        disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))?;
+        Ok((entry, OpenFile { file, path }))
+    }
+
+    /// A name that is in no use: above all numbers of the manifest, and of files that hold data and that it
+    /// does not name, which a rewrite may have left that died.
+    pub fn next(&self, disk: &dyn Disk, kind: Kind, suffix: &str) -> Result<Entry, JournalError> {
+        let is_base = kind == Kind::Base;
+        let named = self
+            .manifest
+            .entries
+            .iter()
+            .filter(|e| (e.kind == Kind::Base) == is_base || e.kind == Kind::History);
+        let mut seq = named.map(|e| e.seq).max().unwrap_or(0) + 1;
+        loop {
+            let name = format!("{}.{seq}.{suffix}", self.prefix);
+            let path = self.dir.join(&name);
+            // An unused one is what a crash between its making and its naming leaves.
+            if is_unused(disk, &path)? {
+                return Ok(Entry { name, seq, kind });
+            }
+            seq += 1;
+        }
+    }
+
+    /// Deletes what the manifest calls history, then forgets it. What cannot be deleted stays named, and the
+    /// next start tries again. Gives the number of deleted files.
+    pub fn delete_history(&mut self, disk: &dyn Disk) -> usize {
+        let mut manifest = Manifest::default();
+        let mut deleted = 0;
+        for entry in &self.manifest.entries {
+            if entry.kind != Kind::History {
+                manifest.entries.push(entry.clone());
+                continue;
+            }
+            let path = self.path(entry);
+            match disk.remove(&path) {
+                Ok(()) => deleted += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "cannot delete a superseded append-only file");
+                    manifest.entries.push(entry.clone());
+                }
+            }
+        }
+        if manifest != self.manifest
+            && let Err(error) = self.store(disk, manifest)
+        {
+            tracing::warn!(%error, "the manifest goes on naming superseded append-only files");
+        }
+        deleted
+    }
+
+    /// Takes over the one file of Redis 6 and older as the base, as redis-server 7 does: the manifest names
+    /// it first, then it moves; a crash between the two is seen by the name that is missing here.
+    /// SOURCE: redis 7.0 `aof.c`, `aofUpgradePrepare`.
+    fn adopt_single_file(&mut self, config: &JournalConfig, disk: &dyn Disk) -> Result<(), JournalError> {
+        let (old, new) = (config.dir.join(&self.prefix), self.dir.join(&self.prefix));
+        if disk.file_len(&old).map_err(JournalError::io("look at", &old))?.is_none() {
+            return Ok(());
+        }
+        let there = disk.file_len(&new).map_err(JournalError::io("look at", &new))?;
+        if self.manifest.entries.is_empty() {
+            if there.is_some() {
+                return Err(JournalError::Stray { path: new });
+            }
+            let entry = Entry { name: self.prefix.clone(), seq: 1, kind: Kind::Base };
+            self.store(disk, Manifest { entries: vec![entry] })?;
+        } else if there.is_some() || self.manifest.base().is_none_or(|base| base.name != self.prefix) {
+            // A folder of its own was used since; the old file is nothing to it.
+            return Ok(());
+        }
+        disk.rename(&old, &new).map_err(JournalError::io("rename", &old))?;
+        disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))?;
+        disk.sync_dir(&config.dir).map_err(JournalError::io("sync", &config.dir))?;
+        tracing::info!(from = %old.display(), to = %new.display(), "the append-only file moved into its folder");
+        Ok(())
+    }
+}
+
+/// Without a manifest, files with data that bear our name are somebody's journal.
+fn refuse_strays(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<(), JournalError> {
+    let prefix = format!("{prefix}.");
+    for name in disk.list(dir).map_err(JournalError::io("list", dir))? {
+        let path = dir.join(&name);
+        if name.starts_with(&prefix) && !is_unused(disk, &path)? {
+            return Err(JournalError::Stray { path });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is missing, or holds no data.
+pub(crate) fn is_unused(disk: &dyn Disk, path: &Path) -> Result<bool, JournalError> {
+    match len_of(disk, path)? {
+        0 => Ok(true),
+        len if len <= HEADER_LEN as u64 => Ok(batch::is_unused(&read_all(disk, path)?)),
+        _ => Ok(false),
+    }
+}
+
+pub(crate) fn len_of(disk: &dyn Disk, path: &Path) -> Result<u64, JournalError> {
+    Ok(disk.file_len(path).map_err(JournalError::io("look at", path))?.unwrap_or(0))
+}
+
+pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, JournalError> {
+    let mut bytes = Vec::new();
+    let read = disk.open_read(path, 0).and_then(|mut source| source.read_to_end(&mut bytes));
+    read.map_err(JournalError::io("read", path))?;
+    Ok(bytes)
+}

@@ -1,0 +1,401 @@
+//! Rewriting the journal: a new base made from memory, while the stream goes on in a new increment.
+//!
+//! ```text
+//! begin    the next increment is created and synced, the manifest names it            old base, old, next
+//! cut      all shards locked: what is appended from here on is for the next increment
+//!          the writer syncs the old increment, then goes over
+//! finish   the new base is synced, renamed and named; all before the cut is history   new base, next
+//!          history is deleted, then forgotten by the manifest
+//! ```
+//!
+//! A crash at any moment leaves a manifest of one of the two forms in the right column, and both stand for
+//! the same data: the old base and the old increments give the data at the cut, and so does the new base.
+//! The next increment gets its first byte only after the old one is synced to its end, or after the new base
+//! is durable; so what is left is always a prefix of the stream.
+//!
+//! A failed sync leaves the old increment without a good end, and then only `finish` opens the next one: the
+//! base holds all that was appended before the cut, written or not, synced or not. That is also when it
+//! counts as durable, and not before. Until then nothing is written, and what was appended behind the cut
+//! waits in memory; as writers are refused meanwhile, that is little. Where the rewrite fails, the cut is
+//! undone, and all is as it was.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::batch::{self, Batches};
+use crate::buffer::Cut;
+use crate::folder::{Folder, aside_name};
+use crate::journal::{OpenFile, Shared};
+use crate::manifest::{Entry, Kind};
+use crate::{Journal, JournalError, Seq, writer};
+
+/// Bytes of a base that are written before they are synced: one sync of all would stall other files' syncs.
+/// SOURCE: redis 7.0 `REDIS_AUTOSYNC_BYTES`.
+const SYNC_EVERY_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a base that are gathered for a write.
+const WRITE_BYTES: usize = 256 * 1024;
+/// After this many failures in a row, automatic rewrites rest. SOURCE: redis 7.0 `aofRewriteLimited`.
+const FAILURES_FREE: u32 = 3;
+const REST_MIN: Duration = Duration::from_secs(60);
+const REST_MAX: Duration = Duration::from_secs(60 * 60);
+/// A stuck journal tries sooner: nothing can be written before a rewrite succeeds.
+const STUCK_REST_MIN: Duration = Duration::from_secs(1);
+const STUCK_REST_MAX: Duration = Duration::from_secs(60);
+
+/// What rewrites leave for the next one.
+#[derive(Default)]
+pub(crate) struct Rewrites {
+    /// `None` before the replay and while a rewrite has it.
+    pub folder: Option<Folder>,
+    failures: u32,
+    last_failure: Option<Instant>,
+}
+
+/// The form of a base file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseForm {
+    /// `aof-use-rdb-preamble yes`. Bears a checksum of its own.
+    Rdb,
+    /// Requests, in batches with checksums as an increment's.
+    Aof,
+}
+
+/// What a rewrite came to; for the log and INFO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RewriteReport {
+    pub base_bytes: u64,
+    /// Superseded files that are gone.
+    pub files_deleted: usize,
+    pub took: Duration,
+}
+
+impl Journal {
+    /// Prepares the next increment, on the calling thread, which may wait for the disk and holds no shard. An
+    /// error leaves all as it was. Only one rewrite runs at a time.
+    pub fn begin_rewrite(&self) -> Result<Rewrite, JournalError> {
+        let shared = Arc::clone(self.shared());
+        let folder = shared.rewrites.lock().folder.take().ok_or(JournalError::RewriteRunning)?;
+        let begun = Instant::now();
+        let mut rewrite = Rewrite { shared, folder: Some(folder), next: None, cut: CutState::None, begun };
+        rewrite.prepare()?;
+        Ok(rewrite)
+    }
+
+    /// Whether it is time for an automatic rewrite: the files have grown by `percentage` since the last one
+    /// (0: never) and are larger than `min_bytes`, or the journal is stuck and a rewrite would heal it. Rests
+    /// after failures.
+    pub fn wants_rewrite(&self, percentage: u32, min_bytes: u64, now: Instant) -> bool {
+        let is_stuck = self.is_stuck();
+        {
+            let rewrites = self.shared().rewrites.lock();
+            if rewrites.folder.is_none() || rewrites.is_resting(is_stuck, now) {
+                return false;
+            }
+        }
+        let state = self.state();
+        let growth = u128::from(state.size_bytes.saturating_sub(state.base_size_bytes));
+        let base = u128::from(state.base_size_bytes.max(1));
+        let has_grown =
+            percentage > 0 && state.size_bytes > min_bytes && growth * 100 >= base * u128::from(percentage);
+        is_stuck || has_grown
+    }
+}
+
+impl Rewrites {
+    fn is_resting(&self, is_stuck: bool, now: Instant) -> bool {
+        let Some(last) = self.last_failure else { return false };
+        let rest = |free: u32, min: Duration, max: Duration| match self.failures.checked_sub(free) {
+            Some(doublings) => max.min(min * (1 << doublings.min(16))),
+            None => Duration::ZERO,
+        };
+        let rest = match is_stuck {
+            true => rest(1, STUCK_REST_MIN, STUCK_REST_MAX),
+            false => rest(FAILURES_FREE, REST_MIN, REST_MAX),
+        };
+        now.saturating_duration_since(last) < rest
+    }
+}
+
+/// A running rewrite; dropping it aborts it: the old base and both increments stay.
+#[must_use = "dropped, it is aborted"]
+pub struct Rewrite {
+    shared: Arc<Shared>,
+    /// Taken from [`Rewrites`] until the end.
+    folder: Option<Folder>,
+    next: Option<Arc<OpenFile>>,
+    cut: CutState,
+    begun: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CutState {
+    None,
+    Made,
+    /// A manifest that calls everything before the cut history may be on the disk: the stream must go on in
+    /// the next increment.
+    Final,
+    Finished,
+}
+
+impl Rewrite {
+    fn folder(&mut self) -> &mut Folder {
+        self.folder.as_mut().expect("held until the end")
+    }
+
+    fn prepare(&mut self) -> Result<(), JournalError> {
+        let shared = Arc::clone(&self.shared);
+        let disk = &*shared.disk;
+        let folder = self.folder();
+        release_cut(&shared, folder)?;
+        let next = match &folder.spare {
+            Some(spare) => Arc::clone(spare),
+            None => {
+                let (entry, open) = folder.create_increment(disk)?;
+                let mut manifest = folder.manifest.clone();
+                manifest.entries.push(entry);
+                folder.store(disk, manifest)?;
+                let open = Arc::new(open);
+                folder.spare = Some(Arc::clone(&open));
+                open
+            }
+        };
+        self.next = Some(next);
+        // So that little is left to be synced at the cut, while replies wait.
+        writer::sync(&shared);
+        Ok(())
+    }
+
+    /// Fixes the point in time: to be called once, while all shards are locked, by who then writes the base
+    /// as of now. Costs no I/O. Gives the place in the stream that the base stands for.
+    pub fn cut(&mut self) -> Seq {
+        assert!(self.cut == CutState::None, "a rewrite is cut once");
+        self.cut = CutState::Made;
+        let mut buffer = self.shared.buffer.lock();
+        let at = buffer.appended;
+        let file = Arc::clone(self.next.as_ref().expect("prepared"));
+        buffer.cut = Some(Cut { at, file, behind: Batches::default(), covered_by: None });
+        // The next file's reader begins without a SELECT.
+        buffer.db = None;
+        buffer.poked = true;
+        drop(buffer);
+        self.shared.more.notify_one();
+        Seq(at)
+    }
+
+    /// A file for the new base, under a name of its own until [`Rewrite::finish`]. Dropped, it is deleted.
+    pub fn base_writer(&mut self, form: BaseForm) -> Result<BaseWriter, JournalError> {
+        let shared = Arc::clone(&self.shared);
+        let suffix = if form == BaseForm::Rdb { "base.rdb" } else { "base.aof" };
+        let folder = self.folder();
+        let entry = folder.next(&*shared.disk, Kind::Base, suffix)?;
+        let path = folder.dir.join(aside_name(&entry.name));
+        let file = shared.disk.open_append(&path).map_err(JournalError::io("create", &path))?;
+        let open = OpenFile { file, path };
+        // A rewrite that died may have left one.
+        open.file.truncate(0).map_err(JournalError::io("cut", &open.path))?;
+        Ok(BaseWriter {
+            shared,
+            open,
+            entry,
+            form,
+            batches: Batches::default(),
+            in_group: false,
+            len: 0,
+            synced_len: 0,
+            failed: None,
+            is_renamed: false,
+        })
+    }
+
+    /// Makes `base` the base and deletes what it supersedes. `base` is whole: it holds what the keyspace
+    /// held at [`Rewrite::cut`]. Waits for the disk.
+    ///
+    /// An error leaves the old base and both increments in force. (A manifest whose folder could not be
+    /// synced may name either set; both are whole.)
+    pub fn finish(mut self, mut base: BaseWriter) -> Result<RewriteReport, JournalError> {
+        assert!(self.cut == CutState::Made, "a base without a cut stands for no point in time");
+        let shared = Arc::clone(&self.shared);
+        let disk = &*shared.disk;
+        base.complete()?;
+        let folder = self.folder();
+        let path = folder.path(&base.entry);
+        disk.rename(&base.open.path, &path).map_err(JournalError::io("rename", &base.open.path))?;
+        base.is_renamed = true;
+        // Only a durable manifest that calls it history makes sure that the file is not needed.
+        let base_entry = base.entry.clone();
+        let manifest = folder.manifest.superseded_by(base_entry.clone());
+        folder.manifest.entries.push(Entry { kind: Kind::History, ..base_entry });
+        disk.sync_dir(&folder.dir).map_err(JournalError::io("sync", &folder.dir))?;
+        self.cut = CutState::Final;
+        self.folder().store(disk, manifest)?;
+        self.cut = CutState::Finished;
+        self.take_over(base.len);
+        let files_deleted = self.folder().delete_history(disk);
+        Ok(RewriteReport { base_bytes: base.len, files_deleted, took: self.begun.elapsed() })
+    }
+
+    /// Ends without a new base.
+    pub fn abort(self) {}
+
+    /// From here on the base stands for all before the cut.
+    fn take_over(&mut self, base_len: u64) {
+        let shared = Arc::clone(&self.shared);
+        self.folder().spare = None;
+        {
+            let mut buffer = shared.buffer.lock();
+            match &mut buffer.cut {
+                Some(cut) => cut.covered_by = Some(base_len),
+                None => shared.health.lock().closed_bytes = base_len,
+            }
+        }
+        // A writer that tries in vain to write to the old file gives up.
+        shared.more.notify_one();
+        {
+            let mut tail = shared.tail.lock();
+            writer::move_on(&shared, &mut tail);
+            let len = shared.progress.lock().len;
+            shared.health.lock().base_size_bytes = base_len + len;
+            shared.publish();
+        }
+        shared.buffer.lock().poked = true;
+        shared.more.notify_one();
+        writer::wake_admission(&shared);
+    }
+}
+
+impl Drop for Rewrite {
+    fn drop(&mut self) {
+        if let Some(folder) = &mut self.folder
+            && self.cut == CutState::Made
+        {
+            let cut = self.shared.buffer.lock().undo_cut();
+            folder.spare = cut;
+            self.shared.more.notify_one();
+        }
+        if let Some(folder) = &mut self.folder
+            && self.cut == CutState::Final
+        {
+            folder.spare = None;
+        }
+        let mut rewrites = self.shared.rewrites.lock();
+        rewrites.folder = self.folder.take();
+        if self.cut == CutState::Finished {
+            (rewrites.failures, rewrites.last_failure) = (0, None);
+        } else {
+            rewrites.failures += 1;
+            rewrites.last_failure = Some(Instant::now());
+        }
+    }
+}
+
+/// Makes sure that the writer has no cut of an earlier rewrite before it.
+fn release_cut(shared: &Shared, folder: &mut Folder) -> Result<(), JournalError> {
+    let is_stuck = shared.is_stuck();
+    let mut buffer = shared.buffer.lock();
+    match &buffer.cut {
+        None => Ok(()),
+        // Nothing is written to either file before a rewrite succeeds.
+        Some(_) if is_stuck => {
+            folder.spare = buffer.undo_cut();
+            Ok(())
+        }
+        Some(_) => Err(JournalError::RewriteRunning),
+    }
+}
+
+/// Takes the bytes of a new base.
+pub struct BaseWriter {
+    shared: Arc<Shared>,
+    open: OpenFile,
+    entry: Entry,
+    form: BaseForm,
+    /// Gathered and not written yet.
+    batches: Batches,
+    in_group: bool,
+    len: u64,
+    synced_len: u64,
+    failed: Option<(io::ErrorKind, String)>,
+    is_renamed: bool,
+}
+
+impl BaseWriter {
+    /// Says that a group ends here. Due after each request, or transaction, of a base in AOF form, which is
+    /// held in memory up to then; the other form doesn't need it.
+    pub fn end_group(&mut self) -> io::Result<()> {
+        self.in_group = false;
+        if self.batches.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.len + self.batches.len() as u64
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        if let Some((kind, text)) = &self.failed {
+            return Err(io::Error::new(*kind, text.clone()));
+        }
+        let written = self.try_write_out();
+        if let Err(error) = &written {
+            // After a failed sync a later one proves nothing.
+            self.failed = Some((error.kind(), error.to_string()));
+        }
+        written
+    }
+
+    fn try_write_out(&mut self) -> io::Result<()> {
+        self.batches.seal(self.len, self.synced_len);
+        writer::write_all(&*self.open.file, &self.batches.bytes)?;
+        self.len += self.batches.len() as u64;
+        self.batches.clear(2 * WRITE_BYTES);
+        if self.len - self.synced_len >= SYNC_EVERY_BYTES {
+            self.open.file.sync()?;
+            self.synced_len = self.len;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<(), JournalError> {
+        self.write_out().map_err(JournalError::io("write", &self.open.path))?;
+        if self.form == BaseForm::Aof {
+            let mark = batch::mark(self.len);
+            writer::write_all(&*self.open.file, &mark).map_err(JournalError::io("write", &self.open.path))?;
+            self.len += mark.len() as u64;
+        }
+        self.open.file.sync().map_err(JournalError::io("sync", &self.open.path))
+    }
+}
+
+impl Write for BaseWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.form == BaseForm::Aof && !self.in_group && !bytes.is_empty() {
+            self.in_group = true;
+            self.batches.begin_group();
+        }
+        self.batches.bytes.extend_from_slice(bytes);
+        if self.form == BaseForm::Rdb && self.batches.len() >= WRITE_BYTES {
+            self.write_out()?;
+        }
+        Ok(bytes.len())
+    }
+
+    /// Does nothing: what counts is [`Rewrite::finish`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BaseWriter {
+    fn drop(&mut self) {
+        if !self.is_renamed
+            && let Err(error) = self.shared.disk.remove(&self.open.path)
+        {
+            tracing::warn!(file = %self.open.path.display(), %error, "cannot delete the unfinished base");
+        }
+    }
+}
