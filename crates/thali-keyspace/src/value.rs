@@ -55,6 +55,13 @@ impl Entry {
         Self { value, expire_at_unix_ms: 0 }
     }
 
+    /// As [`Entry::new`], with a time to live.
+    pub fn expiring(value: Value, at_unix_ms: Option<u64>) -> Self {
+        let mut entry = Self::new(value);
+        entry.set_expire_at(at_unix_ms);
+        entry
+    }
+
     /// When the key vanishes, in Unix milliseconds.
     pub fn expire_at(&self) -> Option<u64> {
         let at = self.expire_at_unix_ms & !MARK;

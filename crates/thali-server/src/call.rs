@@ -19,8 +19,15 @@ use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
 use crate::session::SessionState;
+use crate::snapshots::Snapshots;
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
+
+const DUMP_FAILED: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist \
+                           to disk. Commands that may modify the data set are disabled, because this instance is \
+                           configured to report errors during writes if RDB snapshotting fails \
+                           (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the \
+                           RDB error.";
 
 /// What all loops share.
 pub(crate) struct Shared {
@@ -31,6 +38,7 @@ pub(crate) struct Shared {
     pub stats: Box<[LoopStats]>,
     /// `None` with `appendonly no`.
     pub journal: Option<Journal>,
+    pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -43,6 +51,8 @@ pub(crate) struct Shared {
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
+    /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
+    pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
 }
@@ -50,6 +60,27 @@ pub(crate) struct Shared {
 impl Shared {
     pub fn stats_of(&self, event_loop: u16) -> &LoopStats {
         &self.stats[usize::from(event_loop)]
+    }
+
+    /// Changes of the data since the start.
+    pub fn dirty(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.dirty.get()).sum()
+    }
+
+    /// The gate before anything that will write: waits while the disk is behind, and gives the error reply
+    /// while what is written could not be kept. The caller holds no shard.
+    pub fn admit_write(&self) -> Result<(), Arc<str>> {
+        self.snapshots.admit();
+        if self.snapshots.has_failed() {
+            let settings = self.settings.load();
+            if settings.stop_writes_on_bgsave_error && !settings.save.is_empty() {
+                return Err(DUMP_FAILED.into());
+            }
+        }
+        match &self.journal {
+            Some(journal) => journal.admit(),
+            None => Ok(()),
+        }
     }
 
     /// Tells every loop.

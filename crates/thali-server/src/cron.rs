@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use thali_commands::Origin;
 
 use crate::call::Core;
-use crate::unit;
+use crate::{snapshots, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -25,11 +25,12 @@ impl Cron {
             let max = core.side.settings.maxmemory;
             let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
+            snapshots::cron(&core.shared);
         }
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
-        let admitted = core.shared.journal.as_ref().is_none_or(|journal| journal.admit().is_ok());
+        let admitted = core.shared.admit_write().is_ok();
         if !core.side.settings.active_expire || !admitted {
             return;
         }

@@ -138,8 +138,7 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     }
     // No shard is held here, so waiting for room in the journal hurts nobody.
     if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
-        && let Some(journal) = &core.shared.journal
-        && let Err(refusal) = journal.admit()
+        && let Err(refusal) = core.shared.admit_write()
         && spec.flags.contains(Flags::WRITE)
     {
         return Err(ErrorReply::owned(refusal.as_bytes()));
@@ -297,10 +296,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
     }
     // The journal may have begun to fail since the commands were queued.
-    if writes
-        && let Some(journal) = &shared.journal
-        && let Err(refusal) = journal.admit()
-    {
+    if writes && let Err(refusal) = shared.admit_write() {
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(refusal.as_bytes()));

@@ -6,7 +6,9 @@ use thali_journal::{Effect, Recovery};
 use thali_keyspace::{ENDLESS, Keyspace};
 use thali_resp::{Protocol, Reply};
 
+use crate::loading::{self, Target};
 use crate::table::{self, Handler};
+use crate::unit::Plan;
 
 /// Replays every record; gives their count.
 pub(crate) fn replay(
@@ -27,8 +29,10 @@ pub(crate) fn replay(
         let Handler::Data(run) = row.handler else {
             return Err(format!("'{}' does not belong into a journal", row.spec.name));
         };
-        // Nobody else runs yet, so holding all shards costs nothing but the locking.
-        let Some(locked) = keyspace.lock_all(ENDLESS) else { return Err("a shard is locked".into()) };
+        let spec = row.spec.subcommand(args).unwrap_or(row.spec);
+        let mut plan = Plan::default();
+        plan.add(keyspace, spec, args);
+        let Some(locked) = plan.lock_in(keyspace, ENDLESS) else { return Err("a shard is locked".into()) };
         let mut cx = Context::new(locked, db, now_ms, limits, &mut random, &mut effects);
         cx.dbs_len = dbs_len;
         cx.origin = Origin::Replay;
@@ -42,5 +46,8 @@ pub(crate) fn replay(
         effects.clear();
         Ok(())
     };
-    recovery.replay(&mut |group| group.iter().try_for_each(&mut apply))
+    let target = Target { keyspace, limits, dbs_len, expired_before_ms: None };
+    recovery.replay_with_base(&mut |group| group.iter().try_for_each(&mut apply), &mut |source, _, _| {
+        loading::load(source, &target).map(|loaded| loaded.bytes)
+    })
 }

@@ -16,13 +16,15 @@ use thali_script::Watchdog;
 
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::listener::Listener;
+use crate::loading::{self, Target};
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::recovery;
 use crate::scripts::Scripts;
+use crate::snapshots::{self, Snapshots};
 use crate::stats::LoopStats;
 
 /// Why the store did not start; each says what to do.
@@ -38,6 +40,14 @@ pub enum StartError {
     Address(String),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(
+        "cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
+         ('thali check' says what is in it)",
+        path.display()
+    )]
+    Dump { path: PathBuf, why: String },
+    #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
+    Adopt { path: PathBuf, why: String },
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -73,6 +83,7 @@ impl End {
 pub struct Server {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    snapshots: JoinHandle<()>,
     addresses: Vec<SocketAddr>,
     unix_path: Option<PathBuf>,
 }
@@ -97,7 +108,7 @@ impl Server {
         let now_ms = unix_ms();
         let loops_len = settings.loops;
         let keyspace = Keyspace::new(loops_len * SHARDS_PER_LOOP);
-        let journal = open_journal(&settings, &keyspace, now_ms)?;
+        let (journal, adopted) = load(&settings, &keyspace, now_ms)?;
         let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let mailboxes = polls
@@ -113,6 +124,7 @@ impl Server {
             mailboxes,
             stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
             journal,
+            snapshots: Snapshots::new(now_ms / 1000),
             scripts: Scripts::new(watchdog),
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
@@ -122,6 +134,7 @@ impl Server {
             monitors_len: Default::default(),
             is_out_of_memory: Default::default(),
             is_shutting_down: Default::default(),
+            dump_at_end: Default::default(),
             busy: BusyScripts::new(loops_len),
             end: End::default(),
         });
@@ -133,7 +146,12 @@ impl Server {
                 }
             }));
         }
+        if let Some(path) = adopted {
+            // Before anybody is served: the next start will look at the append-only file alone.
+            snapshots::rewrite(&shared, &|| false).map_err(|why| StartError::Adopt { path, why })?;
+        }
         let mut threads = Vec::new();
+        let snapshots = spawn_snapshots(&shared)?;
         // Two loops accept for all: while a script keeps one busy, the other still does.
         let second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         let mut listeners = [listeners, second].into_iter();
@@ -141,7 +159,7 @@ impl Server {
             let own_listeners = listeners.next().unwrap_or_default();
             threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
         }
-        Ok(Self { shared, threads, addresses: bound, unix_path: settings.unixsocket.clone() })
+        Ok(Self { shared, threads, snapshots, addresses: bound, unix_path: settings.unixsocket.clone() })
     }
 
     /// The TCP addresses that it listens on.
@@ -177,8 +195,9 @@ impl Server {
         Stopper(Arc::clone(&self.shared))
     }
 
-    /// Ends: no new commands, the journal written and synced, the last replies sent.
-    pub fn shutdown(mut self) -> Result<(), JournalError> {
+    /// Ends: no new commands, the last replies sent, a dump where `save` or SHUTDOWN asks for one, the journal
+    /// written and synced.
+    pub fn shutdown(mut self) -> Result<(), EndError> {
         self.shared.is_shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
         self.shared.broadcast(|| Message::Shutdown);
         let deadline = Instant::now() + BUSY_SCRIPT_WAIT;
@@ -193,11 +212,28 @@ impl Server {
                 let _ = thread.join();
             }
         }
-        match &self.shared.journal {
-            Some(journal) => journal.close(),
-            None => Ok(()),
-        }
+        let wants_dump = match *self.shared.dump_at_end.lock() {
+            Some(wanted) => wanted,
+            None => !self.shared.settings.load().save.is_empty(),
+        };
+        self.shared.snapshots.stop(!wants_dump);
+        let _ = self.snapshots.join();
+        let dumped = match wants_dump {
+            true => snapshots::dump(&self.shared, &|| false).map_err(EndError::Dump),
+            false => Ok(()),
+        };
+        let closed = self.shared.journal.as_ref().map_or(Ok(()), Journal::close).map_err(EndError::Journal);
+        closed.and(dumped)
     }
+}
+
+/// What could not be kept at the end.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    #[error(transparent)]
+    Journal(JournalError),
+    #[error("the last dump failed: {0}")]
+    Dump(String),
 }
 
 /// Asks a server to end.
@@ -226,6 +262,14 @@ fn spawn(
             tracing::error!(%error, "an event loop has failed; the process ends so that nothing hangs half-alive");
             std::process::abort();
         }
+    })
+}
+
+fn spawn_snapshots(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new().name("snapshots".into()).spawn(move || {
+        let _guard = AbortOnPanic;
+        snapshots::run(&shared);
     })
 }
 
@@ -265,14 +309,50 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
     }
 }
 
-fn open_journal(
-    settings: &crate::config::Settings,
+/// Brings the data back. Gives the dump, too, that an append-only file without data is to take over.
+fn load(
+    settings: &Settings,
     keyspace: &Keyspace,
     now_ms: u64,
-) -> Result<Option<Journal>, StartError> {
+) -> Result<(Option<Journal>, Option<PathBuf>), StartError> {
     if !settings.appendonly {
-        return Ok(None);
+        load_dump(settings, keyspace, now_ms)?;
+        return Ok((None, None));
     }
+    let (journal, is_empty) = open_journal(settings, keyspace, now_ms)?;
+    let adopted = if is_empty { load_dump(settings, keyspace, now_ms)? } else { None };
+    Ok((Some(journal), adopted))
+}
+
+/// Loads the dump where there is one; gives its path.
+fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Option<PathBuf>, StartError> {
+    let path = settings.dir.join(&settings.dbfilename);
+    let named = |why: String| StartError::Dump { path: path.clone(), why };
+    let mut file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named(error.to_string())),
+    };
+    let begun = Instant::now();
+    let target = Target {
+        keyspace,
+        limits: &settings.limits,
+        dbs_len: settings.databases,
+        expired_before_ms: Some(now_ms),
+    };
+    let loaded = loading::load(&mut file, &target).map_err(named)?;
+    tracing::info!(
+        file = %path.display(), ?loaded, seconds = begun.elapsed().as_secs_f64(), "data loaded from the dump"
+    );
+    Ok(Some(path))
+}
+
+/// Opens the append-only file and applies it; says, too, whether it holds nothing.
+fn open_journal(
+    settings: &Settings,
+    keyspace: &Keyspace,
+    now_ms: u64,
+) -> Result<(Journal, bool), StartError> {
     let config = JournalConfig {
         appenddirname: settings.appenddirname.clone(),
         appendfilename: settings.appendfilename.clone(),
@@ -288,7 +368,8 @@ fn open_journal(
         seconds = started.elapsed().as_secs_f64(),
         "data loaded from the append-only file"
     );
-    Ok(Some(journal))
+    let is_empty = report.records == 0 && report.rdb_bytes == 0;
+    Ok((journal, is_empty))
 }
 
 /// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.

@@ -13,7 +13,7 @@ struct Store(Option<Server>);
 
 impl Store {
     fn start() -> Self {
-        let arguments = ["--port", "0", "--appendonly", "no"].map(str::to_owned);
+        let arguments = ["--port", "0", "--appendonly", "no", "--save", ""].map(str::to_owned);
         let (config, _) = Config::from_sources(&arguments, std::iter::empty()).unwrap();
         Self(Some(Server::start(config).unwrap()))
     }

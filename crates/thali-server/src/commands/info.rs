@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use thali_commands::{Flags, Flow, Group, Outcome, Spec};
 use thali_keyspace::WaitKind;
@@ -9,6 +10,7 @@ use thali_resp::Reply;
 
 use super::Entry;
 use crate::call::Call;
+use crate::snapshots::Kind as Snapshot;
 use crate::stats::{Counter, LoopStats};
 use crate::table::Handler;
 use crate::{REDIS_VERSION, memory};
@@ -130,17 +132,33 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Persistence")?;
     writeln!(text, "loading:0\nasync_loading:0")?;
-    writeln!(text, "rdb_changes_since_last_save:{}", sum(call, |s| &s.dirty))?;
-    writeln!(text, "rdb_bgsave_in_progress:0\nrdb_last_save_time:{}", call.shared.started_at_ms / 1000)?;
-    writeln!(text, "rdb_last_bgsave_status:ok\nrdb_last_bgsave_time_sec:-1\nrdb_current_bgsave_time_sec:-1")?;
+    let snapshots = call.shared.snapshots.state();
+    let seconds = |took: Option<Duration>| took.map_or(-1, |took| took.as_secs() as i64);
+    let status = |failed: bool| if failed { "err" } else { "ok" };
+    let (dump, rewrite) = (snapshots.runs_since(Snapshot::Dump), snapshots.runs_since(Snapshot::Rewrite));
+    writeln!(
+        text,
+        "rdb_changes_since_last_save:{}",
+        call.shared.dirty().saturating_sub(snapshots.dirty_at_last_dump)
+    )?;
+    writeln!(text, "rdb_bgsave_in_progress:{}", i32::from(dump.is_some()))?;
+    writeln!(text, "rdb_last_save_time:{}", snapshots.last_dump_unix_s)?;
+    writeln!(text, "rdb_last_bgsave_status:{}", status(snapshots.last_dump_failed))?;
+    writeln!(text, "rdb_last_bgsave_time_sec:{}", seconds(snapshots.last_dump_took))?;
+    writeln!(text, "rdb_current_bgsave_time_sec:{}", seconds(dump.map(|since| since.elapsed())))?;
+    writeln!(text, "rdb_saves:{}", snapshots.dumps_done)?;
+    writeln!(text, "snapshot_longest_hold_usec:{}", snapshots.longest_hold.as_micros())?;
     writeln!(text, "aof_enabled:{}", i32::from(call.shared.journal.is_some()))?;
-    writeln!(text, "aof_rewrite_in_progress:0\naof_rewrite_scheduled:0")?;
-    let Some(journal) = &call.shared.journal else {
-        return writeln!(text, "aof_last_bgrewrite_status:ok\naof_last_write_status:ok");
-    };
+    writeln!(text, "aof_rewrite_in_progress:{}", i32::from(rewrite.is_some()))?;
+    writeln!(text, "aof_rewrite_scheduled:{}", i32::from(snapshots.is_scheduled(Snapshot::Rewrite)))?;
+    writeln!(text, "aof_last_rewrite_time_sec:{}", seconds(snapshots.last_rewrite_took))?;
+    writeln!(text, "aof_current_rewrite_time_sec:{}", seconds(rewrite.map(|since| since.elapsed())))?;
+    writeln!(text, "aof_last_bgrewrite_status:{}", status(snapshots.last_rewrite_failed))?;
+    writeln!(text, "aof_rewrites:{}", snapshots.rewrites)?;
+    let Some(journal) = &call.shared.journal else { return writeln!(text, "aof_last_write_status:ok") };
     let state = journal.state();
     let write_status = if state.failure.is_none() { "ok" } else { "err" };
-    writeln!(text, "aof_last_bgrewrite_status:ok\naof_last_write_status:{write_status}")?;
+    writeln!(text, "aof_last_write_status:{write_status}")?;
     writeln!(text, "aof_current_size:{}\naof_base_size:{}", state.size_bytes, state.base_size_bytes)?;
     writeln!(text, "aof_buffer_length:{}", state.pending_bytes)?;
     writeln!(text, "aof_pending_bio_fsync:{}", u8::from(state.unsynced_bytes > 0))?;

@@ -1,4 +1,4 @@
-//! SHUTDOWN, LASTSAVE, WAIT and ROLE: what is asked of durability and of copies.
+//! SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN, WAIT and ROLE: what is asked of durability and of copies.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,6 +8,7 @@ use thali_resp::Reply;
 use super::Entry;
 use crate::call::Call;
 use crate::session::Close;
+use crate::snapshots::{Asked, Kind};
 use crate::table::Handler;
 
 const BASE: Spec = Spec { group: Group::Server, ..Spec::BASE };
@@ -21,6 +22,26 @@ const SHUTDOWN: Spec = Spec {
         .union(Flags::STALE)
         .union(Flags::NO_MULTI)
         .union(Flags::ALLOW_BUSY),
+    ..BASE
+};
+const SAVE: Spec = Spec {
+    name: "save",
+    summary: "Synchronously saves the database(s) to disk.",
+    complexity: "O(N) where N is the total number of keys in all databases",
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::NO_MULTI),
+    ..BASE
+};
+const BGSAVE: Spec = Spec {
+    name: "bgsave",
+    summary: "Asynchronously saves the database(s) to disk.",
+    arity: -1,
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT),
+    ..BASE
+};
+const BGREWRITEAOF: Spec = Spec {
+    name: "bgrewriteaof",
+    summary: "Asynchronously rewrites the append-only file to disk.",
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT),
     ..BASE
 };
 const LASTSAVE: Spec = Spec {
@@ -47,16 +68,67 @@ const WAIT: Spec = Spec {
 };
 
 pub(super) const TABLE: &[Entry] = &[
+    (&SAVE, Handler::Server(save)),
+    (&BGSAVE, Handler::Server(bgsave)),
+    (&BGREWRITEAOF, Handler::Server(bgrewriteaof)),
     (&SHUTDOWN, Handler::Server(shutdown)),
     (&LASTSAVE, Handler::Server(lastsave)),
     (&ROLE, Handler::Server(role)),
     (&WAIT, Handler::Server(wait)),
 ];
 
+const SAVE_RUNS: ErrorReply = ErrorReply::new("ERR Background save already in progress");
+const OTHER_RUNS: ErrorReply = ErrorReply::new(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule \
+     a BGSAVE whenever possible.",
+);
+
+/// Keeps its loop waiting, as it keeps all of Redis waiting.
+fn save(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    match call.shared.snapshots.dump_and_wait() {
+        Ok(()) => reply.ok(),
+        Err(Asked::Runs(_)) => return Err(SAVE_RUNS),
+        Err(_) => return Err(ErrorReply::new("ERR the dump failed, see the log")),
+    }
+    Ok(Flow::Done)
+}
+
+fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let patient = match &args[1..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
+        _ => return Err(ErrorReply::SYNTAX),
+    };
+    match call.shared.snapshots.ask(Kind::Dump, patient) {
+        Asked::Started => reply.simple("Background saving started"),
+        Asked::Scheduled => reply.simple("Background saving scheduled"),
+        Asked::Runs(Kind::Dump) => return Err(SAVE_RUNS),
+        Asked::Runs(Kind::Rewrite) => return Err(OTHER_RUNS),
+    }
+    Ok(Flow::Done)
+}
+
+fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    if call.shared.journal.is_none() {
+        return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
+    }
+    match call.shared.snapshots.ask(Kind::Rewrite, true) {
+        Asked::Started => reply.simple("Background append only file rewriting started"),
+        Asked::Scheduled => reply.simple("Background append only file rewriting scheduled"),
+        Asked::Runs(_) => {
+            return Err(ErrorReply::new("ERR Background append only file rewriting already in progress"));
+        }
+    }
+    Ok(Flow::Done)
+}
+
 fn shutdown(call: &mut Call<'_, '_>, args: &[&[u8]], _: &mut Reply<'_>) -> Outcome {
+    let mut dump = None;
     for arg in &args[1..] {
         match arg.to_ascii_lowercase().as_slice() {
-            b"nosave" | b"save" | b"now" | b"force" => {}
+            b"nosave" if dump != Some(true) => dump = Some(false),
+            b"save" if dump != Some(false) => dump = Some(true),
+            b"now" | b"force" => {}
             b"abort" => return Err(ErrorReply::new("ERR No shutdown in progress.")),
             _ => return Err(ErrorReply::SYNTAX),
         }
@@ -65,13 +137,14 @@ fn shutdown(call: &mut Call<'_, '_>, args: &[&[u8]], _: &mut Reply<'_>) -> Outco
         // The connection just ends, as clients expect.
         state.close = Close::Now;
     }
+    *call.shared.dump_at_end.lock() = dump;
     call.shared.is_shutting_down.store(true, Relaxed);
     call.shared.end.notify();
     Ok(Flow::Done)
 }
 
 fn lastsave(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    reply.integer((call.shared.started_at_ms / 1000) as i64);
+    reply.integer(call.shared.snapshots.state().last_dump_unix_s as i64);
     Ok(Flow::Done)
 }
 

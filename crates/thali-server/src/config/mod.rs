@@ -87,9 +87,9 @@ impl Config {
             thali_keyspace::glob::matches_ignore_case(pattern.as_bytes(), name.as_bytes())
         };
         let mut found = Vec::new();
-        for (directive, value) in TABLE.iter().zip(&self.values) {
+        for (index, directive) in TABLE.iter().enumerate() {
             for name in [Some(directive.name), directive.alias].into_iter().flatten().filter(matches) {
-                found.push((name.to_owned(), value.clone()));
+                found.push((name.to_owned(), self.value(index).to_owned()));
             }
         }
         found
@@ -190,8 +190,15 @@ impl Config {
         self.given[Self::index(name)]
     }
 
+    /// A row's value. Redis's default of `save` is for those who have no append-only file: where there is
+    /// one, dumps are made when somebody asks for them.
+    fn value(&self, index: usize) -> &str {
+        let is_default_save = TABLE[index].name == "save" && !self.given[index];
+        if is_default_save && self.flag("appendonly") { "" } else { &self.values[index] }
+    }
+
     fn text(&self, name: &str) -> &str {
-        &self.values[Self::index(name)]
+        self.value(Self::index(name))
     }
 
     fn some(&self, name: &str) -> Option<String> {

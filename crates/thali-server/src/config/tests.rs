@@ -46,7 +46,8 @@ fn defaults_that_a_person_would_choose() {
     assert_eq!((settings.port, settings.http_port), (6379, 8379));
     assert!(settings.loops >= 1 && settings.worker_threads >= 1);
     assert_eq!(settings.maxmemory_policy, Eviction::Noeviction);
-    assert_eq!(settings.save.len(), 3);
+    assert_eq!(settings.save, []);
+    assert_eq!(Config::default().with("appendonly", "no").unwrap().settings().save.len(), 3);
     assert_eq!(settings.limits.hash_max_listpack_entries, 512);
     assert_eq!(Config::default().check(), Ok(()));
 }

@@ -1,0 +1,144 @@
+//! Dumps into the keyspace: one thread cuts the file into records, the others decode values and put them
+//! into their shards.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use parking_lot::Mutex;
+use thali_data::Limits;
+use thali_keyspace::{ENDLESS, Entry, Keyspace};
+use thali_rdb::{Batch, Reader, Record};
+
+/// Bytes of records that are handed to another thread at once.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches on their way, for each thread that decodes.
+const BATCHES_WAITING: usize = 2;
+
+/// What a dump is loaded into.
+pub(crate) struct Target<'a> {
+    pub keyspace: &'a Keyspace,
+    pub limits: &'a Limits,
+    /// How many databases there are.
+    pub dbs_len: u32,
+    /// Keys that vanished before this moment are left out; `None` keeps them, as commands that follow in an
+    /// append-only file may count on them.
+    pub expired_before_ms: Option<u64>,
+}
+
+/// What a dump held.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Loaded {
+    pub keys: u64,
+    pub expired: u64,
+    pub bytes: u64,
+}
+
+/// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
+/// to end the process.
+pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (keys, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+    let failure: Mutex<Option<String>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel::<Batch>(threads * BATCHES_WAITING);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..threads {
+            let receiver = Arc::clone(&receiver);
+            let (keys, expired, failure) = (&keys, &expired, &failure);
+            scope.spawn(move || {
+                while let Some(batch) = next(&receiver) {
+                    match insert(&batch, target) {
+                        Ok(counts) => {
+                            keys.fetch_add(counts.keys, Ordering::Relaxed);
+                            expired.fetch_add(counts.expired, Ordering::Relaxed);
+                        }
+                        // The first one counts; the reader stops at it.
+                        Err(error) => drop(failure.lock().get_or_insert(error)),
+                    }
+                }
+            });
+        }
+        // Only the threads hold it now: if they were gone, sending would fail.
+        drop(receiver);
+        read(source, target.dbs_len, &sender, &|| failure.lock().is_some())
+    })
+    .and_then(|bytes| match failure.lock().take() {
+        Some(error) => Err(error),
+        None => {
+            Ok(Loaded { keys: keys.load(Ordering::Relaxed), expired: expired.load(Ordering::Relaxed), bytes })
+        }
+    })
+}
+
+fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
+    receiver.lock().recv().ok()
+}
+
+/// Cuts the source into batches; gives its length.
+fn read(
+    source: &mut dyn Read,
+    dbs_len: u32,
+    to: &SyncSender<Batch>,
+    has_failed: &dyn Fn() -> bool,
+) -> Result<u64, String> {
+    let mut reader = Reader::new(source).map_err(|error| error.to_string())?;
+    let mut batch = Batch::new();
+    loop {
+        match reader.next().map_err(|error| error.to_string())? {
+            Record::Key(record) => {
+                if record.db >= dbs_len {
+                    return Err(format!(
+                        "it has keys in database {}, and 'databases' is {dbs_len}: raise it",
+                        record.db
+                    ));
+                }
+                batch.push(&record);
+                if batch.bytes_len() >= BATCH_BYTES && !hand_on(&mut batch, to, has_failed) {
+                    break;
+                }
+            }
+            Record::Function(_) => {
+                return Err("it holds a library of functions, which cannot be run here yet".into());
+            }
+            Record::End { .. } => {
+                hand_on(&mut batch, to, has_failed);
+                break;
+            }
+            Record::Aux { .. } | Record::SelectDb(_) | Record::ResizeDb { .. } => {}
+        }
+    }
+    Ok(reader.offset())
+}
+
+/// False when there is no use in reading on.
+fn hand_on(batch: &mut Batch, to: &SyncSender<Batch>, has_failed: &dyn Fn() -> bool) -> bool {
+    !has_failed() && to.send(std::mem::take(batch)).is_ok()
+}
+
+fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
+    let mut loaded = Loaded::default();
+    for record in batch.iter() {
+        let at = record.meta.expire_at_unix_ms;
+        if let (Some(at), Some(now)) = (at, target.expired_before_ms)
+            && at < now
+        {
+            loaded.expired += 1;
+            continue;
+        }
+        let Some(value) = record.value(target.limits).map_err(|error| error.to_string())? else { continue };
+        let entry = Entry::expiring(value, at);
+        let shard = target.keyspace.shard_of(&record.key);
+        let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
+        if locked.shard_mut(&record.key).db_mut(record.db).insert(&record.key, entry).is_some() {
+            return Err(format!(
+                "the key '{}' of database {} is in it twice",
+                record.key.escape_ascii(),
+                record.db
+            ));
+        }
+        loaded.keys += 1;
+    }
+    Ok(loaded)
+}
