@@ -13,6 +13,7 @@ mod clients;
 mod commands;
 pub mod config;
 mod cron;
+mod digest;
 mod dispatch;
 mod event_loop;
 mod listener;

@@ -25,6 +25,8 @@ pub(crate) struct Target<'a> {
     /// Keys that vanished before this moment are left out; `None` keeps them, as commands that follow in an
     /// append-only file may count on them.
     pub expired_before_ms: Option<u64>,
+    /// Whether a key that is there already is replaced; else it stops the loading.
+    pub replaces: bool,
 }
 
 /// What a dump held.
@@ -131,7 +133,9 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
         let entry = Entry::expiring(value, at);
         let shard = target.keyspace.shard_of(&record.key);
         let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
-        if locked.shard_mut(&record.key).db_mut(record.db).insert(&record.key, entry).is_some() {
+        if locked.shard_mut(&record.key).db_mut(record.db).insert(&record.key, entry).is_some()
+            && !target.replaces
+        {
             return Err(format!(
                 "the key '{}' of database {} is in it twice",
                 record.key.escape_ascii(),

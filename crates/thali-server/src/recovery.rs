@@ -46,7 +46,7 @@ pub(crate) fn replay(
         effects.clear();
         Ok(())
     };
-    let target = Target { keyspace, limits, dbs_len, expired_before_ms: None };
+    let target = Target { keyspace, limits, dbs_len, expired_before_ms: None, replaces: false };
     recovery.replay_with_base(&mut |group| group.iter().try_for_each(&mut apply), &mut |source, _, _| {
         loading::load(source, &target).map(|loaded| loaded.bytes)
     })
