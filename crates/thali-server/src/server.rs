@@ -339,6 +339,7 @@ fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Op
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
+        source_len: file.metadata().map_or(0, |meta| meta.len()),
         replaces: false,
     };
     let loaded = loading::load(&mut file, &target).map_err(named)?;

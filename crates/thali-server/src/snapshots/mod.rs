@@ -258,6 +258,7 @@ pub(crate) fn reload(shared: &Shared, replaces: bool) -> Result<(), String> {
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(unix_s() * 1000),
+        source_len: file.metadata().map_or(0, |meta| meta.len()),
         replaces,
     };
     loading::load(&mut file, &target).map(drop)
