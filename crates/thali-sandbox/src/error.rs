@@ -1,5 +1,6 @@
 //! What can go wrong before or around a boxed command. The command's own failure is an `Outcome`.
 
+use crate::keeper;
 use crate::policy::Mechanism;
 
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum Error {
     Lacking { mechanism: Mechanism, reason: &'static str },
     #[error("no command '{program}' in {path}")]
     NotFound { program: String, path: String },
-    #[error("cannot start '{program}': {step} failed: {source}")]
+    #[error("cannot start '{program}': {step} failed: {source}{}", advice(step, source))]
     Start { program: String, step: &'static str, source: std::io::Error },
     #[error("the command, an argument or a variable holds a zero byte")]
     ZeroByte,
@@ -22,6 +23,24 @@ pub enum Error {
     NoUser(u32),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
+}
+
+/// What to do about a refusal that is the box's own making.
+fn advice(step: &str, source: &std::io::Error) -> &'static str {
+    if source.kind() != std::io::ErrorKind::PermissionDenied {
+        return "";
+    }
+    match step {
+        keeper::ENTERING => {
+            "; the box's user may not enter the working folder: open it and the folders above it for \
+             others (chmod o+x), choose another one with --directory, or run as root with --keep-user"
+        }
+        keeper::EXECUTING => {
+            "; the box's user may not run the program: allow its folder with --read, and open it for \
+             others (chmod o+rx)"
+        }
+        _ => "",
+    }
 }
 
 /// Adds what was being done to an I/O error.

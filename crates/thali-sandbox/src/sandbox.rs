@@ -131,6 +131,16 @@ impl Sandbox {
         )
     }
 
+    /// Whether the command could be started: it is found, the box's user may enter the working folder and
+    /// may run the program. Starts a box and leaves the command out.
+    pub fn rehearse(&self, command: &Command) -> Result<(), Error> {
+        let mut plan = Plan::make(command, &self.policy, self.means, self.scratch.path())?;
+        plan.rehearsal = true;
+        let (limits, never) = (&self.policy.limits, AtomicBool::new(false));
+        supervise::run(&plan, command, limits, self.scratch.path(), false, &never, &mut |_, _| {})?;
+        Ok(())
+    }
+
     /// What holds the commands of this sandbox, in words.
     pub fn in_force(&self) -> InForce {
         let mut parts = Vec::new();

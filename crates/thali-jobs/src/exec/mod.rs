@@ -22,7 +22,7 @@ use tracing::info;
 
 pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
 
-use crate::worker::{self, Worker, WorkerConfig};
+use crate::worker::{Worker, WorkerConfig, WorkerError};
 
 /// What a worker did until it was told to end.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,10 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
     config.check()?;
     let policy = config.policy()?;
     // Refuse now, not at the first job, and say what is in force.
-    let in_force = Sandbox::new(policy.clone())?.in_force();
+    let sandbox = Sandbox::new(policy.clone())?;
+    sandbox.rehearse(&process::bare_command(&config))?;
+    let in_force = sandbox.in_force();
+    drop(sandbox);
     info!(queue = config.queue, concurrency = config.concurrency, boxed = %in_force, "working");
     let worker_config = WorkerConfig {
         prefix: config.prefix.clone(),
@@ -60,7 +63,7 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
         ..WorkerConfig::new(&config.queue, config.concurrency)
     };
     let store = config.store.clone();
-    worker::reach(&store).await?;
+    store.reach().await.map_err(WorkerError::from)?;
     let announcer = match &config.announce {
         Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
         None => None,

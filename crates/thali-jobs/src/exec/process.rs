@@ -78,11 +78,16 @@ async fn announce(runner: &Runner, job: &Job, result: &Value) {
     }
 }
 
-fn command(config: &ExecConfig, job: &Job) -> Command {
+/// The command as every job gets it.
+pub fn bare_command(config: &ExecConfig) -> Command {
     let mut command = Command::new(config.command[0].clone()).args(config.command[1..].iter().cloned());
     command.env.clone_from(&config.env);
     command.control = true;
     command
+}
+
+fn command(config: &ExecConfig, job: &Job) -> Command {
+    bare_command(config)
         .stdin(job.data().to_string())
         .env("THALI_JOB_ID", job.id())
         .env("THALI_JOB_NAME", job.name())
