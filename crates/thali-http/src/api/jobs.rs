@@ -42,7 +42,7 @@ pub(crate) struct NewJobSchema {
 #[serde(untagged)]
 pub(crate) enum NewJobsSchema {
     One(NewJobSchema),
-    /// At most 10,000.
+    /// From 1 to 10,000.
     Many(Vec<NewJobSchema>),
 }
 
