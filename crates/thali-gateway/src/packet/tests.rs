@@ -87,8 +87,9 @@ fn placeholders_are_checked_and_numbered_anew() {
 #[test]
 fn packets_that_leave() {
     let text = |message: Message| String::from_utf8(message.text.to_vec()).unwrap();
-    assert_eq!(text(connected("/", "abc")), r#"40{"sid":"abc"}"#);
-    assert_eq!(text(connected("/n", "abc")), r#"40/n,{"sid":"abc"}"#);
+    assert_eq!(text(connected("/", "abc", None)), r#"40{"sid":"abc"}"#);
+    assert_eq!(text(connected("/", "abc", Some("x"))), r#"40{"sid":"abc","pid":"x"}"#);
+    assert_eq!(text(connected("/n", "abc", None)), r#"40/n,{"sid":"abc"}"#);
     assert_eq!(
         text(connect_error("/random", "Invalid namespace", None)),
         r#"44/random,{"message":"Invalid namespace"}"#

@@ -168,6 +168,8 @@ pub struct Settings {
     pub gateway_jwt_key: Option<String>,
     /// Origins that may open sockets, or `*`.
     pub gateway_cors: Vec<String>,
+    /// How long a socket that dropped off finds its session again; 0 is never.
+    pub gateway_recovery_s: u64,
 }
 
 impl Settings {
@@ -254,6 +256,7 @@ impl From<&Config> for Settings {
                 .filter(|o| !o.is_empty())
                 .map(Into::into)
                 .collect(),
+            gateway_recovery_s: c.number("gateway-recovery"),
         }
     }
 }
