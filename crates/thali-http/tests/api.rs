@@ -145,7 +145,6 @@ async fn array_is_added_in_order() {
     assert_eq!(page.body["total"], 2);
     let names: Vec<_> = page.body["jobs"].as_array().unwrap().iter().map(|job| &job["name"]).collect();
     assert_eq!(names, ["a", "b"]);
-    api.post("/api/queues/q/jobs", "[]").await.is(201);
     let page = api.get("/api/queues/q/jobs?start=1&end=9999999").await.is(200);
     assert_eq!(page.body["end"], 1000, "a page has a bound");
     let page = api.get("/api/queues/q/jobs?start=1&end=0").await.is(200);
