@@ -16,11 +16,14 @@ use crate::auth::Grants;
 use crate::codes::{CloseCode, RequestError};
 use crate::engine::Frame;
 use crate::hub::{Ack, Claim, Namespace, Session, Socket};
-use crate::packet::{self, Assembler, Event, Incoming, Kind, PacketError};
+use crate::packet::{self, Assembler, Event, Incoming, Kind, PacketError, Pool};
 use crate::transport::{Handler, Handshake, Link};
 
 /// Bytes of attachments that one packet may gather, in multiples of the largest message.
 const ATTACHMENT_PAYLOADS_MAX: usize = 4;
+
+/// Bytes of attachments, over all sessions, that may wait for the rest of their packets.
+const ATTACHMENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Ends that a client did not choose, or chose for its connection alone: it may come back to its session.
 const MAY_COME_BACK: &[CloseCode] = &[
@@ -56,6 +59,7 @@ pub struct Peers<A: App> {
     /// First characters of every socket id of this node; other nodes' messages find them by it.
     id_prefix: String,
     payload_bytes_max: usize,
+    attachments: Arc<Pool>,
     received: AtomicU64,
 }
 
@@ -101,7 +105,8 @@ impl<A: App> Peers<A> {
         id_prefix: String,
         payload_bytes_max: usize,
     ) -> Self {
-        Self { app, namespaces, id_prefix, payload_bytes_max, received: AtomicU64::new(0) }
+        let attachments = Arc::new(Pool::new(ATTACHMENTS_BYTES_MAX));
+        Self { app, namespaces, id_prefix, payload_bytes_max, attachments, received: AtomicU64::new(0) }
     }
 
     /// Packets that clients sent since the start.
@@ -309,7 +314,10 @@ impl<A: App> Handler for Peers<A> {
         Peer {
             link: link.clone(),
             handshake,
-            assembler: Mutex::new(Assembler::new(self.payload_bytes_max * ATTACHMENT_PAYLOADS_MAX)),
+            assembler: Mutex::new(Assembler::new(
+                self.payload_bytes_max * ATTACHMENT_PAYLOADS_MAX,
+                self.attachments.clone(),
+            )),
             sockets: Mutex::default(),
             greeted: AtomicBool::new(false),
         }
@@ -317,12 +325,12 @@ impl<A: App> Handler for Peers<A> {
 
     fn text(&self, peer: &Peer, text: &str) -> Result<(), CloseCode> {
         let done = peer.assembler.lock().text(text, |incoming| self.packet(peer, incoming));
-        done.map(drop).map_err(|_| CloseCode::INVALID_MESSAGE)
+        done.map(drop).map_err(code_of)
     }
 
     fn binary(&self, peer: &Peer, data: Bytes) -> Result<(), CloseCode> {
         let done = peer.assembler.lock().binary(data, |incoming| self.packet(peer, incoming));
-        done.map(drop).map_err(|_| CloseCode::INVALID_MESSAGE)
+        done.map(drop).map_err(code_of)
     }
 
     fn closed(&self, peer: &Peer, code: CloseCode) {
@@ -335,6 +343,13 @@ impl<A: App> Handler for Peers<A> {
 
     fn farewell(&self) -> Option<Frame> {
         packet::disconnect("/").frames().next()
+    }
+}
+
+fn code_of(error: PacketError) -> CloseCode {
+    match error {
+        PacketError::PoolFull => CloseCode::OVERLOADED,
+        _ => CloseCode::INVALID_MESSAGE,
     }
 }
 

@@ -65,6 +65,7 @@ codes! {
     NO_GATEWAY = 5003 "no-gateway" SERVICE_UNAVAILABLE false "No gateway runs here";
     INTERNAL = 5004 "internal" INTERNAL_SERVER_ERROR false "Something unexpected happened";
     STORE_NOT_NOW = 5005 "store-not-now" SERVICE_UNAVAILABLE true "The store takes no writes now";
+    TOO_BUSY = 5006 "too-busy" SERVICE_UNAVAILABLE true "This node has more to do than it may hold";
 }
 
 /// A failure on its way to the client: a boxed [`Problem`], so that results stay small.

@@ -155,14 +155,24 @@ impl Worker {
     /// answers its cancellation with [`JobError::GiveBack`] returns its job to the queue. Returns how
     /// many jobs were cancelled.
     pub async fn drain(self, grace: Duration) -> usize {
+        self.drain_until(tokio::time::sleep(grace)).await
+    }
+
+    /// As `drain`, with the grace time over when `hurry` is ready.
+    pub async fn drain_until(self, hurry: impl Future<Output = ()>) -> usize {
         /// For handlers to notice their cancellation and for the store to be told.
         const LAST_MOMENT: Duration = Duration::from_secs(5);
         self.quiet().await;
         self.supervisor.abort();
         let worker = self.shared.current.read().await.clone();
-        let deadline = Instant::now() + grace;
-        while worker.active_count().await > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let idle = async {
+            while worker.active_count().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            () = hurry => {}
         }
         let left = worker.active_count().await;
         if left > 0 {

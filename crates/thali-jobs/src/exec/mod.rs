@@ -14,10 +14,10 @@ mod config;
 mod control;
 mod process;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use thali_sandbox::Sandbox;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
@@ -32,18 +32,19 @@ pub struct Ended {
 }
 
 /// Works until SIGTERM or SIGINT, then drains: takes no more jobs, lets the running ones end within
-/// the grace time, gives the rest back.
+/// the grace time, gives the rest back. A second signal ends the grace time.
 pub async fn run(config: ExecConfig) -> Result<Ended, ExecError> {
-    let end = signals().map_err(ExecError::Signals)?;
-    run_until(config, end).await
-}
-
-/// As `run`, until the future is ready.
-pub async fn run_until(config: ExecConfig, end: impl Future<Output = ()> + Send) -> Result<Ended, ExecError> {
+    let mut signals = Signals::listen().map_err(ExecError::Signals)?;
     let worker = start(config.clone()).await?;
-    end.await;
-    info!(queue = config.queue, grace = ?config.grace, "draining");
-    let given_back = worker.drain(config.grace).await;
+    signals.next().await;
+    info!(queue = config.queue, grace = ?config.grace, "draining; a second signal gives running jobs back now");
+    let hurry = async {
+        tokio::select! {
+            () = tokio::time::sleep(config.grace) => {}
+            () = signals.next() => info!("giving running jobs back"),
+        }
+    };
+    let given_back = worker.drain_until(hurry).await;
     Ok(Ended { given_back })
 }
 
@@ -73,14 +74,21 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
     Ok(Worker::start(&store, worker_config, handler).await?)
 }
 
-fn signals() -> std::io::Result<impl Future<Output = ()> + Send> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// What asks for the end from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }
