@@ -130,6 +130,26 @@ async fn command_gets_the_job_and_gives_result_progress_and_logs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn command_gets_data_that_rust_cannot_hold_as_it_was_stored() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let mut store = redis.address().client().get_multiplexed_async_connection().await.unwrap();
+    let mut jobs = Vec::new();
+    for data in ["1e99999", "\"\\ud800\"", "null"] {
+        let job = queue.add("x", json!({})).await.unwrap();
+        let key = format!("bull:q:{}", job.id());
+        redis::cmd("HSET").arg(key).arg("data").arg(data).exec_async(&mut store).await.unwrap();
+        jobs.push((job, data));
+    }
+    let worker = exec::start(shell(&redis, "q", "printf 'got '; cat")).await.unwrap();
+    for (job, data) in jobs {
+        let done = finished(&queue, job.id()).await;
+        assert_eq!(serde_json::from_str::<String>(done.returnvalue()).unwrap(), format!("got {data}"));
+    }
+    worker.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_refused_at_the_start() {
     let redis = Redis::start();
     let refusal = async |config: ExecConfig| match exec::start(config).await {

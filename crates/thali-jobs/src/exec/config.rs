@@ -25,7 +25,7 @@ pub enum ExecError {
     Directory(std::io::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
-    #[error("the store does not let announcements through: {0}")]
+    #[error("the store was there and is no longer: {0}")]
     Store(redis::RedisError),
     #[error(transparent)]
     Box(#[from] thali_sandbox::Error),

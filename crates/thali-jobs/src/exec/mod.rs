@@ -65,11 +65,8 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
     };
     let store = config.store.clone();
     store.reach().await.map_err(WorkerError::from)?;
-    let announcer = match &config.announce {
-        Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
-        None => None,
-    };
-    let runner = Arc::new(process::Runner { config, policy, announcer });
+    let connection = store.connect().await.map_err(ExecError::Store)?;
+    let runner = Arc::new(process::Runner { config, policy, connection });
     let handler = move |job, cancelled| process::run(runner.clone(), job, cancelled);
     Ok(Worker::start(&store, worker_config, handler).await?)
 }
