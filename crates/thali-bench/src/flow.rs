@@ -2,7 +2,8 @@
 //!
 //! A trial starts a side afresh, offers one rate, and is sustained when every job of the window was
 //! delivered to the right socket and p99 stayed within the limit. Rates double until one fails, then
-//! the gap is halved. The sides take turns, so that a noisy machine is noisy to both.
+//! the gap is halved. The sides take turns, so that a noisy machine is noisy to both, and a rate has
+//! failed only when it failed `--tries` times in a row.
 
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ pub struct FlowArguments {
     /// Halvings of the gap between the last sustained rate and the first that was not.
     #[arg(long, default_value_t = 3)]
     halvings: u32,
+    /// How often a rate may fail before it counts as too much.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    tries: u32,
     /// Jobs that the worker runs at once.
     #[arg(long, default_value_t = 50)]
     concurrency: u32,
@@ -79,6 +83,8 @@ struct Search {
     best: Option<Trial>,
     failed_at: Option<u32>,
     halvings_left: u32,
+    tries: u32,
+    failures: u32,
 }
 
 impl Search {
@@ -87,8 +93,13 @@ impl Search {
         if trial.sustained(p99_ms) {
             self.best = Some(trial);
         } else {
+            self.failures += 1;
+            if self.failures < self.tries {
+                return;
+            }
             self.failed_at = Some(rate);
         }
+        self.failures = 0;
         let best = self.best.as_ref().map_or(0, |trial| trial.rate);
         self.next = match self.failed_at {
             None => Some(rate * 2),
@@ -128,6 +139,8 @@ pub fn run(arguments: &FlowArguments) -> Result<()> {
             best: None,
             failed_at: None,
             halvings_left: arguments.halvings,
+            tries: arguments.tries,
+            failures: 0,
         })
         .collect();
     while searches.iter().any(|search| search.next.is_some()) {

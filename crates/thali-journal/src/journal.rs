@@ -1,7 +1,8 @@
 //! The journal as its callers see it: append, ask what is safe, ask whether writing is possible.
 //!
-//! Lock order: a caller's shard locks, then `buffer`. No thread of the journal ever takes a shard's
-//! lock, and `append` waits for nothing but `buffer`, which is held for a copy at most.
+//! Lock order: a caller's shard locks, then `buffer`; without shards, `tail`, then `buffer`. No thread of
+//! the journal ever takes a shard's lock, and `append` waits for nothing but `buffer`, which is held for a
+//! copy at most.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,6 +103,20 @@ pub(crate) struct Buffer {
     pub poked: bool,
 }
 
+/// The growing file in the hands of whoever writes. INVARIANT: batches leave the buffer only while this is
+/// held, so that they reach the file in their order.
+#[derive(Default)]
+pub(crate) struct Tail {
+    /// `None` until the journal was replayed.
+    pub open: Option<Arc<OpenFile>>,
+    /// Taken from the buffer and not written in full.
+    pub batch: Vec<u8>,
+    /// The place in the stream behind `batch`.
+    pub end: u64,
+    /// The file may end in a part of `batch`.
+    pub torn: bool,
+}
+
 /// How far the file is written and synced, in stream positions and in bytes of the growing file.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Progress {
@@ -131,6 +146,7 @@ pub(crate) struct Shared {
     pub disk: Arc<dyn Disk>,
     _lock: Box<dyn Send + Sync>,
     pub buffer: Mutex<Buffer>,
+    pub tail: Mutex<Tail>,
     /// For the writer: bytes, a poke or the stop.
     pub more: Condvar,
     /// For `admit`: the buffer was taken, or writing failed.
@@ -159,6 +175,7 @@ impl Shared {
             disk,
             _lock: lock,
             buffer: Mutex::default(),
+            tail: Mutex::default(),
             more: Condvar::new(),
             room: Condvar::new(),
             sync_stop: (Mutex::new(false), Condvar::new()),
@@ -229,7 +246,8 @@ impl Journal {
     /// changed are still locked. `atomic`: a restart applies all of them or none.
     ///
     /// Never waits for the disk: who produces effects asks [`Journal::admit`] first, holding no shard. That
-    /// bounds the buffer at `buffer_bytes_max` plus one command, transaction or script a thread.
+    /// bounds the buffer at `buffer_bytes_max` plus one command, transaction or script a thread. Under
+    /// other policies than `always` the caller owes a [`Journal::flush`] once it holds no shard.
     pub fn append<'a>(&self, effects: impl IntoIterator<Item = (u32, &'a [u8])>, atomic: bool) -> Seq {
         let shared = &*self.shared;
         let mut effects = effects.into_iter().peekable();
@@ -254,11 +272,25 @@ impl Journal {
         let seq = Seq(buffer.appended);
         shared.pending.fetch_add(added, Ordering::AcqRel);
         // The first bytes of a batch wake the writer; later ones find it awake or on its way.
-        if before == 0 {
+        if before == 0 && shared.policy() == Policy::Always {
             drop(buffer);
             shared.more.notify_one();
         }
         seq
+    }
+
+    /// Gets everything up to `seq` on its way into the file, without waiting for a sync: written on the
+    /// calling thread where nobody else writes or syncs, else by the writer. A write into the page cache
+    /// costs less than waking a thread for it and being woken again. To be called without any shard's lock.
+    pub fn flush(&self, seq: Seq) {
+        let shared = &*self.shared;
+        // While writing fails, the writer tries again by itself.
+        if self.synced() >= seq || shared.failing.load(Ordering::Acquire) {
+            return;
+        }
+        if !writer::write_here(shared) {
+            shared.more.notify_one();
+        }
     }
 
     /// Everything up to here may be acknowledged: under `always` it is synced, else written. Replies to
@@ -300,6 +332,8 @@ impl Journal {
             if shared.pending.load(Ordering::Acquire) <= max || buffer.stopping {
                 return Ok(());
             }
+            // Whoever owes a flush may be the one that waits here.
+            shared.more.notify_one();
             shared.room.wait(&mut buffer);
         }
     }

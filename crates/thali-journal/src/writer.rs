@@ -1,5 +1,6 @@
 //! The two threads behind a journal: one writes batches (and under `always` syncs them), the other
-//! syncs once a second under `everysec`. They hold no lock while the disk works, but `sync_gate`.
+//! syncs once a second under `everysec`. Batches that need no sync are mostly written by those who appended
+//! them. Nobody holds a lock while the disk works, but `tail` and `sync_gate`.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::Policy;
-use crate::journal::{OpenFile, Progress, Shared};
+use crate::journal::{OpenFile, Progress, Shared, Tail};
 
 /// Capacity that an emptied buffer may keep.
 const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -17,6 +18,7 @@ const SYNC_DELAYED: Duration = Duration::from_secs(1);
 
 pub(crate) fn start(shared: &Arc<Shared>, open: OpenFile) -> Vec<JoinHandle<()>> {
     let open = Arc::new(open);
+    shared.tail.lock().open = Some(Arc::clone(&open));
     let spawn = |name: &str, run: fn(&Shared, &OpenFile)| {
         let (shared, open) = (Arc::clone(shared), Arc::clone(&open));
         let body = move || {
@@ -40,22 +42,20 @@ impl Drop for AbortOnPanic {
 }
 
 fn write_loop(shared: &Shared, open: &OpenFile) {
-    let mut batch = Vec::new();
     loop {
-        let (end, stopping) = {
+        let stopping = {
             let mut buffer = shared.buffer.lock();
             while buffer.bytes.is_empty() && !buffer.stopping && !buffer.poked {
                 shared.more.wait(&mut buffer);
             }
             buffer.poked = false;
-            std::mem::swap(&mut buffer.bytes, &mut batch);
-            (buffer.appended, buffer.stopping)
+            buffer.stopping
         };
-        let idle = batch.is_empty();
-        let went_well = shared.is_stuck() || write_batch(shared, open, &batch, end);
-        shared.pending.fetch_sub(batch.len(), Ordering::AcqRel);
-        batch.clear();
-        batch.shrink_to(IDLE_BUFFER_BYTES_MAX);
+        let mut tail = shared.tail.lock();
+        take_batch(shared, &mut tail);
+        let idle = tail.batch.is_empty();
+        let went_well = shared.is_stuck() || write_batch(shared, open, &mut tail);
+        drop_batch(shared, &mut tail);
         let always = shared.policy() == Policy::Always;
         if always || stopping {
             let synced = sync(shared, open);
@@ -64,6 +64,7 @@ fn write_loop(shared: &Shared, open: &OpenFile) {
             }
         }
         shared.publish();
+        drop(tail);
         wake_admission(shared);
         if stopping && (idle || !went_well) {
             return;
@@ -71,21 +72,58 @@ fn write_loop(shared: &Shared, open: &OpenFile) {
     }
 }
 
+/// Writes what waits on the calling thread, see [`crate::Journal::flush`]. `false`: the writer is to do it.
+pub(crate) fn write_here(shared: &Shared) -> bool {
+    let Some(mut tail) = shared.tail.try_lock() else { return false };
+    let Some(open) = tail.open.clone() else { return false };
+    // Asked while `tail` is held: a change to `always` pokes the writer, which then syncs what is written
+    // here. And the kernel may let a write wait for a sync of the same file.
+    if shared.policy() == Policy::Always || shared.sync_gate.is_locked() {
+        return false;
+    }
+    take_batch(shared, &mut tail);
+    if tail.batch.is_empty() {
+        // Written by whoever held `tail` before.
+        return true;
+    }
+    if let Err(error) = try_write(&open, &mut tail) {
+        fail(shared, &open, "write", &error, false);
+        drop(tail);
+        shared.buffer.lock().poked = true;
+        return false;
+    }
+    note_written(shared, &open, &tail);
+    drop_batch(shared, &mut tail);
+    shared.publish();
+    drop(tail);
+    wake_admission(shared);
+    true
+}
+
+/// Moves what was appended into `tail`, unless that still holds a batch.
+fn take_batch(shared: &Shared, tail: &mut Tail) {
+    if tail.batch.is_empty() {
+        let mut buffer = shared.buffer.lock();
+        std::mem::swap(&mut buffer.bytes, &mut tail.batch);
+        tail.end = buffer.appended;
+    }
+}
+
+fn drop_batch(shared: &Shared, tail: &mut Tail) {
+    shared.pending.fetch_sub(tail.batch.len(), Ordering::AcqRel);
+    tail.batch.clear();
+    tail.batch.shrink_to(IDLE_BUFFER_BYTES_MAX);
+}
+
 /// Writes the whole batch, trying again for as long as it takes. `false`: stopped before that.
-fn write_batch(shared: &Shared, open: &OpenFile, batch: &[u8], end: u64) -> bool {
-    if batch.is_empty() {
+fn write_batch(shared: &Shared, open: &OpenFile, tail: &mut Tail) -> bool {
+    if tail.batch.is_empty() {
         return true;
     }
     let len = shared.progress.lock().len;
-    // After a failure the file may end in a part of the batch.
-    let mut clean = true;
     loop {
-        let outcome = if clean { Ok(()) } else { open.file.truncate(len) };
-        let outcome = outcome.and_then(|()| {
-            clean = false;
-            write_all(open, batch)
-        });
-        match outcome {
+        let outcome = if tail.torn { open.file.truncate(len) } else { Ok(()) };
+        match outcome.and_then(|()| try_write(open, tail)) {
             Ok(()) => break,
             Err(error) => fail(shared, open, "write", &error, false),
         }
@@ -104,10 +142,23 @@ fn write_batch(shared: &Shared, open: &OpenFile, batch: &[u8], end: u64) -> bool
             return false;
         }
     }
+    note_written(shared, open, tail);
+    true
+}
+
+/// One attempt at the whole batch, onto a file that ends in none of it.
+fn try_write(open: &OpenFile, tail: &mut Tail) -> io::Result<()> {
+    tail.torn = true;
+    write_all(open, &tail.batch)?;
+    tail.torn = false;
+    Ok(())
+}
+
+fn note_written(shared: &Shared, open: &OpenFile, tail: &Tail) {
     {
         let mut progress = shared.progress.lock();
-        progress.written = end;
-        progress.len += batch.len() as u64;
+        progress.written = tail.end;
+        progress.len += tail.batch.len() as u64;
     }
     let mut health = shared.health.lock();
     health.writes_total += 1;
@@ -115,7 +166,6 @@ fn write_batch(shared: &Shared, open: &OpenFile, batch: &[u8], end: u64) -> bool
         shared.failing.store(false, Ordering::Release);
         tracing::info!(file = %open.path.display(), "the append-only file can be written again");
     }
-    true
 }
 
 fn write_all(open: &OpenFile, mut rest: &[u8]) -> io::Result<()> {
@@ -184,8 +234,8 @@ fn sync(shared: &Shared, open: &OpenFile) -> bool {
     true
 }
 
-/// Cuts the file back to what a sync has covered. See "Why nothing acknowledged is lost". Only the thread
-/// that writes may do so.
+/// Cuts the file back to what a sync has covered. See "Why nothing acknowledged is lost". Only the writer
+/// may do so, holding `tail`.
 fn forget_unsynced(shared: &Shared, open: &OpenFile) {
     let durable_len = {
         let mut progress = shared.progress.lock();

@@ -33,10 +33,12 @@ impl Redis {
         loop {
             if let Ok(stream) = UnixStream::connect(&socket) {
                 let mut redis = Redis { child, connection: BufReader::new(stream) };
-                if redis.call(&["PING"]) == "PONG" {
-                    return redis;
+                // It listens before it has loaded.
+                while redis.call(&["PING"]) != "PONG" {
+                    assert!(Instant::now() < deadline, "redis-server does not end to load");
+                    std::thread::sleep(Duration::from_millis(20));
                 }
-                panic!("redis-server answers, but not to PING");
+                return redis;
             }
             let gone = child.try_wait().unwrap().is_some();
             if gone || Instant::now() > deadline {

@@ -86,6 +86,8 @@ pub struct Script {
     body: Arc<[u8]>,
     /// Where the Lua code starts: at the newline that ends the `#!` line, so that line numbers stay true.
     code_start: usize,
+    /// Counted once: errors name it, and every run sets it.
+    last_line: usize,
     flags: Flags,
 }
 
@@ -94,7 +96,8 @@ impl Script {
     pub fn new(body: impl Into<Arc<[u8]>>) -> Result<Self, HeaderError> {
         let body = body.into();
         let (flags, code_start) = read_header(&body)?;
-        Ok(Self { sha: Sha::of(&body), body, code_start, flags })
+        let last_line = body.trim_ascii_end().iter().filter(|&&byte| byte == b'\n').count() + 1;
+        Ok(Self { sha: Sha::of(&body), body, code_start, last_line, flags })
     }
 
     pub fn sha(&self) -> &Sha {
@@ -112,7 +115,7 @@ impl Script {
 
     /// Number of the last line that is not blank.
     pub(crate) fn last_line(&self) -> usize {
-        self.body.trim_ascii_end().iter().filter(|&&b| b == b'\n').count() + 1
+        self.last_line
     }
 
     pub(crate) fn code(&self) -> &[u8] {

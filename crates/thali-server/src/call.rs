@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
-use thali_journal::Journal;
+use thali_journal::{Journal, Seq};
 use thali_keyspace::Keyspace;
 use thali_script::Interpreter;
 
@@ -87,6 +87,8 @@ pub(crate) struct Side {
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// The journal's place behind this tick's last effect.
+    pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
 }

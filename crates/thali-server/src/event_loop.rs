@@ -108,6 +108,7 @@ impl EventLoop {
             }
             self.handle_mail();
             self.timers();
+            self.write_journal();
             self.flush_all();
         }
         self.end();
@@ -485,9 +486,24 @@ impl EventLoop {
         }
     }
 
+    /// One write for all that the tick has changed, before its replies leave.
+    fn write_journal(&mut self) {
+        if let Some(journal) = &self.core.shared.journal
+            && let Some(seq) = self.core.side.appended.take()
+        {
+            journal.flush(seq);
+        }
+    }
+
     fn flush_all(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
+        }
+        if !self.held.is_empty() {
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            for id in std::mem::take(&mut self.held) {
+                self.flush(id);
+            }
         }
     }
 

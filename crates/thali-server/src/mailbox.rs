@@ -1,7 +1,7 @@
 //! How loops and threads talk to a loop: a queue and a waker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use parking_lot::Mutex;
 use thali_journal::Seq;
@@ -41,11 +41,18 @@ pub(crate) struct Mailbox {
     waker: mio::Waker,
     /// A wake-up is under way: no need for a second system call.
     woken: AtomicBool,
+    /// The loop holds replies until the journal gets further.
+    awaits_sync: AtomicBool,
 }
 
 impl Mailbox {
     pub fn new(waker: mio::Waker) -> Self {
-        Self { queue: Mutex::default(), waker, woken: AtomicBool::new(false) }
+        Self {
+            queue: Mutex::default(),
+            waker,
+            woken: AtomicBool::new(false),
+            awaits_sync: AtomicBool::new(false),
+        }
     }
 
     /// Queues a message and wakes the loop.
@@ -59,6 +66,21 @@ impl Mailbox {
         if !self.woken.swap(true, Ordering::AcqRel) {
             // A closed poll means that the loop has ended and nobody reads its mail.
             let _ = self.waker.wake();
+        }
+    }
+
+    /// Asks for [`Message::Synced`], once. To be followed by another look at how far the journal is: what
+    /// it did before this call, it told nobody.
+    pub fn await_sync(&self) {
+        self.awaits_sync.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The journal got further: wakes the loop if it asked for that.
+    pub fn tell_synced(&self) {
+        fence(Ordering::SeqCst);
+        if self.awaits_sync.load(Ordering::SeqCst) && self.awaits_sync.swap(false, Ordering::SeqCst) {
+            self.send(Message::Synced);
         }
     }
 

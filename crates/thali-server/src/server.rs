@@ -129,7 +129,7 @@ impl Server {
             let weak = Arc::downgrade(&shared);
             journal.set_on_sync(Box::new(move |_| {
                 if let Some(shared) = weak.upgrade() {
-                    shared.broadcast(|| Message::Synced);
+                    shared.mailboxes.iter().for_each(Mailbox::tell_synced);
                 }
             }));
         }
@@ -258,6 +258,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             deadlines: Default::default(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
+            appended: None,
             interpreter: None,
         },
         shared,

@@ -198,6 +198,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
         _ => None,
     };
+    side.appended = seq.or(side.appended);
     let stats = shared.stats_of(side.event_loop);
     stats.hits.add(cx.hits.get());
     stats.misses.add(cx.misses.get());

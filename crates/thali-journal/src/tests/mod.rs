@@ -57,7 +57,7 @@ fn encoded(args: &[&str]) -> Vec<u8> {
     out
 }
 
-/// Appends `db name arg…` lines as one group.
+/// Appends `db name arg…` lines as one group and gets it on its way.
 fn append(journal: &Journal, group: &[impl AsRef<str>]) -> Seq {
     let effects: Vec<_> = group
         .iter()
@@ -67,7 +67,9 @@ fn append(journal: &Journal, group: &[impl AsRef<str>]) -> Seq {
             (db, encoded(&words))
         })
         .collect();
-    journal.append(effects.iter().map(|(db, bytes)| (*db, &bytes[..])), true)
+    let seq = journal.append(effects.iter().map(|(db, bytes)| (*db, &bytes[..])), true);
+    journal.flush(seq);
+    seq
 }
 
 /// Waits for a condition, at most ten seconds.
@@ -76,6 +78,50 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn a_flush_without_always_has_written_when_it_returns() {
+    let disk = SimDisk::new(1);
+    let (journal, _) = open_with(
+        JournalConfig { sync_interval: Duration::from_secs(3600), ..config(Policy::Everysec) },
+        &disk,
+    )
+    .map(|(journal, groups, _)| (journal, groups))
+    .unwrap();
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let telling = Arc::clone(&told);
+    journal.set_on_sync(Box::new(move |seq| telling.store(seq.0, std::sync::atomic::Ordering::Relaxed)));
+    for i in 0..100 {
+        let seq = append(&journal, &[format!("0 SET k {i}")]);
+        assert_eq!((journal.synced(), told.load(std::sync::atomic::Ordering::Relaxed)), (seq, seq.0));
+    }
+    assert_eq!(journal.state().writes_total, 100);
+}
+
+#[test]
+fn threads_that_flush_at_once_keep_the_order_and_lose_nothing() {
+    let disk = SimDisk::new(1);
+    let (journal, _) = open(Policy::Everysec, &disk);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let journal = &journal;
+            scope.spawn(move || {
+                for i in 0..200 {
+                    let seq = append(journal, &[format!("0 SET {thread} {i}")]);
+                    wait_until("the write", || journal.synced() >= seq);
+                }
+            });
+        }
+    });
+    drop(journal);
+    let (_journal, groups) = open(Policy::Everysec, &disk);
+    for thread in 0..4 {
+        let own: Vec<_> =
+            groups.iter().filter(|group| group[0].starts_with(&format!("0 SET {thread} "))).collect();
+        let expected: Vec<_> = (0..200).map(|i| vec![format!("0 SET {thread} {i}")]).collect();
+        assert!(own.into_iter().eq(&expected));
     }
 }
 
