@@ -35,7 +35,7 @@ use crate::transport::Clock;
 
 /// Requests of one socket that may wait for the store.
 const UNDER_WAY_MAX: u32 = 256;
-/// How long a subscription may take to be live.
+/// How long a subscription may take to be live, and an answer of several questions to the store to come.
 const LIVE_WITHIN: Duration = Duration::from_secs(10);
 /// Names that Socket.IO's clients give to their own events.
 const RESERVED_EVENTS: &[&str] =
@@ -294,9 +294,13 @@ impl Vocabulary {
         };
         let (presence, namespace) = (self.presence.clone(), socket.namespace().name().to_owned());
         tokio::spawn(async move {
-            match presence.members(&namespace, &room).await {
-                Ok(members) => grant(Some(ack), Some(&room), Some(members)),
-                Err(error) => refuse(ack, &error.into()),
+            match timeout(LIVE_WITHIN, presence.members(&namespace, &room)).await {
+                Ok(Ok(members)) => grant(Some(ack), Some(&room), Some(members)),
+                Ok(Err(error)) => refuse(ack, &error.into()),
+                Err(_) => {
+                    let message = "the store does not answer; ask again in a moment";
+                    refuse(ack, &RequestError::new(ErrorCode::STORE_UNAVAILABLE, message));
+                }
             }
             drop(under_way);
         });

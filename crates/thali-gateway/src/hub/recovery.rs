@@ -331,3 +331,78 @@ impl std::fmt::Debug for Recovery {
         f.debug_struct("Recovery").field("node", &self.node).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(sessions_max: usize, away_ms: u64) -> Recovery {
+        let window =
+            Window { away_ms, deaf_ms: 0, history_bytes_max: 1_000, sessions_max, missed_bytes_max: 1_000 };
+        Recovery::new(window, "node01".to_owned(), Clock::start())
+    }
+
+    fn session(id: &str) -> Session {
+        Session {
+            id: Arc::from(id),
+            rooms: Vec::new(),
+            grants: None,
+            ends_at_ms: None,
+            since: 0,
+            last_sent: 0,
+            left: 0,
+        }
+    }
+
+    fn leave(memory: &Recovery, id: &str) -> Vec<String> {
+        let forgotten = memory.keep(Arc::from(id), session(id));
+        forgotten.iter().map(|session| session.id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_place_is_the_last_argument() {
+        assert_eq!(with_place("[\"e\",1]", "node01", 7), "[\"e\",1,\"node01.7\"]");
+        let memory = memory(1, 1_000);
+        assert_eq!(memory.read_place("node01.7"), Some(7));
+        for bad in ["", "7", "node02.7", "node01.", "node01.x", "node01.-1", "node01.99999999999999999999"] {
+            assert_eq!(memory.read_place(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_too_many_the_longest_away_is_forgotten() {
+        let memory = memory(2, 60_000);
+        assert!(leave(&memory, "a").is_empty() && leave(&memory, "b").is_empty());
+        assert_eq!(leave(&memory, "c"), ["a"]);
+        assert!(memory.claim("a").is_none());
+        assert!(matches!(memory.claim("b"), Some(Claim::Away(_))));
+        assert!(leave(&memory, "d").is_empty(), "b made room");
+        assert_eq!((leave(&memory, "b"), memory.away()), (vec!["c".to_owned()], 2));
+    }
+
+    #[test]
+    fn coming_and_going_leaves_nothing_behind() {
+        let memory = memory(2, 60_000);
+        for _ in 0..1_000 {
+            assert!(leave(&memory, "a").is_empty());
+            assert!(memory.claim("a").is_some());
+        }
+        let sessions = memory.sessions.lock();
+        assert!(sessions.ends.len() <= 2 * 2 + 64 && sessions.by_secret.is_empty());
+    }
+
+    #[test]
+    fn the_history_is_bounded_by_bytes_and_time() {
+        let memory = memory(1, 0);
+        let mut history = History::default();
+        for place in 1..=10 {
+            let message = crate::packet::event("/", "e", "1", Vec::new());
+            history.push(Event::new(place, place * 10, Selection::default(), message));
+        }
+        let window = Window { away_ms: 1_000, ..memory.window };
+        history.trim(100, &window);
+        assert!(history.bytes <= 1_000 && history.floor == 10 - history.events.len() as u64);
+        history.trim(1_100, &window);
+        assert_eq!((history.events.len(), history.bytes, history.floor), (0, 0, 10));
+    }
+}
