@@ -169,6 +169,16 @@ async fn what_cannot_run_is_refused_at_the_start() {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let refused = refusal(config.clone()).await;
     assert!(refused.contains("executing it failed") && refused.contains("--read"), "{refused}");
+    let sound = shell(&redis, "q", "");
+    for (config, says) in [
+        (ExecConfig { queue: "a:b".into(), ..sound.clone() }, "':'"),
+        (ExecConfig { queue: String::new(), ..sound.clone() }, "queue"),
+        (ExecConfig { timeout: Duration::ZERO, ..sound.clone() }, "--timeout"),
+        (ExecConfig { memory_bytes: 0, ..sound.clone() }, "--memory"),
+    ] {
+        let refused = refusal(config).await;
+        assert!(refused.contains(says), "{refused}");
+    }
     let address = StoreAddress::parse("redis://:s3cret@127.0.0.1:1").unwrap();
     let refused = refusal(ExecConfig { store: address, ..shell(&redis, "q", "") }).await;
     assert!(refused.contains("redis://…@127.0.0.1:1 cannot be reached"), "{refused}");

@@ -91,8 +91,8 @@ impl Sandbox {
         const PUTTING: &str = "putting a file into the scratch directory";
         let path = self.scratch.path().join(name);
         if path.parent() != Some(self.scratch.path()) {
-            let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
-            return Err(Error::Io { what: PUTTING, source });
+            let cause = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+            return Err(Error::Io { what: PUTTING, cause });
         }
         let _ = fs::remove_file(&path);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path).during(PUTTING)?;
