@@ -75,12 +75,20 @@ struct Sessions {
     by_secret: HashMap<Arc<str>, Entry>,
     away: usize,
     /// Until when who may be away, longest away first. Who came back is still in it, and skipped.
-    ends: VecDeque<(u64, Arc<str>)>,
+    ends: VecDeque<End>,
+    /// The number of the last end.
+    numbered: u64,
+}
+
+struct End {
+    number: u64,
+    until_ms: u64,
+    secret: Arc<str>,
 }
 
 enum Entry {
     Here(Weak<Socket>),
-    Away { until_ms: u64, session: Session },
+    Away { end: u64, session: Session },
 }
 
 /// What is kept of a client that is away.
@@ -167,9 +175,11 @@ impl Recovery {
         let now_ms = self.clock.now_ms();
         let until_ms = now_ms + self.window.away_ms;
         let mut sessions = self.sessions.lock();
-        sessions.by_secret.insert(secret.clone(), Entry::Away { until_ms, session });
+        sessions.numbered += 1;
+        let number = sessions.numbered;
+        sessions.by_secret.insert(secret.clone(), Entry::Away { end: number, session });
         sessions.away += 1;
-        sessions.ends.push_back((until_ms, secret));
+        sessions.ends.push_back(End { number, until_ms, secret });
         sessions.forget_old(now_ms, self.window.sessions_max)
     }
 
@@ -301,13 +311,13 @@ impl Sessions {
     /// Forgets those whose time is over and, of too many, those that are longest away.
     fn forget_old(&mut self, now_ms: u64, max: usize) -> Vec<Session> {
         let mut forgotten = Vec::new();
-        while let Some((until_ms, secret)) = self.ends.pop_front() {
-            let is_away = self.is_away(until_ms, &secret);
-            if is_away && until_ms > now_ms && self.away <= max {
-                self.ends.push_front((until_ms, secret));
+        while let Some(end) = self.ends.pop_front() {
+            let is_away = self.is_away(&end);
+            if is_away && end.until_ms > now_ms && self.away <= max {
+                self.ends.push_front(end);
                 break;
             }
-            if is_away && let Some(Entry::Away { session, .. }) = self.by_secret.remove(&secret) {
+            if is_away && let Some(Entry::Away { session, .. }) = self.by_secret.remove(&end.secret) {
                 self.away -= 1;
                 forgotten.push(session);
             }
@@ -315,14 +325,14 @@ impl Sessions {
         // Clients that come and go all the time leave ends behind.
         if self.ends.len() > 2 * max + 64 {
             let mut ends = std::mem::take(&mut self.ends);
-            ends.retain(|(until_ms, secret)| self.is_away(*until_ms, secret));
+            ends.retain(|end| self.is_away(end));
             self.ends = ends;
         }
         forgotten
     }
 
-    fn is_away(&self, end_ms: u64, secret: &str) -> bool {
-        matches!(self.by_secret.get(secret), Some(Entry::Away { until_ms, .. }) if *until_ms == end_ms)
+    fn is_away(&self, ending: &End) -> bool {
+        matches!(self.by_secret.get(&ending.secret), Some(Entry::Away { end, .. }) if *end == ending.number)
     }
 }
 
