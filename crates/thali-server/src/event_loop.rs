@@ -36,6 +36,8 @@ const READ_BYTES: usize = 64 << 10;
 const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 /// Mail is looked at this often even under constant traffic; also how late a timer may be.
 const TICK: Duration = Duration::from_millis(100);
+/// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
+const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -177,16 +179,16 @@ impl EventLoop {
             .send(Message::AcceptMore(listener));
     }
 
-    /// The next loop in turn that no script keeps busy.
+    /// The next loop in turn that no script keeps busy; the spare one where all others are.
     fn next_free_loop(&mut self) -> usize {
-        let loops = self.core.shared.mailboxes.len();
+        let loops = self.core.side.settings.loops;
         for _ in 0..loops {
             self.next_loop = (self.next_loop + 1) % loops;
             if self.core.shared.busy.is_free(self.next_loop) {
-                break;
+                return self.next_loop;
             }
         }
-        self.next_loop
+        loops
     }
 
     /// Takes a new connection in, or turns it away with a reason.
@@ -283,7 +285,7 @@ impl EventLoop {
                 }
                 Err(error) => session.note_read_error(&error),
             }
-            return;
+            return self.check_query_len(id);
         }
         match read_on(session, &mut self.read_buffer) {
             Ok(0) => session.note_end(),
@@ -297,6 +299,23 @@ impl EventLoop {
                 }
             }
             Err(error) => session.note_read_error(&error),
+        }
+        self.check_query_len(id);
+    }
+
+    /// `client-query-buffer-limit`: what a client has sent and nobody could run yet.
+    fn check_query_len(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let bytes = session.query_len();
+        let bytes_max = match session.state.is_authenticated {
+            true => self.core.side.settings.client_query_buffer_limit,
+            false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
+        };
+        if bytes > bytes_max {
+            let client = session.state.info.id;
+            tracing::warn!(client, bytes, "client closed: query buffer limit reached");
+            self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);
+            session.state.close = Close::Now;
         }
     }
 
@@ -440,6 +459,7 @@ impl EventLoop {
         let now = Instant::now();
         if now >= self.next_cron {
             self.next_cron = now + TICK;
+            self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
             for listener in self.accept_again.clone() {
@@ -634,6 +654,7 @@ fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
 fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: usize) -> usize {
     let Session { parser, out, state, wanted_len, out_at, .. } = session;
     let mut at = start;
+    core.side.clock = Instant::now();
     loop {
         let limits = if state.is_authenticated {
             Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::event_loop::{EventLoop, WAKER};
 use crate::listener::Listener;
 use crate::mailbox::{Mailbox, Message};
+use crate::open_files;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::recovery;
 use crate::scripts::Scripts;
@@ -44,6 +45,10 @@ pub enum StartError {
 
 /// Shards a loop: many more than loops, so that two rarely meet in one.
 const SHARDS_PER_LOOP: usize = 32;
+
+/// A loop beyond those of `loops`: where scripts keep all of them busy, it takes the new connections, so
+/// that SCRIPT KILL can always come. Otherwise it sleeps.
+const SPARE_LOOPS: usize = 1;
 
 /// How long the end waits for a script that is busy and has written (`shutdown-timeout`'s default).
 const BUSY_SCRIPT_WAIT: Duration = Duration::from_secs(10);
@@ -80,6 +85,7 @@ pub struct Server {
 impl Server {
     /// Recovers the data, opens the ports and starts the loops.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
         let mut listeners = Vec::new();
@@ -95,8 +101,8 @@ impl Server {
             listeners.push(listener);
         }
         let now_ms = unix_ms();
-        let loops_len = settings.loops;
-        let keyspace = Keyspace::new(loops_len * SHARDS_PER_LOOP);
+        let keyspace = Keyspace::new(settings.loops * SHARDS_PER_LOOP);
+        let loops_len = settings.loops + SPARE_LOOPS;
         let journal = open_journal(&settings, &keyspace, now_ms)?;
         let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -114,6 +120,7 @@ impl Server {
             stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
             journal,
             scripts: Scripts::new(watchdog),
+            slowlog: Default::default(),
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
             started_at_ms: now_ms,
@@ -134,11 +141,14 @@ impl Server {
             }));
         }
         let mut threads = Vec::new();
-        // Two loops accept for all: while a script keeps one busy, the other still does.
-        let second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let mut listeners = [listeners, second].into_iter();
+        // The first loop and the spare one accept for all: a script can keep the first one busy.
+        let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         for (i, poll) in polls.into_iter().enumerate() {
-            let own_listeners = listeners.next().unwrap_or_default();
+            let own_listeners = match i {
+                0 => std::mem::take(&mut listeners),
+                _ if i == settings.loops => std::mem::take(&mut second),
+                _ => Vec::new(),
+            };
             threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
         }
         Ok(Self { shared, threads, addresses: bound, unix_path: settings.unixsocket.clone() })
@@ -253,6 +263,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             event_loop: i as u16,
             settings,
             now_ms: shared.started_at_ms,
+            clock: Instant::now(),
             local: Vec::new(),
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
@@ -260,6 +271,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             leftovers: Vec::new(),
             appended: None,
             interpreter: None,
+            script_flushes_seen: 0,
         },
         shared,
     }
@@ -314,6 +326,21 @@ fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> 
         }
     }
     Ok(found)
+}
+
+/// Lowers `maxclients` where the system does not let this process have so many open files.
+fn fit_maxclients(config: Config) -> Config {
+    let wanted = config.settings().maxclients;
+    let room = open_files::make_room(wanted);
+    if room >= wanted {
+        return config;
+    }
+    tracing::warn!(
+        wanted,
+        maxclients = room,
+        "maxclients is lowered to what the limit of open files allows; raise it with ulimit -n for more"
+    );
+    config.with("maxclients", &room.to_string()).expect("a smaller count is as good a value")
 }
 
 fn unix_ms() -> u64 {

@@ -174,6 +174,11 @@ impl Session {
         self.state.close == Close::No && !self.is_paused() && (self.readable || has_requests)
     }
 
+    /// Bytes that the client has sent and that wait to be run: unfinished requests and what EXEC will run.
+    pub fn query_len(&self) -> usize {
+        self.input.len() + self.state.transaction.as_ref().map_or(0, |transaction| transaction.queued_bytes)
+    }
+
     /// Keeps what `run_requests` left of the session's own buffer.
     pub fn keep_rest(&mut self, mut input: Vec<u8>, used: usize) {
         self.parser.rebase(used);
