@@ -16,6 +16,7 @@ use thali_script::Interpreter;
 use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
+use crate::freer::Freer;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub journal: Option<Journal>,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
+    pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
     pub started_at_ms: u64,

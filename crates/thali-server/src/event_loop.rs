@@ -38,6 +38,9 @@ const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
+/// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
+/// Whether the write will survive is unknown then, and the end of the connection says just that.
+const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -473,7 +476,17 @@ impl EventLoop {
         let settings = Arc::clone(&self.core.side.settings);
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
+        // Only while writing fails; else nothing is held for long.
+        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
         for (id, session) in &mut self.sessions {
+            if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
+                tracing::warn!(
+                    client = session.state.info.id,
+                    "client closed: its write is not in the append-only file, which cannot be written"
+                );
+                leaving.push(*id);
+                continue;
+            }
             let state = &session.state;
             let waiting = session.out.len() - session.out_at;
             state.info.output_len.store(waiting as u64, Relaxed);

@@ -16,6 +16,7 @@ pub mod config;
 mod cron;
 mod dispatch;
 mod event_loop;
+mod freer;
 mod listener;
 mod mailbox;
 pub mod memory;

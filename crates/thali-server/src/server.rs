@@ -18,6 +18,7 @@ use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::config::Config;
 use crate::event_loop::{EventLoop, WAKER};
+use crate::freer::Freer;
 use crate::listener::Listener;
 use crate::mailbox::{Mailbox, Message};
 use crate::open_files;
@@ -37,10 +38,23 @@ pub enum StartError {
     BindUnix { path: PathBuf, error: io::Error },
     #[error("'{0}' is no address that this machine knows; look at 'bind'")]
     Address(String),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    // Not sources: their words are in the message already, and who prints the chain would say them twice.
+    #[error("{0}")]
+    Journal(JournalError),
     #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// Shards a loop: many more than loops, so that two rarely meet in one.
@@ -121,6 +135,7 @@ impl Server {
             journal,
             scripts: Scripts::new(watchdog),
             slowlog: Default::default(),
+            freer: Freer::start()?,
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
             started_at_ms: now_ms,
@@ -351,4 +366,22 @@ fn unix_ms() -> u64 {
 fn entropy() -> u64 {
     use std::hash::BuildHasher;
     std::collections::hash_map::RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_start_error_says_everything_once() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = PathBuf::from("data/thali.lock");
+        let journal = JournalError::Io { action: "lock", path, source: denied() };
+        for error in [StartError::from(journal), StartError::from(denied())] {
+            assert!(error.to_string().contains("permission denied"), "{error}");
+            assert!(error.source().is_none(), "{error:?}");
+        }
+    }
 }

@@ -243,7 +243,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
         side.send(shared, event_loop, message);
     }
-    drop((garbage, dropped_dbs));
+    if !garbage.is_empty() || !dropped_dbs.is_empty() {
+        shared.freer.free(garbage, dropped_dbs);
+    }
     seq
 }
 
