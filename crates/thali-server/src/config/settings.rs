@@ -153,6 +153,9 @@ pub struct Settings {
     pub slowlog_max_len: usize,
     /// 0: off.
     pub latency_monitor_threshold_ms: u64,
+    pub latency_tracking: bool,
+    /// What INFO latencystats shows, in percent.
+    pub latency_percentiles: Vec<f64>,
     pub enable_debug_command: String,
 
     /// The store's URL; `None`: the embedded one.
@@ -241,6 +244,12 @@ impl From<&Config> for Settings {
             slowlog_log_slower_than_us: c.number("slowlog-log-slower-than"),
             slowlog_max_len: c.number("slowlog-max-len"),
             latency_monitor_threshold_ms: c.number("latency-monitor-threshold"),
+            latency_tracking: c.flag("latency-tracking"),
+            latency_percentiles: c
+                .words("latency-tracking-info-percentiles")
+                .iter()
+                .map(|percent| percent.parse().expect("checked by the table"))
+                .collect(),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
             http_given: c.is_given("http-port") || c.is_given("http-bind"),
