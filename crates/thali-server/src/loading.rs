@@ -162,7 +162,9 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
         let (_, held) = locked.shards_mut().next().expect("it was locked just now");
         let of_place = std::iter::from_fn(|| decoded.next_if(|(other, ..)| *other == place));
         let entries = of_place.map(|(_, key, entry)| (key, entry));
-        held.db_mut(db).insert_all(entries, |key| drop(twice.get_or_insert((db, key))));
+        held.db_mut(db).insert_all(entries, |key| {
+            twice.get_or_insert((db, key));
+        });
     }
     match twice {
         Some((db, key)) if !target.replaces => {
