@@ -61,8 +61,9 @@ impl Header {
     }
 }
 
-/// An empty batch. An increment begins with one, so that what no sync covered never stands at its beginning;
-/// a base in AOF form ends with one, so that none passes for whole that is not.
+/// An empty batch. An increment begins with one, so that what no sync covered never stands at its beginning.
+/// An increment that another one of ours follows ends with one, as does a base in AOF form, so that neither
+/// passes for whole where it is not.
 pub(crate) fn mark(offset: u64) -> [u8; HEADER_LEN] {
     Header { payload_len: 0, synced_len: 0, payload_crc: checksum(&[]) }.format(offset)
 }
@@ -99,9 +100,14 @@ impl Batches {
     /// To be called before the bytes of a group.
     pub fn begin_group(&mut self) {
         if self.starts.last().is_none_or(|start| self.bytes.len() - start >= BATCH_BYTES_MAX) {
-            self.starts.push(self.bytes.len());
-            self.bytes.resize(self.bytes.len() + HEADER_LEN, 0);
+            self.begin_batch();
         }
+    }
+
+    /// Begins a batch; left empty, it is a [`mark`].
+    pub fn begin_batch(&mut self) {
+        self.starts.push(self.bytes.len());
+        self.bytes.resize(self.bytes.len() + HEADER_LEN, 0);
     }
 
     /// Fills in the lines, for bytes that will stand at `offset` of a file of which `synced_len` bytes are

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::batch::{self, HEADER_LEN, Header};
 use crate::folder::{Folder, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
@@ -86,10 +87,12 @@ pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journa
     Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
 }
 
-/// A tail that is to be cut.
-struct Tear {
-    path: PathBuf,
-    offset: u64,
+/// How a file ended.
+#[derive(Default)]
+struct Ending {
+    /// From here on it is to be cut.
+    torn_at: Option<u64>,
+    has_mark: bool,
 }
 
 impl Recovery {
@@ -128,7 +131,7 @@ impl Recovery {
         let lens = live.iter().map(|entry| len_of(&*disk, &self.folder.path(entry)));
         let lens = lens.collect::<Result<Vec<_>, _>>()?;
         self.progress.total.store(lens.iter().sum(), Ordering::Relaxed);
-        let mut tear = None;
+        let mut endings = Vec::new();
         for (index, entry) in live.iter().enumerate() {
             let path = self.folder.path(entry);
             let may_tear = self.may_tear(&live[index..])?;
@@ -136,17 +139,26 @@ impl Recovery {
             if entry.kind == Kind::Base {
                 from = self.load_base(&path, lens[index], load_base, &mut report)?;
             }
-            let found = self.replay_file(entry, &path, from, may_tear, apply, &mut report)?;
-            tear = tear.or(found);
+            let ending = self.replay_file(&path, from, may_tear, apply, &mut report)?;
+            let is_followed = live.get(index + 1).is_some_and(|next| self.begins_with_mark(next));
+            // redis-server ends none with a mark, but where it goes on, it begins with none either.
+            let wants_mark = match entry.kind {
+                Kind::Base => from == 0 && self.begins_with_batch(entry),
+                _ => is_followed && !may_tear,
+            };
+            if wants_mark && !ending.has_mark {
+                let why = "the mark is missing that a file ends with before the next is begun".into();
+                return Err(JournalError::Damaged { path, offset: lens[index], why });
+            }
+            endings.push(ending);
             report.files += 1;
         }
-        let open = self.make_durable(&live, tear)?;
+        let (open, len) = self.choose_growing(&live, &endings)?;
         let deleted = disk.sync_dir(&self.folder.dir).map(|()| self.folder.delete_history(&*disk));
         report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
-        let last_len = len_of(&*disk, &open.path)?;
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
-        Shared::start(&self.shared, self.folder, open, last_len, size_bytes);
+        Shared::start(&self.shared, self.folder, open, len, size_bytes);
         Ok(report)
     }
 
@@ -161,23 +173,52 @@ impl Recovery {
         Ok(files[0].kind != Kind::Base || files[0].name == self.folder.prefix)
     }
 
-    /// What was read may have been in the page cache alone. Gives the increment that grows.
-    fn make_durable(&self, live: &[Entry], tear: Option<Tear>) -> Result<OpenFile, JournalError> {
-        let mut last = None;
-        for entry in live {
+    fn begins_with(&self, entry: &Entry, is_it: impl Fn(&[u8; HEADER_LEN]) -> bool) -> bool {
+        let mut line = [0; HEADER_LEN];
+        let source = self.shared.disk.open_read(&self.folder.path(entry), 0);
+        source.and_then(|mut source| source.read_exact(&mut line)).is_ok() && is_it(&line)
+    }
+
+    fn begins_with_batch(&self, entry: &Entry) -> bool {
+        self.begins_with(entry, |line| Header::parse(line, 0).is_some())
+    }
+
+    fn begins_with_mark(&self, entry: &Entry) -> bool {
+        self.begins_with(entry, |line| *line == batch::mark(0))
+    }
+
+    /// Opens the increment that grows, with its length. It is the last one, unless that was made for a rewrite
+    /// which died before it came to use it: then it waits for the next. Cuts what is torn, and makes durable
+    /// what was read: it may have been in the page cache alone.
+    fn choose_growing(
+        &mut self,
+        live: &[Entry],
+        endings: &[Ending],
+    ) -> Result<(OpenFile, u64), JournalError> {
+        let disk = Arc::clone(&self.shared.disk);
+        let mut opened = Vec::new();
+        for (entry, ending) in live.iter().zip(endings) {
             let path = self.folder.path(entry);
-            let tear = tear.as_ref().filter(|tear| tear.path == path);
-            if entry.kind == Kind::Base && tear.is_none() {
+            if entry.kind == Kind::Base && ending.torn_at.is_none() {
                 continue;
             }
-            let file = self.shared.disk.open_append(&path).map_err(JournalError::io("open", &path))?;
-            if let Some(Tear { offset, .. }) = tear {
-                file.truncate(*offset).map_err(JournalError::io("cut", &path))?;
+            let file = disk.open_append(&path).map_err(JournalError::io("open", &path))?;
+            if let Some(offset) = ending.torn_at {
+                file.truncate(offset).map_err(JournalError::io("cut", &path))?;
             }
             file.sync().map_err(JournalError::io("sync", &path))?;
-            last = Some(OpenFile { file, path });
+            if entry.kind == Kind::Increment {
+                opened.push(OpenFile { file, path });
+            }
         }
-        Ok(last.expect("open makes an increment"))
+        let mut growing = opened.pop().expect("open makes an increment");
+        let last = live.last().expect("open makes an increment");
+        let is_mark = self.begins_with_mark(last) && len_of(&*disk, &growing.path)? == HEADER_LEN as u64;
+        if is_mark && let Some(before) = opened.pop() {
+            self.folder.spare = Some(Arc::new(std::mem::replace(&mut growing, before)));
+        }
+        let len = len_of(&*disk, &growing.path)?;
+        Ok((growing, len))
     }
 
     /// Hands over a base in RDB form; gives the offset at which requests begin.
@@ -214,19 +255,18 @@ impl Recovery {
     /// Applies the requests of one file from an offset on; gives the tear at its end.
     fn replay_file(
         &self,
-        entry: &Entry,
         path: &Path,
         from: u64,
         may_tear: bool,
         apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
         report: &mut RecoveryReport,
-    ) -> Result<Option<Tear>, JournalError> {
+    ) -> Result<Ending, JournalError> {
         let disk = &self.shared.disk;
         let file_len = len_of(&**disk, path)?;
         let source = disk.open_read(path, from).map_err(JournalError::io("read", path))?;
         let source = Counted { source, progress: Arc::clone(&self.progress) };
         let mut reader = GroupReader::new(Box::new(source), from, file_len);
-        let tear = loop {
+        let torn_at = loop {
             let next = reader.next_group().map_err(JournalError::io("read", path))?;
             let offset = reader.offset();
             match next {
@@ -242,25 +282,20 @@ impl Recovery {
                 Next::Torn => {
                     self.allow_cut(path, may_tear, offset, file_len)?;
                     report.bytes_cut = file_len - offset;
-                    break Some(Tear { path: path.to_owned(), offset });
+                    break Some(offset);
                 }
                 Next::Damaged(at, why) => {
                     return Err(JournalError::Damaged { path: path.to_owned(), offset: at, why });
                 }
             }
         };
-        // Ours ends with a mark; one that redis-server wrote bears no checksum at all.
-        if entry.kind == Kind::Base && reader.batches() > 0 && !reader.has_end_mark() {
-            let why = "the base ends without the mark that stands at its end".into();
-            return Err(JournalError::Damaged { path: path.to_owned(), offset: reader.offset(), why });
-        }
         let unchecked = reader.offset() - from - reader.checked_bytes();
         report.bytes_read += reader.offset() - from;
         report.unchecked_bytes += unchecked;
         if unchecked > 0 {
             tracing::info!(file = %path.display(), bytes = unchecked, "read {unchecked} bytes that bear no checksum");
         }
-        Ok(tear)
+        Ok(Ending { torn_at, has_mark: reader.has_end_mark() })
     }
 
     fn allow_cut(&self, path: &Path, may_tear: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {

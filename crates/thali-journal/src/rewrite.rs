@@ -21,10 +21,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::batch::{self, Batches};
-use crate::buffer::Cut;
 use crate::folder::{Folder, aside_name};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
@@ -171,16 +171,14 @@ impl Rewrite {
     pub fn cut(&mut self) -> Seq {
         assert!(self.cut == CutState::None, "a rewrite is cut once");
         self.cut = CutState::Made;
+        let next = Arc::clone(self.next.as_ref().expect("prepared"));
         let mut buffer = self.shared.buffer.lock();
-        let at = buffer.appended;
-        let file = Arc::clone(self.next.as_ref().expect("prepared"));
-        buffer.cut = Some(Cut { at, file, behind: Batches::default(), covered_by: None });
-        // The next file's reader begins without a SELECT.
-        buffer.db = None;
-        buffer.poked = true;
+        let added = buffer.cut(next);
+        let at = Seq(buffer.appended);
+        self.shared.pending.fetch_add(added, Ordering::AcqRel);
         drop(buffer);
         self.shared.more.notify_one();
-        Seq(at)
+        at
     }
 
     /// A file for the new base, under a name of its own until [`Rewrite::finish`]. Dropped, it is deleted.
