@@ -16,6 +16,9 @@ pub(crate) struct Folder {
     pub manifest: Manifest,
     /// The manifest's last increment, where it was made for a rewrite that has not come to write to it.
     pub spare: Option<Arc<OpenFile>>,
+    /// An increment that was made and that the manifest on the disk may name, while `manifest` does not: a
+    /// rewrite failed between the two.
+    made: Option<(Entry, Arc<OpenFile>)>,
 }
 
 /// What the manifest calls its file in `dir`.
@@ -43,7 +46,7 @@ impl Folder {
                 Manifest::default()
             }
         };
-        let mut folder = Folder { dir, prefix, manifest, spare: None };
+        let mut folder = Folder { dir, prefix, manifest, spare: None, made: None };
         folder.adopt_single_file(config, disk)?;
         for entry in folder.manifest.live() {
             let file = folder.path(entry);
@@ -52,10 +55,7 @@ impl Folder {
             }
         }
         if folder.manifest.last_increment().is_none() {
-            let (entry, _) = folder.create_increment(disk)?;
-            let mut manifest = folder.manifest.clone();
-            manifest.entries.push(entry);
-            folder.store(disk, manifest)?;
+            folder.add_increment(disk)?;
         }
         Ok(folder)
     }
@@ -71,20 +71,43 @@ impl Folder {
         Ok(())
     }
 
-    /// Creates the next increment, durably; the caller names it in the manifest.
-    pub fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, OpenFile), JournalError> {
+    /// Creates the next increment, durably, and names it in the manifest.
+    pub fn add_increment(&mut self, disk: &dyn Disk) -> Result<Arc<OpenFile>, JournalError> {
+        let (entry, open) = match self.made.take() {
+            Some(made) => made,
+            None => self.create_increment(disk)?,
+        };
+        let mut manifest = self.manifest.clone();
+        manifest.entries.push(entry.clone());
+        match self.store(disk, manifest) {
+            Ok(()) => Ok(open),
+            Err(error) => {
+                self.made = Some((entry, open));
+                Err(error)
+            }
+        }
+    }
+
+    fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, Arc<OpenFile>), JournalError> {
         let entry = self.next(disk, Kind::Increment, "incr.aof")?;
         let path = self.path(&entry);
         let file = disk.open_append(&path).map_err(JournalError::io("create", &path))?;
-        file.truncate(0).map_err(JournalError::io("cut", &path))?;
-        writer::write_all(&*file, &batch::mark(0)).map_err(JournalError::io("write", &path))?;
-        file.sync().map_err(JournalError::io("sync", &path))?;
-        disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))?;
-        Ok((entry, OpenFile { file, path }))
+        let made = (|| {
+            file.truncate(0).map_err(JournalError::io("cut", &path))?;
+            writer::write_all(&*file, &batch::mark(0)).map_err(JournalError::io("write", &path))?;
+            file.sync().map_err(JournalError::io("sync", &path))?;
+            disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))
+        })();
+        if let Err(error) = made {
+            // No manifest names it yet. If it stays, its number is not used again.
+            let _ = disk.remove(&path);
+            return Err(error);
+        }
+        Ok((entry, Arc::new(OpenFile { file, path })))
     }
 
-    /// A name that is in no use: above all numbers of the manifest, and of files that hold data and that it
-    /// does not name, which a rewrite may have left that died.
+    /// A name that is in no use: above all numbers of the manifest, and of files that it does not name, which a
+    /// rewrite may have left that died.
     pub fn next(&self, disk: &dyn Disk, kind: Kind, suffix: &str) -> Result<Entry, JournalError> {
         let is_base = kind == Kind::Base;
         let named = self
@@ -96,8 +119,12 @@ impl Folder {
         loop {
             let name = format!("{}.{seq}.{suffix}", self.prefix);
             let path = self.dir.join(&name);
-            // An unused one is what a crash between its making and its naming leaves.
-            if is_unused(disk, &path)? {
+            let is_free = match disk.file_len(&path).map_err(JournalError::io("look at", &path))? {
+                None => true,
+                // What a crash leaves of the first start.
+                Some(_) => self.manifest.entries.is_empty() && is_unused(disk, &path)?,
+            };
+            if is_free {
                 return Ok(Entry { name, seq, kind });
             }
             seq += 1;

@@ -2,7 +2,7 @@
 //! before it was applied; deletes what the manifest calls history, and only after that.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -93,7 +93,13 @@ struct Ending {
     /// From here on it is to be cut.
     torn_at: Option<u64>,
     has_mark: bool,
+    /// Up to here it was synced at least.
+    synced_len: u64,
 }
+
+/// Bytes at a file's end that are written once more at the start. What a failed sync lost lies there: it was
+/// written not long before.
+const REFRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 impl Recovery {
     /// For the log and INFO, while [`Recovery::replay`] runs.
@@ -206,6 +212,12 @@ impl Recovery {
             if let Some(offset) = ending.torn_at {
                 file.truncate(offset).map_err(JournalError::io("cut", &path))?;
             }
+            if entry.kind == Kind::Increment {
+                // The process before may have died between a sync that failed and the cut that follows.
+                let len = len_of(&*disk, &path)?;
+                let from = ending.synced_len.max(len.saturating_sub(REFRESH_BYTES_MAX));
+                disk.refresh(&path, from).map_err(JournalError::io("refresh", &path))?;
+            }
             file.sync().map_err(JournalError::io("sync", &path))?;
             if entry.kind == Kind::Increment {
                 opened.push(OpenFile { file, path });
@@ -295,7 +307,7 @@ impl Recovery {
         if unchecked > 0 {
             tracing::info!(file = %path.display(), bytes = unchecked, "read {unchecked} bytes that bear no checksum");
         }
-        Ok(Ending { torn_at, has_mark: reader.has_end_mark() })
+        Ok(Ending { torn_at, has_mark: reader.has_end_mark(), synced_len: reader.synced_len() })
     }
 
     fn allow_cut(&self, path: &Path, may_tear: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {

@@ -43,6 +43,9 @@ const REST_MAX: Duration = Duration::from_secs(60 * 60);
 const STUCK_REST_MIN: Duration = Duration::from_secs(1);
 const STUCK_REST_MAX: Duration = Duration::from_secs(60);
 
+/// How long to wait for the writer before looking whether it has gone over to the next file.
+const TAIL_WAIT: Duration = Duration::from_millis(1);
+
 /// What rewrites leave for the next one.
 #[derive(Default)]
 pub(crate) struct Rewrites {
@@ -151,13 +154,9 @@ impl Rewrite {
         let next = match &folder.spare {
             Some(spare) => Arc::clone(spare),
             None => {
-                let (entry, open) = folder.create_increment(disk)?;
-                let mut manifest = folder.manifest.clone();
-                manifest.entries.push(entry);
-                folder.store(disk, manifest)?;
-                let open = Arc::new(open);
-                folder.spare = Some(Arc::clone(&open));
-                open
+                let next = folder.add_increment(disk)?;
+                folder.spare = Some(Arc::clone(&next));
+                next
             }
         };
         self.next = Some(next);
@@ -247,15 +246,17 @@ impl Rewrite {
                 None => shared.health.lock().closed_bytes = base_len,
             }
         }
-        // A writer that tries in vain to write to the old file gives up.
+        // A writer that tries in vain to write to the old file gives up now. It may then do the same with the
+        // next one, holding `tail`, so that is not waited for without looking at what it did.
         shared.more.notify_one();
-        {
-            let mut tail = shared.tail.lock();
-            writer::move_on(&shared, &mut tail);
-            let len = shared.progress.lock().len;
-            shared.health.lock().base_size_bytes = base_len + len;
-            shared.publish();
+        while shared.buffer.lock().cut.is_some() {
+            if let Some(mut tail) = shared.tail.try_lock_for(TAIL_WAIT) {
+                writer::move_on(&shared, &mut tail);
+            }
         }
+        let len = shared.progress.lock().len;
+        shared.health.lock().base_size_bytes = base_len + len;
+        shared.publish();
         shared.buffer.lock().poked = true;
         shared.more.notify_one();
         writer::wake_admission(&shared);

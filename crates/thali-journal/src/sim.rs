@@ -151,6 +151,17 @@ impl SimDisk {
         Some(state.files[*state.names.get(path.as_ref())?].seen.clone())
     }
 
+    /// All files, for messages.
+    pub fn dump(&self) -> String {
+        let state = self.state.lock();
+        let lines = state.names.iter().map(|(path, index)| {
+            let file = &state.files[*index];
+            let text = file.seen.escape_ascii().to_string();
+            format!("{} (platter {}, clean {}): {text}\n", path.display(), file.platter.len(), file.clean_len)
+        });
+        lines.collect()
+    }
+
     /// The disk after the process died: all that was written is there, nothing is locked.
     pub fn killed(&self) -> SimDisk {
         let state = self.state.lock();
@@ -201,7 +212,7 @@ impl File {
         if let Some(len) = self.cut_to.take() {
             self.platter.truncate(len);
         }
-        // Dirty bytes lie behind those that a failed sync lost: a hole.
+        // Dirty bytes lie behind those that a failed sync lost, a hole, or over some that are there.
         self.platter.resize(self.clean_len, 0);
         self.platter.extend_from_slice(&self.seen[self.clean_len..]);
         self.clean_len = self.seen.len();
@@ -303,6 +314,15 @@ impl Disk for SimDisk {
     fn open_read(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>> {
         let bytes = self.get(path).ok_or_else(missing)?;
         Ok(Box::new(io::Cursor::new(bytes[bytes.len().min(offset as usize)..].to_vec())))
+    }
+
+    fn refresh(&self, path: &Path, offset: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.fault(false)?;
+        let index = *state.names.get(path).ok_or_else(missing)?;
+        let file = &mut state.files[index];
+        file.clean_len = file.clean_len.min(offset as usize);
+        Ok(())
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

@@ -99,7 +99,7 @@ impl Store {
         self.disk.set_space(u64::MAX);
         drop(self.rewrite);
         drop(self.journal);
-        let store = Store::open(policy, image).unwrap_or_else(|error| panic!("{error}"));
+        let store = Store::open(policy, image).unwrap_or_else(|error| panic!("{error}\n{}", image.dump()));
         let found = states.iter().rposition(|(_, keys)| *keys == store.keys);
         let found = found.unwrap_or_else(|| panic!("no state that ever was: {:?}", store.keys));
         assert!(found + 1 >= acknowledged, "state {found} came back, {acknowledged} were acknowledged");
@@ -164,7 +164,13 @@ fn lives(seed: u64, policy: Policy, has_faults: bool) {
 }
 
 fn many(seeds: std::ops::Range<u64>, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    for seed in seeds {
+    // `JOURNAL_SEEDS=20` runs twenty times as many.
+    let times = std::env::var("JOURNAL_SEEDS").map_or(1, |times| times.parse().unwrap());
+    let len = seeds.end - seeds.start;
+    for seed in (0..times)
+        .flat_map(|round| seeds.clone().map(move |seed| seed + round * 1_000_000))
+        .take((len * times) as usize)
+    {
         let result = std::panic::catch_unwind(|| run(seed));
         assert!(result.is_ok(), "failed with seed {seed}");
     }
@@ -212,6 +218,11 @@ fn a_rewrite_that_fails_at_any_step_leaves_all_as_it_was_and_the_next_one_heals(
             disk.fail_after(None);
             // A write that failed is tried again; only a failed sync needs the rewrite.
             wait_until("healing", || store.journal.refusal().is_none() || store.journal.is_stuck());
+            // A cut that could not be undone is in the writer's hands yet.
+            wait_until("the next rewrite", || match store.journal.begin_rewrite() {
+                Err(JournalError::RewriteRunning) => false,
+                other => other.map(drop).map(|()| true).unwrap_or_else(|error| panic!("{n}: {error}")),
+            });
             for _ in 0..3 {
                 store.step().unwrap_or_else(|error| panic!("{n}: {error}"));
             }
