@@ -198,6 +198,13 @@ fn refuse_strays(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<(), Journa
     Ok(())
 }
 
+/// The manifests in a folder.
+pub(crate) fn manifest_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let names = disk.list(dir).map_err(JournalError::io("list", dir))?;
+    let is_it = |name: &String| name.ends_with(".manifest") && !name.starts_with(&aside_name(""));
+    Ok(names.into_iter().filter(is_it).map(|name| dir.join(name)).collect())
+}
+
 /// Whether a file is missing, or holds no data.
 pub(crate) fn is_unused(disk: &dyn Disk, path: &Path) -> Result<bool, JournalError> {
     match len_of(disk, path)? {

@@ -75,6 +75,7 @@
 
 mod batch;
 mod buffer;
+mod check;
 mod disk;
 mod error;
 mod folder;
@@ -90,6 +91,7 @@ mod tests;
 mod writer;
 
 pub use buffer::encode_request;
+pub use check::{Damage, FileKind, FileReport, check_file, check_manifest, copy_good_part, find_manifests};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::JournalError;
 pub use journal::{Journal, JournalConfig, JournalState, Policy, Seq};

@@ -143,6 +143,11 @@ impl GroupReader {
         self.checked_bytes
     }
 
+    /// Batches read so far.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
     /// Up to here at least the file was synced, as its batches say.
     pub fn synced_len(&self) -> u64 {
         self.synced_len
