@@ -206,4 +206,22 @@ mod tests {
     fn the_sum_is_the_well_known_one() {
         assert_eq!(checksum(b"123456789"), 0xe306_9283);
     }
+
+    /// `cargo test --release -p thali-journal cost_of_a_batch -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a figure, not a claim"]
+    fn cost_of_a_batch() {
+        for len in [50, 2_000, 100_000, 1_000_000] {
+            let mut batches = Batches::default();
+            batches.begin_group();
+            batches.bytes.resize(HEADER_LEN + len, b'x');
+            let rounds = 200_000_000 / (len + 2_000);
+            let begun = std::time::Instant::now();
+            for round in 0..rounds {
+                std::hint::black_box(&mut batches).seal(round as u64, 0);
+            }
+            let nanos = begun.elapsed().as_nanos() as f64 / rounds as f64;
+            println!("{len} bytes: {nanos:.0} ns, {:.2} GB/s", len as f64 / nanos);
+        }
+    }
 }

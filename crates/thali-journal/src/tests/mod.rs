@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod opening;
 mod rewrites;
 
 use std::sync::Arc;
