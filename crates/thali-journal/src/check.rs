@@ -5,8 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::folder::{len_of, manifest_files};
-use crate::manifest::{Kind, Manifest};
+use crate::folder::{Folder, NO_END_MARK, len_of, manifest_files};
+use crate::manifest::Kind;
 use crate::reader::{GroupReader, Next};
 use crate::recovery::RDB_MAGIC;
 use crate::{Disk, JournalError};
@@ -51,6 +51,7 @@ pub struct FileReport {
     /// The end of the last group before the damage, or of the file.
     pub good_len: u64,
     pub damage: Option<Damage>,
+    has_end_mark: bool,
 }
 
 /// Reads the append-only file `path`.
@@ -68,6 +69,7 @@ pub fn check_file(disk: &dyn Disk, path: &Path, kind: FileKind) -> Result<FileRe
         checked_bytes: 0,
         good_len: 0,
         damage: None,
+        has_end_mark: false,
     };
     if report.is_rdb || kind == FileKind::History {
         report.good_len = bytes;
@@ -101,6 +103,7 @@ pub fn check_file(disk: &dyn Disk, path: &Path, kind: FileKind) -> Result<FileRe
         }
     }
     report.good_len = reader.offset();
+    report.has_end_mark = reader.has_end_mark();
     report.batches = reader.batches();
     report.checked_bytes = reader.checked_bytes();
     let text = |(name, count): (Vec<u8>, u64)| (name.escape_ascii().to_string(), count);
@@ -111,24 +114,33 @@ pub fn check_file(disk: &dyn Disk, path: &Path, kind: FileKind) -> Result<FileRe
 
 /// Reads all files that a manifest names, in its order.
 pub fn check_manifest(disk: &dyn Disk, path: &Path) -> Result<Vec<FileReport>, JournalError> {
-    let manifest = Manifest::parse(&crate::folder::read_all(disk, path)?, path)?;
-    let dir = path.parent().unwrap_or(Path::new(""));
-    let kind = |kind| match kind {
-        Kind::Base => FileKind::Base,
-        Kind::Increment => FileKind::Increment,
-        Kind::History => FileKind::History,
-    };
+    let folder = Folder::look(disk, path)?;
     let mut reports = Vec::new();
-    for entry in &manifest.entries {
-        let file = dir.join(&entry.name);
+    for entry in &folder.manifest.entries {
+        let file = folder.path(entry);
         let is_there = disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_some();
-        match (is_there, entry.kind) {
-            (true, _) => reports.push(check_file(disk, &file, kind(entry.kind))?),
-            (false, Kind::History) => {}
-            (false, _) => return Err(JournalError::Missing { path: file }),
+        match entry.kind {
+            Kind::History if is_there => reports.push(check_file(disk, &file, FileKind::History)?),
+            Kind::History => {}
+            _ if !is_there => return Err(JournalError::Missing { path: file }),
+            Kind::Base => reports.push(check_file(disk, &file, FileKind::Base)?),
+            Kind::Increment => reports.push(check_file(disk, &file, FileKind::Increment)?),
         }
     }
-    forbid_tears_before_the_last(&mut reports);
+    let live: Vec<_> = folder.manifest.live().cloned().collect();
+    for index in 0..live.len() {
+        let path = folder.path(&live[index]);
+        let report = reports.iter_mut().find(|report| report.path == path).expect("looked at above");
+        let may_tear = folder.may_tear(disk, &live[index..])?;
+        match &mut report.damage {
+            Some(damage) => damage.is_tear &= may_tear,
+            None if !report.has_end_mark && folder.wants_end_mark(disk, &live[index..]) => {
+                report.damage =
+                    Some(Damage { offset: report.bytes, why: NO_END_MARK.into(), is_tear: false });
+            }
+            None => {}
+        }
+    }
     Ok(reports)
 }
 
@@ -161,15 +173,5 @@ fn is_rdb(disk: &dyn Disk, path: &Path) -> Result<bool, JournalError> {
         Ok(()) => Ok(magic == *RDB_MAGIC),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(source) => Err(JournalError::Io { action: "read", path: path.to_owned(), source }),
-    }
-}
-
-/// A start cuts the file that was growing only.
-fn forbid_tears_before_the_last(reports: &mut [FileReport]) {
-    let grown = reports.iter().rposition(|report| report.kind != FileKind::History && report.records > 0);
-    for report in &mut reports[..grown.unwrap_or(0)] {
-        if let Some(damage) = &mut report.damage {
-            damage.is_tear = false;
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! The folder of the journal's files: names, numbers and the manifest as it was last stored. Creates,
 //! renames and, of what the manifest calls history, deletes; never touches anything else.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::batch::{self, HEADER_LEN};
+use crate::batch::{self, HEADER_LEN, Header};
 use crate::journal::OpenFile;
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::{Disk, JournalConfig, JournalError, writer};
@@ -21,9 +22,11 @@ pub(crate) struct Folder {
     made: Option<(Entry, Arc<OpenFile>)>,
 }
 
-/// What the manifest calls its file in `dir`.
+const MANIFEST_SUFFIX: &str = ".manifest";
+
+/// The manifest's name in `dir`.
 pub(crate) fn manifest_name(prefix: &str) -> String {
-    format!("{prefix}.manifest")
+    format!("{prefix}{MANIFEST_SUFFIX}")
 }
 
 /// What the rewritten file is called until it is whole.
@@ -32,6 +35,15 @@ pub(crate) fn aside_name(name: &str) -> String {
 }
 
 impl Folder {
+    /// Of a manifest that is only looked at.
+    pub fn look(disk: &dyn Disk, manifest: &Path) -> Result<Self, JournalError> {
+        let dir = manifest.parent().unwrap_or(Path::new("")).to_owned();
+        let name = manifest.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = name.strip_suffix(MANIFEST_SUFFIX).unwrap_or(&name).to_owned();
+        let manifest = Manifest::parse(&read_all(disk, manifest)?, manifest)?;
+        Ok(Folder { dir, prefix, manifest, spare: None, made: None })
+    }
+
     /// Makes sure that there is a manifest with an increment to grow.
     pub fn open(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
         let dir = config.dir.join(&config.appenddirname);
@@ -62,6 +74,27 @@ impl Folder {
 
     pub fn path(&self, entry: &Entry) -> PathBuf {
         self.dir.join(&entry.name)
+    }
+
+    /// Whether the first of `files` may end in a tear: it is the one that grew. What a rewrite made and did not
+    /// come to use may follow. A base was whole before it was named, unless it was the one file of old.
+    pub fn may_tear(&self, disk: &dyn Disk, files: &[Entry]) -> Result<bool, JournalError> {
+        for entry in &files[1..] {
+            if !is_unused(disk, &self.path(entry))? {
+                return Ok(false);
+            }
+        }
+        Ok(files[0].kind != Kind::Base || files[0].name == self.prefix)
+    }
+
+    /// Whether the first of `files` must end with a mark: a base of ours, or an increment behind which we began
+    /// another one. (Where redis-server goes on, it writes no marks, and in another file none of our batches
+    /// comes first.)
+    pub fn wants_end_mark(&self, disk: &dyn Disk, files: &[Entry]) -> bool {
+        match files[0].kind {
+            Kind::Base => batch_at(disk, &self.path(&files[0]), 0),
+            _ => files.get(1).is_some_and(|next| batch_at(disk, &self.path(next), HEADER_LEN as u64)),
+        }
     }
 
     /// Makes `manifest` the one that the next start reads. An error leaves open which one that is.
@@ -198,10 +231,20 @@ fn refuse_strays(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<(), Journa
     Ok(())
 }
 
+/// What is said of a file that [`Folder::wants_end_mark`] says more of.
+pub(crate) const NO_END_MARK: &str = "the mark is missing that ends a file before the next one is begun";
+
+/// Whether a batch of ours begins at `offset`.
+fn batch_at(disk: &dyn Disk, path: &Path, offset: u64) -> bool {
+    let mut line = [0; HEADER_LEN];
+    let read = disk.open_read(path, offset).and_then(|mut source| source.read_exact(&mut line));
+    read.is_ok() && Header::parse(&line, offset).is_some()
+}
+
 /// The manifests in a folder.
 pub(crate) fn manifest_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
     let names = disk.list(dir).map_err(JournalError::io("list", dir))?;
-    let is_it = |name: &String| name.ends_with(".manifest") && !name.starts_with(&aside_name(""));
+    let is_it = |name: &String| name.ends_with(MANIFEST_SUFFIX) && !name.starts_with(&aside_name(""));
     Ok(names.into_iter().filter(is_it).map(|name| dir.join(name)).collect())
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, HEADER_LEN, Header};
-use crate::folder::{Folder, is_unused, len_of};
+use crate::batch::HEADER_LEN;
+use crate::folder::{Folder, NO_END_MARK, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
@@ -140,21 +140,14 @@ impl Recovery {
         let mut endings = Vec::new();
         for (index, entry) in live.iter().enumerate() {
             let path = self.folder.path(entry);
-            let may_tear = self.may_tear(&live[index..])?;
+            let may_tear = self.folder.may_tear(&*disk, &live[index..])?;
             let mut from = 0;
             if entry.kind == Kind::Base {
                 from = self.load_base(&path, lens[index], load_base, &mut report)?;
             }
             let ending = self.replay_file(&path, from, may_tear, apply, &mut report)?;
-            let is_followed = live.get(index + 1).is_some_and(|next| self.begins_with_mark(next));
-            // redis-server ends none with a mark, but where it goes on, it begins with none either.
-            let wants_mark = match entry.kind {
-                Kind::Base => from == 0 && self.begins_with_batch(entry),
-                _ => is_followed && !may_tear,
-            };
-            if wants_mark && !ending.has_mark {
-                let why = "the mark is missing that a file ends with before the next is begun".into();
-                return Err(JournalError::Damaged { path, offset: lens[index], why });
+            if !ending.has_mark && self.folder.wants_end_mark(&*disk, &live[index..]) {
+                return Err(JournalError::Damaged { path, offset: lens[index], why: NO_END_MARK.into() });
             }
             endings.push(ending);
             report.files += 1;
@@ -166,31 +159,6 @@ impl Recovery {
         let size_bytes = report.bytes_read;
         Shared::start(&self.shared, self.folder, open, len, size_bytes);
         Ok(report)
-    }
-
-    /// Whether the first of `files` may end in a tear: it is the one that grew. What a rewrite made and did not
-    /// come to use may follow. A base was whole before it was named, unless it was the one file of old.
-    fn may_tear(&self, files: &[Entry]) -> Result<bool, JournalError> {
-        for entry in &files[1..] {
-            if !is_unused(&*self.shared.disk, &self.folder.path(entry))? {
-                return Ok(false);
-            }
-        }
-        Ok(files[0].kind != Kind::Base || files[0].name == self.folder.prefix)
-    }
-
-    fn begins_with(&self, entry: &Entry, is_it: impl Fn(&[u8; HEADER_LEN]) -> bool) -> bool {
-        let mut line = [0; HEADER_LEN];
-        let source = self.shared.disk.open_read(&self.folder.path(entry), 0);
-        source.and_then(|mut source| source.read_exact(&mut line)).is_ok() && is_it(&line)
-    }
-
-    fn begins_with_batch(&self, entry: &Entry) -> bool {
-        self.begins_with(entry, |line| Header::parse(line, 0).is_some())
-    }
-
-    fn begins_with_mark(&self, entry: &Entry) -> bool {
-        self.begins_with(entry, |line| *line == batch::mark(0))
     }
 
     /// Opens the increment that grows, with its length. It is the last one, unless that was made for a rewrite
@@ -224,8 +192,8 @@ impl Recovery {
             }
         }
         let mut growing = opened.pop().expect("open makes an increment");
-        let last = live.last().expect("open makes an increment");
-        let is_mark = self.begins_with_mark(last) && len_of(&*disk, &growing.path)? == HEADER_LEN as u64;
+        let len = len_of(&*disk, &growing.path)?;
+        let is_mark = len == HEADER_LEN as u64 && is_unused(&*disk, &growing.path)?;
         if is_mark && let Some(before) = opened.pop() {
             self.folder.spare = Some(Arc::new(std::mem::replace(&mut growing, before)));
         }

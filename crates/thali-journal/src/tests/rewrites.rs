@@ -401,3 +401,96 @@ fn a_cut_base_is_refused() {
         assert!(result.is_err() || len == 0, "cut to {len}");
     }
 }
+
+/// redis-server goes on in the file that a rewrite made and did not come to use.
+#[test]
+fn a_file_that_redis_server_began_needs_no_mark_before_it() {
+    let disk = SimDisk::new(3);
+    let mut store = Store::open(Policy::Everysec, &disk).unwrap();
+    store.append(&["0 SET a 1".into()]);
+    store.step().unwrap();
+    drop(store);
+    let next = "/data/appendonlydir/appendonly.aof.2.incr.aof";
+    let begun = [disk.get(next).unwrap(), encoded(&["SELECT", "0"]), encoded(&["SET", "b", "1"])].concat();
+    disk.put(next, &begun);
+    assert!(
+        check_manifest(&disk, std::path::Path::new(MANIFEST))
+            .unwrap()
+            .iter()
+            .all(|file| file.damage.is_none())
+    );
+    assert_eq!(open(Policy::Everysec, &disk).1, [["0 SET a 1"], ["0 SET b 1"]]);
+}
+
+#[test]
+fn an_increment_that_another_follows_is_refused_if_it_lacks_its_end() {
+    let disk = SimDisk::new(3);
+    let mut store = Store::open(Policy::Everysec, &disk).unwrap();
+    store.append(&["0 SET a 1".into()]);
+    let first_len = disk.get(INCREMENT).unwrap().len();
+    store.append(&["0 SET a 2".into()]);
+    store.step().unwrap();
+    store.step().unwrap();
+    store.append(&["0 SET a 3".into()]);
+    let next = "/data/appendonlydir/appendonly.aof.2.incr.aof";
+    wait_until("the next file", || disk.get(next).unwrap().len() > 48);
+    drop(store);
+    let whole = disk.get(INCREMENT).unwrap();
+    disk.put(INCREMENT, &whole[..first_len]);
+    let error = open_with(config(Policy::Everysec), &disk).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("the mark is missing"), "{error}");
+    let reports = check_manifest(&disk, std::path::Path::new(MANIFEST)).unwrap();
+    assert!(reports[0].damage.as_ref().unwrap().why.contains("the mark is missing"));
+}
+
+/// Threads count under locks of their own; who rewrites holds all of them for the cut. A count that came back
+/// twice or not at all would show.
+#[test]
+fn threads_that_write_during_rewrites_are_counted_once() {
+    use parking_lot::Mutex;
+    for policy in [Policy::Always, Policy::Everysec, Policy::No] {
+        let disk = SimDisk::new(3);
+        let (journal, _) = open(policy, &disk);
+        let counts: Vec<_> = (0..4).map(|_| Mutex::new(0)).collect();
+        let running = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            for (thread, count) in counts.iter().enumerate() {
+                let (journal, running) = (&journal, &running);
+                scope.spawn(move || {
+                    while running.load(std::sync::atomic::Ordering::Relaxed) {
+                        journal.admit().unwrap();
+                        let mut count = count.lock();
+                        *count += 1;
+                        let bytes = encoded(&["INCRBY", &thread.to_string(), "1"]);
+                        let seq = journal.append([(thread as u32, &bytes[..])], true);
+                        drop(count);
+                        journal.flush(seq);
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let mut rewrite = journal.begin_rewrite().unwrap();
+                let locked: Vec<_> = counts.iter().map(|count| count.lock()).collect();
+                rewrite.cut();
+                let copy: Vec<i32> = locked.iter().map(|count| **count).collect();
+                drop(locked);
+                let mut base = rewrite.base_writer(BaseForm::Aof).unwrap();
+                let keys = copy
+                    .iter()
+                    .enumerate()
+                    .map(|(n, count)| (format!("{n} {n}"), count.to_string()))
+                    .collect();
+                write_base(&mut base, &keys).unwrap();
+                rewrite.finish(base).unwrap();
+            }
+            running.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        journal.close().unwrap();
+        assert_eq!(journal.durable(), journal.appended());
+        drop(journal);
+        let store = Store::open(policy, &disk).unwrap();
+        for (n, count) in counts.iter().enumerate() {
+            assert_eq!(store.keys[&format!("{n} {n}")], count.lock().to_string(), "{policy:?}");
+        }
+    }
+}
