@@ -62,6 +62,54 @@ fn any_flipped_bit_is_found_or_changes_nothing() {
     }
 }
 
+/// Bytes changed, lost, added, or replaced by zeros, anywhere: refused, or all before it and nothing else.
+#[test]
+fn any_damage_is_refused_or_cut_with_all_behind_it() {
+    let (unsynced, groups) = sample();
+    let synced = {
+        let disk = SimDisk::new(1);
+        let (journal, _) = open(Policy::Always, &disk);
+        for group in &groups {
+            let seq = append(&journal, group);
+            wait_until("the sync", || journal.synced() >= seq);
+        }
+        drop(journal);
+        disk.get(INCREMENT).unwrap()
+    };
+    for bytes in [unsynced, synced] {
+        let check = |damaged: &[u8], what: &str| {
+            let disk = disk_with(damaged);
+            if let Ok((_journal, got, report)) = open_with(config(Policy::No), &disk) {
+                assert_eq!(got, groups[..got.len()], "{what}: {report:?}");
+                // A line that is gone altogether takes nothing with it but its own promise.
+                let is_whole = got.len() == groups.len() && report.unchecked_bytes > 0;
+                assert!(is_whole || (report.bytes_cut > 0 && got.len() < groups.len()), "{what}: {report:?}");
+            }
+        };
+        for at in 0..bytes.len() {
+            for byte in [0, 0xff, b'\n', b'*', b'#', b'0', bytes[at].wrapping_add(1)] {
+                if byte != bytes[at] {
+                    check(
+                        &[&bytes[..at], &[byte], &bytes[at + 1..]].concat(),
+                        &format!("byte {byte} at {at}"),
+                    );
+                }
+            }
+            for len in [1, 2, 48, 100] {
+                let end = (at + len).min(bytes.len());
+                check(
+                    &[&bytes[..at], &vec![0; end - at], &bytes[end..]].concat(),
+                    &format!("{len} zeros at {at}"),
+                );
+                if end < bytes.len() {
+                    check(&[&bytes[..at], &bytes[end..]].concat(), &format!("{len} bytes lost at {at}"));
+                    check(&[&bytes[..end], &bytes[at..]].concat(), &format!("{len} bytes twice at {at}"));
+                }
+            }
+        }
+    }
+}
+
 /// As the disk leaves batches that no sync covered: whole sectors are missing.
 #[test]
 fn lost_sectors_are_cut_where_no_sync_covered_them_and_refused_elsewhere() {
