@@ -1,9 +1,11 @@
 //! Against Debian's redis-server: its files and payloads read here, ours load there.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use thali_data::Limits;
 use thali_keyspace::Value;
 use thali_rdb::{Checksum, ChecksumVerdict, Encoder, KeyMeta, Reader, Record, Version, inspect, restore};
@@ -83,9 +85,9 @@ fn fill(client: &mut RespClient) {
     }
 }
 
-fn save(client: &mut RespClient, server: &Running) -> Vec<u8> {
+fn save(client: &mut RespClient, folder: &Path) -> Vec<u8> {
     assert_eq!(client.command(&["SAVE"]).unwrap(), Reply::Status("OK".into()));
-    fs::read(server.folder.path().join("dump.rdb")).unwrap()
+    fs::read(folder.join("dump.rdb")).unwrap()
 }
 
 struct Key {
@@ -146,14 +148,14 @@ fn redis(args: &[&str]) -> Running {
 }
 
 /// A server that loads this file at its start.
-fn redis_on(file: &[u8]) -> Running {
+fn redis_on(file: &[u8]) -> (Running, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("dump.rdb"), file).unwrap();
     let accepted = Command::new("redis-check-rdb").arg(folder.path().join("dump.rdb")).output().unwrap();
     assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stdout));
     let mut server = redis(&["--dir", folder.path().to_str().unwrap()]);
     server.process.wait_for_log("Ready to accept", Duration::from_secs(20)).unwrap();
-    server
+    (server, folder)
 }
 
 #[test]
@@ -161,10 +163,11 @@ fn files_of_redis_read_here_and_ours_load_there() {
     let server = redis(&[]);
     let mut there = client(&server);
     fill(&mut there);
-    for (compression, checksum) in [("yes", "yes"), ("no", "yes")] {
+    for compression in ["yes", "no"] {
         there.command(&["CONFIG", "SET", "rdbcompression", compression]).unwrap();
-        let keys = read(&save(&mut there, &server));
-        assert_eq!(keys.len(), 36, "{checksum}");
+        let keys = read(&save(&mut there, server.folder.path()));
+        let size = there.command(&["DBSIZE"]).unwrap().integer().unwrap();
+        assert_eq!(keys.iter().filter(|key| key.db == 0).count() as i64, size);
         for key in keys.iter().filter(|key| key.db == 0) {
             let Reply::Bulk(payload) = there.command(&[b"DUMP", &key.name[..]]).unwrap() else {
                 panic!("{:?} is not there", key.name)
@@ -174,10 +177,10 @@ fn files_of_redis_read_here_and_ours_load_there() {
             let ttl = there.command(&[b"PEXPIRETIME", &key.name[..]]).unwrap().integer().unwrap();
             assert_eq!(key.meta.expire_at_unix_ms, u64::try_from(ttl).ok(), "{:?}", key.name);
         }
-        let loaded = redis_on(&write(&keys));
+        let (loaded, folder) = redis_on(&write(&keys));
         assert_eq!(digest(&mut client(&loaded)), digest(&mut there));
         // What it saves of ours reads back the same.
-        let again = read(&save(&mut client(&loaded), &loaded));
+        let again = read(&save(&mut client(&loaded), folder.path()));
         assert_eq!(again.len(), keys.len());
         for key in &keys {
             let same = again.iter().find(|other| (&other.name, other.db) == (&key.name, key.db)).unwrap();
@@ -192,7 +195,7 @@ fn our_values_are_what_commands_of_redis_see() {
     let server = redis(&[]);
     let mut there = client(&server);
     fill(&mut there);
-    for key in read(&save(&mut there, &server)).iter().filter(|key| key.db == 0) {
+    for key in read(&save(&mut there, server.folder.path())).iter().filter(|key| key.db == 0) {
         let mut ask = |words: &[&[u8]]| there.command(words).unwrap();
         let bulks = |reply: Reply| -> Vec<Vec<u8>> {
             reply.items().iter().map(|item| item.text().into_bytes()).collect()
@@ -251,7 +254,7 @@ fn our_payloads_restore_there() {
     let server = redis(&[]);
     let mut there = client(&server);
     fill(&mut there);
-    let keys = read(&save(&mut there, &server));
+    let keys = read(&save(&mut there, server.folder.path()));
     let before = digest(&mut there);
     for mut encoder in [Encoder::new(Version::V10), Encoder::uncompressed(Version::V10)] {
         for key in keys.iter().filter(|key| key.db == 0) {
@@ -265,13 +268,12 @@ fn our_payloads_restore_there() {
     }
 }
 
-/// Small collections of servers before 7.0 are ziplists; Redis 7.0 still reads them, and tells what they hold.
 #[test]
 fn a_summary_counts_what_redis_counts() {
     let server = redis(&[]);
     let mut there = client(&server);
     fill(&mut there);
-    let file = save(&mut there, &server);
+    let file = save(&mut there, server.folder.path());
     let summary = inspect(&file[..], &Limits::default()).unwrap();
     assert!(summary.damage.is_none(), "{:?}", summary.damage);
     assert_eq!((summary.version, summary.checksum), (10, Some(ChecksumVerdict::Verified)));
@@ -289,13 +291,13 @@ fn damaged_files_are_cut_to_whole_ones() {
     let server = redis(&[]);
     let mut there = client(&server);
     fill(&mut there);
-    let file = save(&mut there, &server);
+    let file = save(&mut there, server.folder.path());
     let summary = inspect(&file[..file.len() / 2], &Limits::default()).unwrap();
     assert!(summary.damage.is_some());
     let mut cut = file[..summary.intact_bytes as usize].to_vec();
     cut.extend_from_slice(&summary.tail);
     assert_eq!(read(&cut).len() as u64, summary.keys());
-    let loaded = redis_on(&cut);
+    let (loaded, _folder) = redis_on(&cut);
     let size = client(&loaded).command(&["DBSIZE"]).unwrap().integer().unwrap();
     assert_eq!(size as u64, summary.dbs[&0].keys);
 }
