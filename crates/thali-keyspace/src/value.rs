@@ -39,6 +39,13 @@ impl Value {
     }
 }
 
+impl std::fmt::Debug for Value {
+    /// Names the type only: a value may be large.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({})", self.type_name())
+    }
+}
+
 /// A key's value and what is kept beside it.
 pub struct Entry {
     pub value: Value,
