@@ -111,7 +111,7 @@ fn names_shared_by_many_entries() {
     let mut payload = b"\x0F\x01\x10\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01\x80".to_vec();
     payload.extend_from_slice(&(blob.len() as u32).to_be_bytes());
     payload.extend_from_slice(&blob);
-    payload.extend_from_slice(b"\x0B\0");
+    payload.extend_from_slice(b"\0\0\0\0\x0B\0");
     payload.extend(Checksum::of(&payload).to_le_bytes());
     let peak = peak_of(|| {
         let error = restore(&payload, &Limits::default()).unwrap_err().to_string();
