@@ -26,6 +26,7 @@ impl Cron {
             let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
         }
+        crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.

@@ -1,6 +1,7 @@
 //! DEBUG, LATENCY, MEMORY, SLOWLOG, LOLWUT: as far as clients and their tests ask.
 
-use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, parse_f64};
+use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec};
+use thali_data::double::parse_double;
 use thali_resp::Reply;
 
 use super::Entry;
@@ -43,7 +44,7 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     }
     match args[1].to_ascii_lowercase().as_slice() {
         b"sleep" if args.len() == 3 => {
-            let seconds = parse_f64(args[2]).filter(|s| (0.0..=SLEEP_MAX_S).contains(s));
+            let seconds = parse_double(args[2]).filter(|s| (0.0..=SLEEP_MAX_S).contains(s));
             let seconds = seconds.ok_or(ErrorReply::NOT_FLOAT)?;
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
