@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use thali_testkit::{Reply, RespClient};
+use thali_testkit::{Reply, RespClient, wait_until};
 
 use super::model::{Model, Value, number};
 use super::workload::{ACCOUNTS, Client, Notes, account, db_of, encode, log_key, now_ms};
 
-/// Databases that clients use.
-const DBS: u32 = 4;
+/// The default of `databases`.
+pub const DBS: u32 = 16;
 /// Requests that are sent before their replies are read.
 const PIPELINE: usize = 500;
 const FILLER_VALUE_LEN: usize = 100;
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that a server holds.
 pub struct Held {
@@ -250,6 +252,31 @@ pub fn redis_tools(data: &Path) -> Result<()> {
     if dump.exists() {
         accepted(Command::new("redis-check-rdb").arg(dump))?;
     }
+    Ok(())
+}
+
+/// What killed processes left half-made does not pile up: behind a dump and a rewrite, only what is needed is
+/// there.
+pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<()> {
+    for (command, runs) in [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")] {
+        wait_until(&format!("{command} to be taken"), SNAPSHOT_TIMEOUT, || {
+            client.command(&[command]).is_ok_and(|reply| !matches!(reply, Reply::Error(_)))
+        })?;
+        let ended = format!("{runs}:0");
+        wait_until(&format!("{command} to end"), SNAPSHOT_TIMEOUT, || {
+            client.command(&["INFO", "persistence"]).is_ok_and(|info| info.text().contains(&ended))
+        })?;
+    }
+    let names = |dir: &Path| -> Result<Vec<String>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names = names.collect::<Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    };
+    let found = names(data)?;
+    ensure!(found == ["appendonlydir", "dump.rdb", "thali.lock"], "left in the data folder: {found:?}");
+    let found = names(&data.join("appendonlydir"))?;
+    ensure!(found.len() == 3, "more than base, increment and manifest: {found:?}");
     Ok(())
 }
 

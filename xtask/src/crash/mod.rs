@@ -40,7 +40,7 @@ pub struct CrashArguments {
     /// Rounds under each policy.
     #[arg(long, default_value_t = 100)]
     rounds: usize,
-    /// Policies of `appendfsync`.
+    /// Policies of `appendfsync`; `mixed` changes between them while clients write.
     #[arg(long, value_delimiter = ',', default_values = ["always", "everysec"])]
     policy: Vec<String>,
     /// Decides what is sent and when; a random one where none is given.
@@ -63,8 +63,8 @@ impl CrashArguments {
     /// What every test run does; below a minute.
     pub fn short() -> CrashArguments {
         CrashArguments {
-            rounds: 8,
-            policy: vec!["always".into(), "everysec".into()],
+            rounds: 10,
+            policy: vec!["always".into(), "everysec".into(), "mixed".into()],
             seed: None,
             clients: 8,
             fillers: 5_000,
@@ -118,6 +118,8 @@ struct Harness {
     accounts: Vec<i64>,
     fillers: usize,
     sabotage: u64,
+    /// Whether the policy changes while clients write.
+    is_mixed: bool,
     tally: Tally,
 }
 
@@ -131,6 +133,10 @@ enum Snapshot {
 impl Harness {
     fn new(arguments: &CrashArguments, policy: &str, seed: u64) -> Result<Self> {
         let mut rng = Rng::with_seed(seed);
+        let clients_max = 2 * check::DBS as usize - 1;
+        ensure!((1..=clients_max).contains(&arguments.clients), "there can be 1 to {clients_max} clients");
+        let is_mixed = policy == "mixed";
+        let policy = if is_mixed { "always" } else { policy };
         // Rewrites begin by themselves, too.
         let settings =
             ["--appendonly", "yes", "--appendfsync", policy, "--auto-aof-rewrite-min-size", "8mb"];
@@ -138,7 +144,7 @@ impl Harness {
         let clients = (0..arguments.clients).map(|at| Client::new(at, rng.fork())).collect();
         let (fillers, sabotage) = (arguments.fillers, arguments.sabotage);
         let tally = Tally::default();
-        Ok(Harness { place, rng, clients, accounts: Vec::new(), fillers, sabotage, tally })
+        Ok(Harness { place, rng, clients, accounts: Vec::new(), fillers, sabotage, is_mixed, tally })
     }
 
     fn run(&mut self, rounds: usize) -> Result<()> {
@@ -170,6 +176,7 @@ impl Harness {
         self.forget_logs(&mut connection)?;
         if round.is_multiple_of(ROUNDS_PER_EXCHANGE) {
             let held = Held::read(&mut connection, self.fillers)?;
+            check::nothing_piles_up(&mut connection, &self.place.data())?;
             process.kill9()?;
             self.exchange(&held)?;
             return Ok(());
@@ -183,7 +190,7 @@ impl Harness {
         let (mut process, connection) = self.place.start()?;
         let address = self.place.address();
         let stop = AtomicBool::new(false);
-        let (rng, tally) = (&mut self.rng, &mut self.tally);
+        let (rng, tally, is_mixed) = (&mut self.rng, &mut self.tally, self.is_mixed);
         let clients = &mut self.clients;
         std::thread::scope(|scope| {
             let running: Vec<_> = clients
@@ -193,7 +200,7 @@ impl Harness {
                     scope.spawn(move || client.run(address, stop))
                 })
                 .collect();
-            let disturbed = disturb(connection, rng, tally);
+            let disturbed = disturb(connection, rng, tally, is_mixed);
             let ended = match is_polite {
                 true => end(process).map(|()| tally.polite_ends += 1),
                 false => process.kill9().map(|_| tally.kills += 1),
@@ -320,11 +327,16 @@ fn same(expected: &Held, found: &Held) -> Result<()> {
 }
 
 /// Starts snapshots at random moments; returns when the end is due.
-fn disturb(mut connection: RespClient, rng: &mut Rng, tally: &mut Tally) -> Result<()> {
+fn disturb(mut connection: RespClient, rng: &mut Rng, tally: &mut Tally, is_mixed: bool) -> Result<()> {
     let until = Instant::now() + Duration::from_millis(rng.u64(50..1200));
     let mut last = None;
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(rng.u64(1..250)));
+        if is_mixed {
+            // The promise for the death of a process is the same under each.
+            let policy = ["always", "everysec", "no"][rng.usize(..3)];
+            connection.command(&["CONFIG", "SET", "appendfsync", policy])?;
+        }
         let (snapshot, command) = match rng.bool() {
             true => (Snapshot::Dump, "BGSAVE"),
             false => (Snapshot::Rewrite, "BGREWRITEAOF"),

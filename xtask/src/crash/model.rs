@@ -25,12 +25,29 @@ pub struct Model {
 impl Model {
     /// Runs one of the commands that `workload` makes; gives the reply that is due.
     pub fn apply(&mut self, args: &[Vec<u8>]) -> Reply {
+        if args[0] == b"FLUSHDB" {
+            self.keys.clear();
+            return Reply::Status("OK".into());
+        }
         let key = &args[1];
         let count = |n: usize| Reply::Integer(n as i64);
         match (args[0].as_slice(), &args[2..]) {
             (b"SET", [value]) => self.set(key, value, None),
             (b"SET", [value, _pxat, at]) => self.set(key, value, Some(number(at) as u64)),
             (b"DEL", []) => count(usize::from(self.keys.remove(key).is_some())),
+            (b"COPY", [to, _replace]) => {
+                let copied = self.keys.get(key).cloned();
+                let is_there = copied.is_some();
+                if let Some(value) = copied {
+                    self.keys.insert(to.clone(), value);
+                }
+                count(usize::from(is_there))
+            }
+            (b"LMOVE", [to, _left, _right]) => {
+                let Reply::Bulk(moved) = self.apply(&[b"LPOP".to_vec(), key.clone()]) else { return Reply::Nil };
+                self.apply(&[b"RPUSH".to_vec(), to.clone(), moved.clone()]);
+                Reply::Bulk(moved)
+            }
             (b"INCRBY", [by]) => {
                 let Value::Text(text, _) = self.value(key, || Value::Text(b"0".to_vec(), None)) else {
                     panic!("of another type")

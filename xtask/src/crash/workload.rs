@@ -40,9 +40,9 @@ pub fn log_key(client: usize) -> String {
     format!("c{client}:log")
 }
 
-/// Half of the clients work in database 0, where the accounts are.
+/// Half of the clients work in database 0, where the accounts are; each other one has a database of its own.
 pub fn db_of(client: usize) -> u32 {
-    if client.is_multiple_of(2) { 0 } else { client as u32 % 4 }
+    if client.is_multiple_of(2) { 0 } else { client as u32 / 2 + 1 }
 }
 
 fn words(words: &[&str]) -> Args {
@@ -162,6 +162,7 @@ impl Client {
     fn unit(&mut self) -> Unit {
         match self.rng.u8(..10) {
             0..=2 if self.db == 0 => self.transfer(),
+            3 if self.db != 0 && self.rng.u8(..) == 0 => Unit::One(words(&["FLUSHDB"])),
             3 => Unit::Multi((0..self.rng.usize(2..6)).map(|_| self.command()).collect()),
             _ => Unit::One(self.command()),
         }
@@ -175,7 +176,7 @@ impl Client {
     }
 
     fn command(&mut self) -> Args {
-        let (kind, key) = (self.rng.u8(..14), self.rng.usize(..KEYS));
+        let (kind, key) = (self.rng.u8(..16), self.rng.usize(..KEYS));
         let name = |letter: char| format!("c{}:{letter}{key}", self.number);
         let member = format!("m{}", self.rng.usize(..MEMBERS));
         let by = self.rng.i64(-50..50).to_string();
@@ -190,7 +191,9 @@ impl Client {
             9 => words(&["SADD", &name('t'), &member]),
             10 => words(&["SREM", &name('t'), &member]),
             11 => words(&["ZINCRBY", &name('z'), &by, &member]),
-            12 => {
+            12 => words(&["COPY", &name('s'), &format!("c{}:s{}", self.number, (key + 1) % KEYS), "REPLACE"]),
+            13 => words(&["LMOVE", &name('l'), &format!("c{}:l{}", self.number, (key + 1) % KEYS), "LEFT", "RIGHT"]),
+            14 => {
                 let at = now_ms() + self.rng.u64(1..EXPIRE_MS_MAX);
                 words(&["SET", &name('e'), "soon gone", "PXAT", &at.to_string()])
             }
@@ -213,7 +216,7 @@ impl Client {
 }
 
 fn has_expiring(unit: &Unit) -> bool {
-    let is_expiring = |args: &Args| args[1].windows(2).any(|pair| pair == b":e");
+    let is_expiring = |args: &Args| args.get(1).is_some_and(|key| key.windows(2).any(|pair| pair == b":e"));
     match unit {
         Unit::One(args) => is_expiring(args),
         Unit::Multi(requests) => requests.iter().any(is_expiring),
