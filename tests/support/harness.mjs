@@ -167,18 +167,19 @@ export async function startServe({ port, httpPort, store, dir = tempFolder(), ar
 
 /**
  * Starts the engine of this run: `{host, port, url, http, parts, stop()}`. `http` is the base URL of
- * API and sockets, undefined on redis. `args` go to whatever holds the data (append-only file on).
+ * API and sockets, undefined on redis. `args` go to whatever holds the data (append-only file on),
+ * `serveArgs` to `thali serve` alone.
  */
-export async function startEngine({ durable = false, args = [] } = {}) {
+export async function startEngine({ durable = false, args = [], serveArgs = [] } = {}) {
   const host = '127.0.0.1';
   const parts = {};
   const durability = durable ? ['--appendonly', 'yes', '--appendfsync', 'always'] : ['--appendonly', 'no'];
   if (ENGINE === 'thali') {
-    parts.serve = await startServe({ args: [...durability, ...args] });
+    parts.serve = await startServe({ args: [...durability, ...args, ...serveArgs] });
   } else {
     parts.store = await startRedis({ args: [...durability, ...args] });
     const store = `redis://${host}:${parts.store.port}`;
-    if (ENGINE === 'thali-on-redis') parts.serve = await startServe({ store });
+    if (ENGINE === 'thali-on-redis') parts.serve = await startServe({ store, args: serveArgs });
     if (ENGINE === 'node') parts.serve = await startPeer({ store });
   }
   const port = (parts.store ?? parts.serve).port;

@@ -19,8 +19,13 @@ pub use pubsub::{PubSub, PubSubEvent, SubscribeError, Ticket, Topic};
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// What a store may take to answer; scripts over large queues take their time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Longest wait between two attempts to dial.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// How long a store may take to give its first sign of life when a program starts.
+const REACH_WITHIN: Duration = Duration::from_secs(2);
+/// Dials in a row before the commands that wait for them fail; the next command starts over. Together
+/// well under a second, for somebody waits for the answer, or the refusal.
+const DIALS_MAX: usize = 3;
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(250);
 
 /// Where a store is: `redis://host:port[/db]`, `rediss://…` or `redis+unix:///path`.
 #[derive(Clone, Debug)]
@@ -37,11 +42,27 @@ pub struct AddressError {
     reason: String,
 }
 
+/// Why a store cannot be worked with, with what to do about it. Passwords are left out.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    #[error(
+        "the store at {url} cannot be reached ({reason}); start it, or give the right address with --store"
+    )]
+    Away { url: String, reason: String },
+    #[error(
+        "the store at {url} wants another user or password ({reason}); \
+         write them into the address: redis://USER:PASSWORD@HOST:PORT"
+    )]
+    Password { url: String, reason: String },
+    #[error("what answers at {url} is no store of use ({reason}); give the right address with --store")]
+    Other { url: String, reason: String },
+}
+
 impl StoreAddress {
     /// Reads an address; does not connect.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let refused =
-            |error: redis::RedisError| AddressError { url: url.to_owned(), reason: error.to_string() };
+            |error: redis::RedisError| AddressError { url: without_password(url), reason: error.to_string() };
         // A second call finds one installed, by us or by the program.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Requests are small and answers are waited for; Nagle's algorithm would add 40 ms to some.
@@ -56,6 +77,27 @@ impl StoreAddress {
         &self.url
     }
 
+    /// The address for people to read: without its password.
+    pub fn shown(&self) -> String {
+        without_password(&self.url)
+    }
+
+    /// Asks the store once whether it is there, so that a wrong address is told at once and in a sentence.
+    /// A store that is still loading its data, or waits for its master, counts as there: it will be.
+    pub async fn reach(&self) -> Result<(), ReachError> {
+        let (url, ask) = (self.shown(), async {
+            let mut connection = self.client.get_multiplexed_async_connection().await?;
+            redis::cmd("PING").exec_async(&mut connection).await
+        });
+        match tokio::time::timeout(REACH_WITHIN, ask).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => judge(url, &error),
+            Err(_) => {
+                Err(ReachError::Away { url, reason: format!("no answer in {} s", REACH_WITHIN.as_secs()) })
+            }
+        }
+    }
+
     /// A factory of connections to this store.
     pub fn client(&self) -> &redis::Client {
         &self.client
@@ -66,7 +108,63 @@ impl StoreAddress {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(ANSWER_WITHIN))
+            .set_number_of_retries(DIALS_MAX)
+            .set_min_delay(RETRY_DELAY_MIN)
             .set_max_delay(RETRY_DELAY_MAX);
         self.client.get_connection_manager_with_config(config).await
+    }
+}
+
+/// What the first answer, or its absence, says of a store.
+fn judge(url: String, error: &redis::RedisError) -> Result<(), ReachError> {
+    use redis::{ErrorKind, ServerErrorKind as Server};
+    let reason = error.to_string();
+    match error.kind() {
+        ErrorKind::Server(Server::BusyLoading | Server::MasterDown | Server::TryAgain) => Ok(()),
+        ErrorKind::AuthenticationFailed => Err(ReachError::Password { url, reason }),
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            Err(ReachError::Password { url, reason })
+        }
+        // Busy with a script: it answers, so it is there.
+        _ if error.code() == Some("BUSY") => Ok(()),
+        ErrorKind::Io => Err(ReachError::Away { url, reason }),
+        _ => Err(ReachError::Other { url, reason }),
+    }
+}
+
+/// An address for people to read.
+fn without_password(url: &str) -> String {
+    // In the address of a unix socket the password is a parameter.
+    let url = match url.split_once('?') {
+        Some((place, parameters)) => {
+            let kept: Vec<&str> =
+                parameters.split('&').filter(|parameter| !parameter.starts_with("pass=")).collect();
+            if kept.is_empty() { place.to_owned() } else { format!("{place}?{}", kept.join("&")) }
+        }
+        None => url.to_owned(),
+    };
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        _ => url,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_addresses_have_no_password() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379/2", "redis://127.0.0.1:6379/2"),
+            ("redis://:s3cret@host:1", "redis://…@host:1"),
+            ("redis://me:s3@cret@host:1/0", "redis://…@host:1/0"),
+            ("redis+unix:///run/store.sock?pass=s3cret", "redis+unix:///run/store.sock"),
+            ("redis+unix:///run/store.sock?db=1&pass=s3cret", "redis+unix:///run/store.sock?db=1"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+        let refused = StoreAddress::parse("mysql://me:s3cret@host").unwrap_err().to_string();
+        assert!(!refused.contains("s3cret") && refused.contains("redis://HOST:PORT"), "{refused}");
     }
 }

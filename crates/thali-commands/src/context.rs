@@ -2,7 +2,8 @@
 //! changed.
 
 use thali_data::Limits;
-use thali_keyspace::{Db, Entry, Locked, Typed, Value, WaitKind};
+use thali_keyspace::locks::ShardId;
+use thali_keyspace::{Db, ENDLESS, Entry, Locked, Patience, Shard, Typed, Value, WaitKind};
 
 use crate::{ErrorReply, EventClass, Flow};
 
@@ -129,6 +130,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     pub random: &'a mut Random,
     pub origin: Origin,
+    /// When to give up waiting for a shard; see [`Context::see_shard`].
+    pub gives_up: Patience<'a>,
     pub effects: &'a mut Effects,
     /// Which notifications anybody wants.
     pub events_wanted: EventClass,
@@ -170,6 +173,7 @@ impl<'a> Context<'a> {
             limits,
             random,
             origin: Origin::Client,
+            gives_up: ENDLESS,
             effects,
             events_wanted: EventClass::empty(),
             events: Vec::new(),
@@ -183,6 +187,23 @@ impl<'a> Context<'a> {
             misses: Default::default(),
             expired: 0,
         }
+    }
+
+    /// Looks at one shard, which is locked for that long where it is not held: for commands with
+    /// [`crate::Flags::EACH_SHARD`], whose unit holds all shards or none.
+    pub fn see_shard<R>(&self, id: ShardId, see: impl FnOnce(&Shard) -> R) -> Result<R, ErrorReply> {
+        if let Some((_, shard)) = self.locked.shards().find(|(held, _)| *held == id) {
+            return Ok(see(shard));
+        }
+        debug_assert!(self.locked.ids().is_empty(), "who holds shards may not wait for another");
+        let locked = self.locked.keyspace().lock_one(id, self.gives_up).ok_or(ErrorReply::BUSY)?;
+        let (_, shard) = locked.shards().next().expect("it was locked just now");
+        Ok(see(shard))
+    }
+
+    /// The numbers of all shards.
+    pub fn shard_ids(&self) -> std::ops::Range<ShardId> {
+        0..self.locked.keyspace().shards_len() as ShardId
     }
 
     /// A key's entry for reading; an expired one counts as missing.

@@ -24,8 +24,13 @@ impl ErrorReply {
     pub const TIMEOUT_NOT_FLOAT: Self = Self::new("ERR timeout is not a float or out of range");
     pub const TIMEOUT_NOT_INTEGER: Self = Self::new("ERR timeout is not an integer or out of range");
     pub const TIMEOUT_NEGATIVE: Self = Self::new("ERR timeout is negative");
+    pub const TIMEOUT_OUT_OF_RANGE: Self = Self::new("ERR timeout is out of range");
     pub const STRING_TOO_LONG: Self =
         Self::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+    /// A script has run for too long and holds what the command needs.
+    pub const BUSY: Self =
+        Self::new("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
 
     /// An error whose text is known at compile time.
     pub const fn new(text: &'static str) -> Self {

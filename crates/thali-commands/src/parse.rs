@@ -1,5 +1,7 @@
 //! Reading arguments: numbers as Redis reads them, cursors, timeouts.
 
+use thali_data::double::parse_double;
+
 use crate::ErrorReply;
 
 /// A canonical integer: digits with an optional `-`, no blanks, no leading zeros, no `+`.
@@ -28,36 +30,22 @@ pub fn integer(bytes: &[u8]) -> Result<i64, ErrorReply> {
     parse_i64(bytes).ok_or(ErrorReply::NOT_INTEGER)
 }
 
-/// A float argument, or `ERR value is not a valid float`.
-pub fn float(bytes: &[u8]) -> Result<f64, ErrorReply> {
-    parse_f64(bytes).filter(|value| !value.is_nan()).ok_or(ErrorReply::NOT_FLOAT)
-}
-
-/// A float as C's strtod reads it, whole and without blanks: decimal, exponent, `inf`, `infinity`,
-/// hexadecimal not.
-pub fn parse_f64(bytes: &[u8]) -> Option<f64> {
-    if bytes.is_empty() || bytes.len() > 256 || bytes[0].is_ascii_whitespace() {
-        return None;
-    }
-    let text = std::str::from_utf8(bytes).ok()?;
-    text.parse().ok()
-}
-
 /// A SCAN cursor.
 pub fn cursor(bytes: &[u8]) -> Result<u64, ErrorReply> {
     let text = std::str::from_utf8(bytes).map_err(|_| ErrorReply::INVALID_CURSOR)?;
     text.parse().map_err(|_| ErrorReply::INVALID_CURSOR)
 }
 
-/// A blocking command's timeout in seconds, as the moment when it ends; `None` = never.
+/// A blocking command's timeout in seconds, as the moment when it ends; `None` = never. Read as a double
+/// and rounded up to milliseconds, so that a negative fraction of one is 0.
+/// SOURCE: Redis 7.2 `timeout.c`, getTimeoutFromObjectOrReply.
 pub fn deadline_from_seconds(bytes: &[u8], now_ms: u64) -> Result<Option<u64>, ErrorReply> {
-    let seconds = parse_f64(bytes).filter(|s| s.is_finite()).ok_or(ErrorReply::TIMEOUT_NOT_FLOAT)?;
-    if seconds < 0.0 {
+    let ms = (parse_double(bytes).ok_or(ErrorReply::TIMEOUT_NOT_FLOAT)? * 1000.0).ceil();
+    if ms < 0.0 {
         return Err(ErrorReply::TIMEOUT_NEGATIVE);
     }
-    let ms = (seconds * 1000.0).ceil();
     if ms > (i64::MAX as u64 - now_ms) as f64 {
-        return Err(ErrorReply::new("ERR timeout is out of range"));
+        return Err(ErrorReply::TIMEOUT_OUT_OF_RANGE);
     }
     Ok((ms > 0.0).then_some(now_ms + ms as u64))
 }
@@ -97,6 +85,26 @@ mod tests {
         check("-9223372036854775808", Some(i64::MIN));
         check("-9223372036854775809", None);
         check("", None);
+    }
+
+    #[test]
+    fn timeouts_are_any_double_that_c_reads() {
+        const NOW: u64 = 1_000;
+        let check = |text: &str, expected: Result<Option<u64>, ErrorReply>| {
+            assert_eq!(deadline_from_seconds(text.as_bytes(), NOW), expected, "{text}");
+        };
+        check("0", Ok(None));
+        check("1.5", Ok(Some(NOW + 1_500)));
+        check("1e-4", Ok(Some(NOW + 1)));
+        check("0x1", Ok(Some(NOW + 1_000)));
+        check("-0.0001", Ok(None));
+        check("-1", Err(ErrorReply::TIMEOUT_NEGATIVE));
+        check("-inf", Err(ErrorReply::TIMEOUT_NEGATIVE));
+        check("inf", Err(ErrorReply::TIMEOUT_OUT_OF_RANGE));
+        check("9223372036854775807", Err(ErrorReply::TIMEOUT_OUT_OF_RANGE));
+        for text in ["", " 1", "1x", "0x", "nan"] {
+            check(text, Err(ErrorReply::TIMEOUT_NOT_FLOAT));
+        }
     }
 
     #[test]

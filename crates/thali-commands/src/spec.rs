@@ -25,6 +25,9 @@ bitflags::bitflags! {
         const ALLOW_BUSY = 1 << 15;
         /// Needs every shard: it looks at keys that it does not name.
         const ALL_SHARDS = 1 << 16;
+        /// Looks at every shard, one after the other, and holds none meanwhile. In a transaction or a
+        /// script it finds all of them held.
+        const EACH_SHARD = 1 << 19;
         const SKIP_SLOWLOG = 1 << 17;
         const NO_ASYNC_LOADING = 1 << 18;
     }

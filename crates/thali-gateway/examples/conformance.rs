@@ -14,7 +14,7 @@ use thali_client::{SubscribeError, Ticket};
 use thali_gateway::Config;
 use thali_gateway::codes::{CloseCode, RequestError};
 use thali_gateway::engine::Frame;
-use thali_gateway::hub::{Ack, Interest, Namespace, Socket};
+use thali_gateway::hub::{Ack, Interest, Namespace, Session, Socket};
 use thali_gateway::packet::{self, Event};
 use thali_gateway::peer::{App, Peers};
 use thali_gateway::transport::{Clock, Handler, Handshake, Link, Server, router};
@@ -69,6 +69,12 @@ impl App for Suite {
         socket.emit("auth", auth.map_or("{}", RawValue::get));
     }
 
+    fn is_recoverable(&self, _: &Session) -> bool {
+        false
+    }
+
+    fn recovered(&self, _: &Arc<Socket>, _: &Session) {}
+
     fn event(&self, socket: &Arc<Socket>, event: Event<'_>, attachments: Vec<Bytes>, ack: Option<Ack>) {
         match (event.name.as_str(), ack) {
             ("message", _) => {
@@ -95,7 +101,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = config.transport();
     let clock = Clock::start();
     let alone: Arc<dyn Interest> = Arc::new(Alone);
-    let namespaces = ["/", "/custom"].map(|name| Arc::new(Namespace::new(name, alone.clone())));
+    let namespaces = ["/", "/custom"].map(|name| Arc::new(Namespace::new(name, alone.clone(), None)));
     let peers = Peers::new(Arc::new(Suite), namespaces.to_vec(), "suite1".into(), config.payload_bytes_max);
     let engine = Server::start(settings.clone(), clock, Arc::new(Echo));
     let sockets = Server::start(settings, clock, Arc::new(peers));

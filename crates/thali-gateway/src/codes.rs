@@ -47,6 +47,10 @@ close_codes! {
     CONNECT_TIMEOUT = 4004 "connect_timeout";
     /// The token that granted the connection's rights ran out; come back with a fresh one.
     TOKEN_EXPIRED = 4005 "token_expired";
+    /// A session that was to be recovered could not be; come back as new.
+    RECOVERY_FAILED = 4006 "recovery_failed";
+    /// This node holds as much for its clients as it may.
+    OVERLOADED = 4007 "overloaded";
     /// The client said goodbye.
     CLIENT_CLOSED = 4500 "client_closed";
     /// Bytes that are no Engine.IO packet, or a packet out of place.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::auth::AuthSettings;
 use crate::engine::Timings;
+use crate::hub::Window;
 use crate::transport::{Origins, Settings};
 
 /// A gateway's settings; every default is one a person would choose.
@@ -30,6 +31,11 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Sessions at one time.
     pub sessions_max: usize,
+    /// How long a client that dropped off finds its session again; zero means never, and that events
+    /// arrive without their place as last argument.
+    pub recovery: Duration,
+    /// Bytes of events that are kept for such clients.
+    pub recovery_bytes_max: usize,
     /// First part of BullMQ's keys.
     pub job_prefix: String,
     /// Over how long clients are sent away when the gateway goes down.
@@ -50,6 +56,8 @@ impl Default for Config {
             payload_bytes_max: 1_000_000,
             queue_bytes_max: 4 * 1024 * 1024,
             sessions_max: 100_000,
+            recovery: Duration::ZERO,
+            recovery_bytes_max: 64 * 1024 * 1024,
             job_prefix: "bull".to_owned(),
             drain: Duration::from_secs(1),
         }
@@ -74,6 +82,18 @@ impl Config {
             AuthSettings::None if !address.to_canonical().is_loopback() => Err(UnsafeBind { address }),
             _ => Ok(()),
         }
+    }
+
+    /// How much of the past is kept, if any.
+    pub fn window(&self) -> Option<Window> {
+        (!self.recovery.is_zero()).then(|| Window {
+            away_ms: millis(self.recovery),
+            deaf_ms: millis(self.ping_interval) + millis(self.ping_timeout),
+            history_bytes_max: self.recovery_bytes_max,
+            sessions_max: self.sessions_max,
+            // The other half is for what comes meanwhile.
+            missed_bytes_max: self.queue_bytes_max / 2,
+        })
     }
 
     /// What the transports need to know.

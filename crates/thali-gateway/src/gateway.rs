@@ -2,18 +2,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use thali_client::{PubSub, StoreAddress};
+use thali_client::{PubSub, ReachError, StoreAddress};
 use tokio::task::JoinHandle;
 
 use crate::auth::{AuthError, Authority};
 use crate::bus::{Bus, Pipe, Requests, SocketControl};
 use crate::codes::{ErrorCode, RequestError};
 use crate::config::Config;
-use crate::hub::{Interest, Namespace};
+use crate::hub::{Interest, Namespace, Recovery};
 use crate::jobs::{JobFeed, read_events};
 use crate::peer::Peers;
 use crate::presence::{Presence, Registry};
@@ -23,6 +24,9 @@ use crate::vocabulary::Vocabulary;
 /// Characters of a node's id, as Node's adapter has them.
 const UID_LEN: usize = 6;
 
+/// How often sessions are looked at whose clients are away.
+const FORGET_EVERY: Duration = Duration::from_millis(500);
+
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -30,9 +34,12 @@ pub enum StartError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// The store does not answer.
-    #[error("the gateway cannot reach the store at {url}: {error}; is it running, and is the address right?")]
+    #[error(transparent)]
+    Unreachable(#[from] ReachError),
+    /// It answered once and then no more.
+    #[error("the gateway lost the store at {url} while it started ({error}); try again")]
     Store {
-        /// The address as it was given.
+        /// The address, without its password.
         url: String,
         /// What the client says.
         error: redis::RedisError,
@@ -57,6 +64,8 @@ pub struct Gateway {
 pub struct Stats {
     /// Sessions, by polling or WebSocket.
     pub connections: usize,
+    /// Clients that dropped off and may come back to their session.
+    pub away: usize,
     /// Rooms with members on this node.
     pub rooms: usize,
     /// Packets that clients sent.
@@ -87,16 +96,23 @@ impl Gateway {
         if let Some(name) = config.namespaces.iter().find(broken) {
             return Err(StartError::Namespace(name.clone()));
         }
-        let unreachable = |error| StartError::Store { url: store.url().to_owned(), error };
-        let connection = store.connect().await.map_err(unreachable)?;
+        store.reach().await?;
+        let lost = |error| StartError::Store { url: store.shown(), error };
+        let connection = store.connect().await.map_err(lost)?;
         let pipe = Pipe::start(connection.clone());
         let (pubsub, events) = PubSub::open(store.clone());
         let uid = new_uid();
         let bus = Arc::new(Bus::new(uid.clone(), pipe.clone(), pubsub));
         let interest: Arc<dyn Interest> = bus.clone();
-        let namespaces: Vec<Arc<Namespace>> =
-            config.namespaces.iter().map(|name| Arc::new(Namespace::new(name, interest.clone()))).collect();
         let clock = Clock::start();
+        let namespaces: Vec<Arc<Namespace>> = config
+            .namespaces
+            .iter()
+            .map(|name| {
+                let recovery = config.window().map(|window| Recovery::new(window, uid.clone(), clock));
+                Arc::new(Namespace::new(name, interest.clone(), recovery))
+            })
+            .collect();
         let jobs = Arc::new(JobFeed::new(config.job_prefix.clone(), connection));
         let presence = Registry::new(uid.clone(), pipe.clone());
         let app = Arc::new(Vocabulary {
@@ -124,6 +140,7 @@ impl Gateway {
             tokio::spawn(bus.listen(events, namespaces.clone(), requests)),
             tokio::spawn(presence.run(namespaces.clone())),
             tokio::spawn(read_events(jobs, store)),
+            tokio::spawn(forget_sessions(namespaces.clone())),
         ];
         Ok(Self { config, app, peers, server, namespaces, tasks: Mutex::new(tasks) })
     }
@@ -161,6 +178,7 @@ impl Gateway {
         let bus = self.app.bus.state();
         Stats {
             connections: self.server.sessions(),
+            away: self.namespaces.iter().filter_map(|one| one.recovery()).map(|memory| memory.away()).sum(),
             rooms: self.namespaces.iter().map(|one| one.room_count()).sum(),
             packets_in: self.peers.received(),
             messages_out: self.namespaces.iter().map(|one| one.delivered()).sum::<u64>()
@@ -198,6 +216,20 @@ impl Drop for Gateway {
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Lets sessions go whose clients did not come back in time.
+async fn forget_sessions(namespaces: Vec<Arc<Namespace>>) {
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for namespace in &namespaces {
+            if let Some(recovery) = namespace.recovery() {
+                namespace.let_go(&recovery.expire());
+            }
+        }
     }
 }
 

@@ -24,8 +24,10 @@ use crate::auth::{Authority, Grants, Right};
 use crate::bus::Bus;
 use crate::bus::{SocketControl, log_refused_join};
 use crate::codes::{CloseCode, ErrorBody, ErrorCode, RequestError};
-use crate::hub::{Ack, JoinError, Namespace, ROOM_NAME_BYTES_MAX, ROOMS_PER_SOCKET_MAX, Selection, Socket};
-use crate::jobs::{JobFeed, JobRoom};
+use crate::hub::{
+    Ack, JoinError, Namespace, ROOM_NAME_BYTES_MAX, ROOMS_PER_SOCKET_MAX, Selection, Session, Socket,
+};
+use crate::jobs::{Greeting, JobFeed, JobRoom};
 use crate::packet::{self, Event};
 use crate::peer::{App, Peers};
 use crate::presence::{Presence, Registry, is_kept};
@@ -33,7 +35,7 @@ use crate::transport::Clock;
 
 /// Requests of one socket that may wait for the store.
 const UNDER_WAY_MAX: u32 = 256;
-/// How long a subscription may take to be live.
+/// How long a subscription may take to be live, and an answer of several questions to the store to come.
 const LIVE_WITHIN: Duration = Duration::from_secs(10);
 /// Names that Socket.IO's clients give to their own events.
 const RESERVED_EVENTS: &[&str] =
@@ -140,7 +142,7 @@ impl Vocabulary {
         // First into the store's queue: what that refuses must not reach half of the fleet.
         let sent = self.bus.publish(namespace.name(), &selection, &array, &attachments)?;
         self.published.fetch_add(1, Ordering::Relaxed);
-        namespace.deliver_to_room(room, &packet::event_array(namespace.name(), None, &array, attachments));
+        namespace.deliver_to_room(room, &array, attachments);
         Ok(async move { sent.await.map(drop).map_err(RequestError::from) })
     }
 
@@ -189,7 +191,7 @@ impl Vocabulary {
                 return Err(RequestError::new(ErrorCode::ROOM_RESERVED, "job rooms are in the namespace /"));
             }
             socket.note_room(&room).map_err(join_error)?;
-            self.jobs.subscribe(socket.clone(), room, job_room, ack.take());
+            self.jobs.subscribe(socket.clone(), room, job_room, Greeting::Ack(ack.take()));
             return Ok(());
         }
         let Some(ticket) = socket.join(&room).map_err(join_error)? else {
@@ -292,9 +294,13 @@ impl Vocabulary {
         };
         let (presence, namespace) = (self.presence.clone(), socket.namespace().name().to_owned());
         tokio::spawn(async move {
-            match presence.members(&namespace, &room).await {
-                Ok(members) => grant(Some(ack), Some(&room), Some(members)),
-                Err(error) => refuse(ack, &error.into()),
+            match timeout(LIVE_WITHIN, presence.members(&namespace, &room)).await {
+                Ok(Ok(members)) => grant(Some(ack), Some(&room), Some(members)),
+                Ok(Err(error)) => refuse(ack, &error.into()),
+                Err(_) => {
+                    let message = "the store does not answer; ask again in a moment";
+                    refuse(ack, &RequestError::new(ErrorCode::STORE_UNAVAILABLE, message));
+                }
             }
             drop(under_way);
         });
@@ -325,7 +331,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.finish();
     }
 }
 
@@ -363,6 +369,26 @@ impl App for Vocabulary {
     fn connected(&self, socket: &Arc<Socket>, _auth: Option<&RawValue>) {
         if let Some(grants) = socket.grants() {
             self.bind_to_token(socket, &grants);
+        }
+    }
+
+    fn is_recoverable(&self, session: &Session) -> bool {
+        // What a queue said meanwhile is not kept here; the state of a single job can be asked for.
+        !session.rooms.iter().any(|(room, _)| matches!(JobRoom::parse(room), Some(Ok(JobRoom::Queue(_)))))
+    }
+
+    fn recovered(&self, socket: &Arc<Socket>, session: &Session) {
+        if let Some(at_ms) = session.ends_at_ms {
+            socket.link().end_by(at_ms, CloseCode::TOKEN_EXPIRED);
+        }
+        for (room, _) in &session.rooms {
+            match JobRoom::parse(room) {
+                None => enter(&self.presence, socket, room),
+                Some(Ok(job_room)) => {
+                    self.jobs.subscribe(socket.clone(), room.to_string(), job_room, Greeting::Event);
+                }
+                Some(Err(_)) => {}
+            }
         }
     }
 

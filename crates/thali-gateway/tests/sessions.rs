@@ -217,3 +217,38 @@ async fn a_connection_ends_with_its_token() {
     alice.subscribe("r").await;
     assert_eq!(alice.closed().await, (4005, "token_expired".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_given_back_to_its_user_alone_and_not_beyond_its_rights() {
+    let store = Store::start().await;
+    let config = Config { recovery: Duration::from_secs(60), ..jwt() };
+    let node = Node::start(&store, config).await;
+    let come = async |auth: Value| {
+        let mut client = Client::open(&node).await;
+        client.send(format!("40{auth}")).await;
+        let answer = client.frame().await;
+        let said: Value = serde_json::from_str(&answer[2..]).unwrap();
+        (client, said)
+    };
+    let leave = async |client: Client, away: usize| {
+        drop(client);
+        until("the drop is noticed", || node.gateway.stats().away == away).await;
+    };
+    let (mut alice, first) = come(json!({"token": token("alice", 60, json!(["r"]))})).await;
+    alice.subscribe("r").await;
+    leave(alice, 1).await;
+    let pid = &first["pid"];
+    let (thief, said) = come(json!({"pid": pid, "token": token("bob", 60, json!([]))})).await;
+    assert_ne!(&said["pid"], pid, "another user");
+    let (_, said) = come(json!({"pid": pid, "token": "rubbish"})).await;
+    assert_eq!(said["data"]["name"], "token_invalid");
+    let (alice, said) = come(json!({"pid": pid, "token": token("alice", 60, json!([]))})).await;
+    assert_eq!(said, first, "her session waited for a good token");
+    leave(thief, 1).await;
+    leave(alice, 2).await;
+    let (mut carol, first) = come(json!({"token": token("carol", 2, json!(["*"]))})).await;
+    carol.subscribe("r").await;
+    assert_eq!(carol.closed().await.0, 4005);
+    let (_, said) = come(json!({"pid": first["pid"], "token": token("carol", 60, json!([]))})).await;
+    assert_ne!(said["pid"], first["pid"], "rights that ran out");
+}

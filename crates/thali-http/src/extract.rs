@@ -1,16 +1,21 @@
 //! Paths, query strings and bodies, read so that a failure names its field.
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use thali_jobs::queue::FieldError;
 
+use crate::ApiState;
 use crate::problem::{Code, Failure};
 
 /// The parts of the path, percent-decoded.
@@ -70,13 +75,94 @@ pub(crate) fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// The whole body, if it has at most `bytes_max`.
-pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Failure::new(Code::TOO_LARGE, format!("a body may have at most {bytes_max} bytes")))
+/// Bytes of bodies that one node holds at a time, from their arrival to their answer. Past it requests are
+/// asked to come again, so that many large ones at once cost nobody his memory.
+const BODIES_BYTES_MAX: usize = 256 << 20;
+/// How long a body may take; one that trickles would hold its connection, and its bytes, for ever.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The bytes of all bodies that are held now.
+#[derive(Debug, Default)]
+pub(crate) struct Bodies {
+    bytes: AtomicUsize,
+}
+
+/// A body that has come whole. Its bytes count until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WholeBody {
+    bytes: Vec<u8>,
+    bodies: Arc<Bodies>,
+}
+
+impl WholeBody {
+    fn add(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let before = self.bodies.bytes.fetch_add(piece.len(), Ordering::Relaxed);
+        if before + piece.len() > BODIES_BYTES_MAX {
+            self.bodies.bytes.fetch_sub(piece.len(), Ordering::Relaxed);
+            return Err(Failure::new(Code::TOO_BUSY, "more bodies are being read than this node may hold"));
         }
-        Err(error) => Err(Failure::new(Code::BODY_BROKEN, error.to_string())),
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+impl Deref for WholeBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for WholeBody {
+    fn drop(&mut self) {
+        self.bodies.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// The whole body, if it has at most `bytes_max`.
+pub(crate) async fn read_body(state: &ApiState, body: Body, bytes_max: usize) -> Result<WholeBody, Failure> {
+    match tokio::time::timeout(BODY_WITHIN, collect(state, body, bytes_max)).await {
+        Ok(body) => body,
+        Err(_) => {
+            let detail = format!("the body took longer than {} s", BODY_WITHIN.as_secs());
+            Err(Failure::new(Code::BODY_BROKEN, detail))
+        }
+    }
+}
+
+async fn collect(state: &ApiState, mut body: Body, bytes_max: usize) -> Result<WholeBody, Failure> {
+    let too_large = || Failure::new(Code::TOO_LARGE, format!("a body may have at most {bytes_max} bytes"));
+    // What announces itself as too large need not be sent.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let mut whole = WholeBody { bytes: Vec::new(), bodies: state.bodies().clone() };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::new(Code::BODY_BROKEN, error.to_string()))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if whole.bytes.len() + piece.len() > bytes_max {
+            return Err(too_large());
+        }
+        whole.add(&piece)?;
+    }
+    Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_count_until_they_are_dropped() {
+        let bodies = Arc::new(Bodies::default());
+        let mut body = WholeBody { bytes: Vec::new(), bodies: bodies.clone() };
+        body.add(b"12345").unwrap();
+        bodies.bytes.fetch_add(BODIES_BYTES_MAX - 8, Ordering::Relaxed);
+        assert_eq!(body.add(b"6789").unwrap_err().problem().code, 5006);
+        body.add(b"678").unwrap();
+        assert_eq!(&*body, b"12345678");
+        drop(body);
+        assert_eq!(bodies.bytes.load(Ordering::Relaxed), BODIES_BYTES_MAX - 8);
     }
 }

@@ -34,6 +34,7 @@ struct Inner {
     access: Access,
     limits: Limits,
     metrics: Metrics,
+    bodies: Arc<extract::Bodies>,
 }
 
 impl ApiState {
@@ -45,7 +46,7 @@ impl ApiState {
         limits: Limits,
         metrics: Metrics,
     ) -> Self {
-        Self { inner: Arc::new(Inner { queues, rooms, access, limits, metrics }) }
+        Self { inner: Arc::new(Inner { queues, rooms, access, limits, metrics, bodies: Arc::default() }) }
     }
 
     fn queues(&self) -> &Queues {
@@ -54,6 +55,10 @@ impl ApiState {
 
     fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    fn bodies(&self) -> &Arc<extract::Bodies> {
+        &self.inner.bodies
     }
 
     fn access(&self) -> &Access {

@@ -64,6 +64,8 @@ codes! {
     STORE_REFUSED = 5002 "store-refused" SERVICE_UNAVAILABLE false "The store refused";
     NO_GATEWAY = 5003 "no-gateway" SERVICE_UNAVAILABLE false "No gateway runs here";
     INTERNAL = 5004 "internal" INTERNAL_SERVER_ERROR false "Something unexpected happened";
+    STORE_NOT_NOW = 5005 "store-not-now" SERVICE_UNAVAILABLE true "The store takes no writes now";
+    TOO_BUSY = 5006 "too-busy" SERVICE_UNAVAILABLE true "This node has more to do than it may hold";
 }
 
 /// A failure on its way to the client: a boxed [`Problem`], so that results stay small.
@@ -165,6 +167,7 @@ impl From<QueueError> for Failure {
                     format!("{detail}; a job may have been added or not: repeat with opts.jobId set");
                 return Self::new(Code::STORE_AWAY, detail);
             }
+            QueueError::StoreNotNow(_) => Code::STORE_NOT_NOW,
             QueueError::StoreRefused(_) => Code::STORE_REFUSED,
             QueueError::Unexpected(_) => Code::INTERNAL,
         };
@@ -176,7 +179,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let problem = self.0;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // The store's absence is told once by who watches it; a line for each request would be a flood.
+            tracing::debug!(code = problem.code, name = %problem.name, detail = %problem.detail, "refused");
+        } else if status.is_server_error() {
             tracing::warn!(code = problem.code, name = %problem.name, detail = %problem.detail, "request failed");
         }
         let body = serde_json::to_vec(&problem).expect("a problem prints as JSON");

@@ -145,7 +145,6 @@ async fn array_is_added_in_order() {
     assert_eq!(page.body["total"], 2);
     let names: Vec<_> = page.body["jobs"].as_array().unwrap().iter().map(|job| &job["name"]).collect();
     assert_eq!(names, ["a", "b"]);
-    api.post("/api/queues/q/jobs", "[]").await.is(201);
     let page = api.get("/api/queues/q/jobs?start=1&end=9999999").await.is(200);
     assert_eq!(page.body["end"], 1000, "a page has a bound");
     let page = api.get("/api/queues/q/jobs?start=1&end=0").await.is(200);
@@ -205,6 +204,7 @@ async fn bad_bodies_name_their_field() {
     check(r#"{"name":"a""#, 400, 1001, "").await;
     check(r#"{"name":"a","data":nope}"#, 400, 1001, "").await;
     check("null", 422, 1004, "").await;
+    check("[]", 422, 1003, "[0]").await;
     check(r#"{"name":"a","oops":1}"#, 422, 1002, "oops").await;
     check(r#"{"name":"a","opts":{"dealy":1}}"#, 422, 1002, "opts.dealy").await;
     check(r#"{"data":1}"#, 422, 1003, "name").await;
@@ -427,6 +427,20 @@ async fn store_away_is_503_with_retry_after_and_heals() {
     }
     api.get("/healthz").await.is(200);
     assert!(api.get("/metrics").await.is(200).text.contains("thali_store_up 0"));
+}
+
+#[tokio::test]
+async fn store_without_writes_is_503_for_a_while() {
+    let api = api();
+    let mut client = thali_testkit::RespClient::connect(&api.server.store).unwrap();
+    client.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+    let answer = api.post("/api/queues/q/jobs", r#"{"name":"a"}"#).await.is(503).problem(5005, "");
+    assert_eq!(answer.body["retryable"], true);
+    client.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+    api.post("/api/queues/q/jobs", r#"{"name":"a"}"#).await.is(201);
+    client.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    api.post("/api/queues/q/jobs", r#"{"name":"a"}"#).await.is(503).problem(5005, "");
+    api.post("/api/queues/q/jobs", r#"[{"name":"a"}]"#).await.is(503).problem(5005, "");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use bullmq::worker::WorkerEvent;
 use bullmq::{QueueKeys, WorkerOptions};
 use redis::AsyncCommands;
 use serde_json::Value;
-use thali_client::StoreAddress;
+use thali_client::{ReachError, StoreAddress};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
@@ -85,8 +85,8 @@ pub enum JobError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    #[error("the store at {url} cannot be reached ({reason}); start it or name another one with --store")]
-    Unreachable { url: String, reason: String },
+    #[error(transparent)]
+    Unreachable(#[from] ReachError),
     #[error("the worker cannot start: {0}")]
     Start(#[from] bullmq::Error),
 }
@@ -121,7 +121,7 @@ impl Worker {
         H: Fn(Job, CancellationToken) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Value, JobError>> + Send + 'static,
     {
-        reach(store).await?;
+        store.reach().await?;
         let (up, available) = watch::channel(true);
         let processor = processor(handler, available.clone());
         let worker = Arc::new(connect(store, &config, processor.clone()).await?);
@@ -155,14 +155,24 @@ impl Worker {
     /// answers its cancellation with [`JobError::GiveBack`] returns its job to the queue. Returns how
     /// many jobs were cancelled.
     pub async fn drain(self, grace: Duration) -> usize {
+        self.drain_until(tokio::time::sleep(grace)).await
+    }
+
+    /// As `drain`, with the grace time over when `hurry` is ready.
+    pub async fn drain_until(self, hurry: impl Future<Output = ()>) -> usize {
         /// For handlers to notice their cancellation and for the store to be told.
         const LAST_MOMENT: Duration = Duration::from_secs(5);
         self.quiet().await;
         self.supervisor.abort();
         let worker = self.shared.current.read().await.clone();
-        let deadline = Instant::now() + grace;
-        while worker.active_count().await > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let idle = async {
+            while worker.active_count().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            () = hurry => {}
         }
         let left = worker.active_count().await;
         if left > 0 {
@@ -183,21 +193,6 @@ impl Drop for Worker {
         self.supervisor.abort();
         self.probe.abort();
     }
-}
-
-/// One question and answer, so that an unreachable store is told at once and in a sentence.
-pub(crate) async fn reach(store: &StoreAddress) -> Result<(), WorkerError> {
-    let unreachable = |reason: String| WorkerError::Unreachable { url: store.url().to_owned(), reason };
-    match tokio::time::timeout(PROBE_PATIENCE, ask(store)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(unreachable(error.to_string())),
-        Err(_) => Err(unreachable("no answer in time".into())),
-    }
-}
-
-async fn ask(store: &StoreAddress) -> redis::RedisResult<()> {
-    let mut connection = store.client().get_multiplexed_async_connection().await?;
-    redis::cmd("PING").exec_async(&mut connection).await
 }
 
 async fn connect(
@@ -279,6 +274,7 @@ async fn probe(store: StoreAddress, up: watch::Sender<bool>) {
 
 /// Drains the crate's event channel, which has no bound, and notes that the worker lives.
 async fn listen(shared: Arc<Shared>, worker: Arc<bullmq::Worker>) {
+    let mut told = String::new();
     while let Some(event) = worker.next_event().await {
         if !Arc::ptr_eq(&*shared.current.read().await, &worker) {
             continue;
@@ -287,8 +283,13 @@ async fn listen(shared: Arc<Shared>, worker: Arc<bullmq::Worker>) {
             WorkerEvent::Closed => return,
             // Made by other tasks than the fetching one.
             WorkerEvent::Progress { .. } | WorkerEvent::Stalled { .. } => continue,
-            WorkerEvent::Error(error) => warn!(queue = shared.config.queue, error, "worker"),
-            _ => {}
+            // A store that refuses does so several times a second; each reason is told once in a row.
+            WorkerEvent::Error(error) if error != told => {
+                warn!(queue = shared.config.queue, error, "worker");
+                told = error;
+            }
+            WorkerEvent::Error(_) => {}
+            _ => told.clear(),
         }
         shared.heard_ms.store(shared.born.elapsed().as_millis() as u64, Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
 //! Workers against a stock redis-server: jobs end as they should, whatever dies in between.
 
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -126,6 +127,81 @@ async fn command_gets_the_job_and_gives_result_progress_and_logs() {
     assert_eq!(serde_json::to_value(done.progress()).unwrap(), json!({"done": 1}));
     assert_eq!(queue.get_job_logs(job.id(), 0, -1, true).await.unwrap().0, ["half"]);
     assert_eq!(worker.drain(Duration::from_secs(1)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_gets_data_that_rust_cannot_hold_as_it_was_stored() {
+    let redis = Redis::start();
+    let queue = redis.queue("q").await;
+    let mut store = redis.address().client().get_multiplexed_async_connection().await.unwrap();
+    let mut jobs = Vec::new();
+    for data in ["1e99999", "\"\\ud800\"", "null"] {
+        let job = queue.add("x", json!({})).await.unwrap();
+        let key = format!("bull:q:{}", job.id());
+        redis::cmd("HSET").arg(key).arg("data").arg(data).exec_async(&mut store).await.unwrap();
+        jobs.push((job, data));
+    }
+    let worker = exec::start(shell(&redis, "q", "printf 'got '; cat")).await.unwrap();
+    for (job, data) in jobs {
+        let done = finished(&queue, job.id()).await;
+        assert_eq!(serde_json::from_str::<String>(done.returnvalue()).unwrap(), format!("got {data}"));
+    }
+    worker.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_is_refused_at_the_start() {
+    let redis = Redis::start();
+    let refusal = async |config: ExecConfig| match exec::start(config).await {
+        Ok(_) => "started".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let mut config = shell(&redis, "q", "");
+    config.command = vec!["/nonexistent".into()];
+    assert_eq!(refusal(config.clone()).await, "no command '/nonexistent' in /usr");
+    config.command = vec!["no-such-program".into()];
+    assert!(refusal(config.clone()).await.starts_with("no command 'no-such-program' in /usr/local/bin:"));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("run.sh");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    config.command = vec![script.clone().into()];
+    assert!(refusal(config.clone()).await.starts_with("no command"), "it is not executable");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = refusal(config.clone()).await;
+    assert!(refused.contains("executing it failed") && refused.contains("--read"), "{refused}");
+    let sound = shell(&redis, "q", "");
+    for (config, says) in [
+        (ExecConfig { queue: "a:b".into(), ..sound.clone() }, "':'"),
+        (ExecConfig { queue: String::new(), ..sound.clone() }, "queue"),
+        (ExecConfig { timeout: Duration::ZERO, ..sound.clone() }, "--timeout"),
+        (ExecConfig { memory_bytes: 0, ..sound.clone() }, "--memory"),
+    ] {
+        let refused = refusal(config).await;
+        assert!(refused.contains(says), "{refused}");
+    }
+    let address = StoreAddress::parse("redis://:s3cret@127.0.0.1:1").unwrap();
+    let refused = refusal(ExecConfig { store: address, ..shell(&redis, "q", "") }).await;
+    assert!(refused.contains("redis://…@127.0.0.1:1 cannot be reached"), "{refused}");
+}
+
+/// Only root's boxes have a user of their own, who may not enter root's folders.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_the_boxs_user_may_not_enter_is_refused_at_the_start() {
+    if !thali_sandbox::probe().root {
+        return;
+    }
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let config = ExecConfig { directory: Some(folder.path().into()), ..shell(&redis, "q", "true") };
+    let refused = match exec::start(config.clone()).await {
+        Ok(_) => "started".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused.contains("may not enter the working folder"), "{refused}");
+    assert!(refused.contains("--directory") && refused.contains("--keep-user"), "{refused}");
+    let worker = exec::start(ExecConfig { keep_user: true, ..config }).await.unwrap();
+    worker.drain(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

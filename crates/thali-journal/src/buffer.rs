@@ -64,6 +64,19 @@ impl Buffer {
         (added, before == 0)
     }
 
+    /// Lets the stream go on in `file`; gives the number of bytes added.
+    pub fn cut(&mut self, file: Arc<OpenFile>) -> usize {
+        let before = self.current.len();
+        self.current.begin_batch();
+        let added = self.current.len() - before;
+        self.appended += added as u64;
+        self.cut = Some(Cut { at: self.appended, file, behind: Batches::default(), covered_by: None });
+        // The next file's reader begins without a SELECT.
+        self.db = None;
+        self.poked = true;
+        added
+    }
+
     /// Lets the stream go on in the growing file, if the writer has not gone over to the next one, which is
     /// given back then.
     pub fn undo_cut(&mut self) -> Option<Arc<OpenFile>> {

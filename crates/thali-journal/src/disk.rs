@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub trait Disk: Send + Sync + 'static {
     fn open_read(&self, path: &Path, offset: u64) -> io::Result<Box<dyn Read + Send>>;
     /// Opens for appending; makes the file where it is missing.
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Writes the bytes from `offset` on over themselves. A sync that succeeds afterwards covers them, even if
+    /// one failed before and the kernel took them for written.
+    fn refresh(&self, path: &Path, offset: u64) -> io::Result<()>;
     /// Gives `from` the name `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Deletes a file. Who has it open goes on with it.
@@ -37,6 +41,8 @@ pub trait DiskFile: Send + Sync {
     /// `fdatasync`: all bytes appended before the call survive a crash after it returns `Ok`.
     fn sync(&self) -> io::Result<()>;
 }
+
+const REFRESH_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +87,19 @@ impl Disk for RealDisk {
 
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile(OpenOptions::new().create(true).append(true).open(path)?)))
+    }
+
+    fn refresh(&self, path: &Path, mut offset: u64) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut chunk = vec![0; REFRESH_CHUNK_BYTES];
+        loop {
+            let len = file.read_at(&mut chunk, offset)?;
+            if len == 0 {
+                return Ok(());
+            }
+            file.write_all_at(&chunk[..len], offset)?;
+            offset += len as u64;
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

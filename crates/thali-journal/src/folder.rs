@@ -1,10 +1,11 @@
 //! The folder of the journal's files: names, numbers and the manifest as it was last stored. Creates,
 //! renames and, of what the manifest calls history, deletes; never touches anything else.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::batch::{self, HEADER_LEN};
+use crate::batch::{self, HEADER_LEN, Header};
 use crate::journal::OpenFile;
 use crate::manifest::{Entry, Kind, Manifest};
 use crate::{Disk, JournalConfig, JournalError, writer};
@@ -16,11 +17,16 @@ pub(crate) struct Folder {
     pub manifest: Manifest,
     /// The manifest's last increment, where it was made for a rewrite that has not come to write to it.
     pub spare: Option<Arc<OpenFile>>,
+    /// An increment that was made and that the manifest on the disk may name, while `manifest` does not: a
+    /// rewrite failed between the two.
+    made: Option<(Entry, Arc<OpenFile>)>,
 }
 
-/// What the manifest calls its file in `dir`.
+const MANIFEST_SUFFIX: &str = ".manifest";
+
+/// The manifest's name in `dir`.
 pub(crate) fn manifest_name(prefix: &str) -> String {
-    format!("{prefix}.manifest")
+    format!("{prefix}{MANIFEST_SUFFIX}")
 }
 
 /// What the rewritten file is called until it is whole.
@@ -29,6 +35,15 @@ pub(crate) fn aside_name(name: &str) -> String {
 }
 
 impl Folder {
+    /// Of a manifest that is only looked at.
+    pub fn look(disk: &dyn Disk, manifest: &Path) -> Result<Self, JournalError> {
+        let dir = manifest.parent().unwrap_or(Path::new("")).to_owned();
+        let name = manifest.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = name.strip_suffix(MANIFEST_SUFFIX).unwrap_or(&name).to_owned();
+        let manifest = Manifest::parse(&read_all(disk, manifest)?, manifest)?;
+        Ok(Folder { dir, prefix, manifest, spare: None, made: None })
+    }
+
     /// Makes sure that there is a manifest with an increment to grow.
     pub fn open(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
         let dir = config.dir.join(&config.appenddirname);
@@ -43,7 +58,7 @@ impl Folder {
                 Manifest::default()
             }
         };
-        let mut folder = Folder { dir, prefix, manifest, spare: None };
+        let mut folder = Folder { dir, prefix, manifest, spare: None, made: None };
         folder.adopt_single_file(config, disk)?;
         for entry in folder.manifest.live() {
             let file = folder.path(entry);
@@ -52,16 +67,34 @@ impl Folder {
             }
         }
         if folder.manifest.last_increment().is_none() {
-            let (entry, _) = folder.create_increment(disk)?;
-            let mut manifest = folder.manifest.clone();
-            manifest.entries.push(entry);
-            folder.store(disk, manifest)?;
+            folder.add_increment(disk)?;
         }
         Ok(folder)
     }
 
     pub fn path(&self, entry: &Entry) -> PathBuf {
         self.dir.join(&entry.name)
+    }
+
+    /// Whether the first of `files` may end in a tear: it is the one that grew. What a rewrite made and did not
+    /// come to use may follow. A base was whole before it was named, unless it was the one file of old.
+    pub fn may_tear(&self, disk: &dyn Disk, files: &[Entry]) -> Result<bool, JournalError> {
+        for entry in &files[1..] {
+            if !is_unused(disk, &self.path(entry))? {
+                return Ok(false);
+            }
+        }
+        Ok(files[0].kind != Kind::Base || files[0].name == self.prefix)
+    }
+
+    /// Whether the first of `files` must end with a mark: a base of ours, or an increment behind which we began
+    /// another one. (Where redis-server goes on, it writes no marks, and in another file none of our batches
+    /// comes first.)
+    pub fn wants_end_mark(&self, disk: &dyn Disk, files: &[Entry]) -> bool {
+        match files[0].kind {
+            Kind::Base => batch_at(disk, &self.path(&files[0]), 0),
+            _ => files.get(1).is_some_and(|next| batch_at(disk, &self.path(next), HEADER_LEN as u64)),
+        }
     }
 
     /// Makes `manifest` the one that the next start reads. An error leaves open which one that is.
@@ -71,20 +104,43 @@ impl Folder {
         Ok(())
     }
 
-    /// Creates the next increment, durably; the caller names it in the manifest.
-    pub fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, OpenFile), JournalError> {
+    /// Creates the next increment, durably, and names it in the manifest.
+    pub fn add_increment(&mut self, disk: &dyn Disk) -> Result<Arc<OpenFile>, JournalError> {
+        let (entry, open) = match self.made.take() {
+            Some(made) => made,
+            None => self.create_increment(disk)?,
+        };
+        let mut manifest = self.manifest.clone();
+        manifest.entries.push(entry.clone());
+        match self.store(disk, manifest) {
+            Ok(()) => Ok(open),
+            Err(error) => {
+                self.made = Some((entry, open));
+                Err(error)
+            }
+        }
+    }
+
+    fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, Arc<OpenFile>), JournalError> {
         let entry = self.next(disk, Kind::Increment, "incr.aof")?;
         let path = self.path(&entry);
         let file = disk.open_append(&path).map_err(JournalError::io("create", &path))?;
-        file.truncate(0).map_err(JournalError::io("cut", &path))?;
-        writer::write_all(&*file, &batch::mark(0)).map_err(JournalError::io("write", &path))?;
-        file.sync().map_err(JournalError::io("sync", &path))?;
-        disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))?;
-        Ok((entry, OpenFile { file, path }))
+        let made = (|| {
+            file.truncate(0).map_err(JournalError::io("cut", &path))?;
+            writer::write_all(&*file, &batch::mark(0)).map_err(JournalError::io("write", &path))?;
+            file.sync().map_err(JournalError::io("sync", &path))?;
+            disk.sync_dir(&self.dir).map_err(JournalError::io("sync", &self.dir))
+        })();
+        if let Err(error) = made {
+            // No manifest names it yet. If it stays, its number is not used again.
+            let _ = disk.remove(&path);
+            return Err(error);
+        }
+        Ok((entry, Arc::new(OpenFile { file, path })))
     }
 
-    /// A name that is in no use: above all numbers of the manifest, and of files that hold data and that it
-    /// does not name, which a rewrite may have left that died.
+    /// A name that is in no use: above all numbers of the manifest, and of files that it does not name, which a
+    /// rewrite may have left that died.
     pub fn next(&self, disk: &dyn Disk, kind: Kind, suffix: &str) -> Result<Entry, JournalError> {
         let is_base = kind == Kind::Base;
         let named = self
@@ -96,8 +152,12 @@ impl Folder {
         loop {
             let name = format!("{}.{seq}.{suffix}", self.prefix);
             let path = self.dir.join(&name);
-            // An unused one is what a crash between its making and its naming leaves.
-            if is_unused(disk, &path)? {
+            let is_free = match disk.file_len(&path).map_err(JournalError::io("look at", &path))? {
+                None => true,
+                // What a crash leaves of the first start.
+                Some(_) => self.manifest.entries.is_empty() && is_unused(disk, &path)?,
+            };
+            if is_free {
                 return Ok(Entry { name, seq, kind });
             }
             seq += 1;
@@ -169,6 +229,23 @@ fn refuse_strays(disk: &dyn Disk, dir: &Path, prefix: &str) -> Result<(), Journa
         }
     }
     Ok(())
+}
+
+/// What is said of a file that [`Folder::wants_end_mark`] says more of.
+pub(crate) const NO_END_MARK: &str = "the mark is missing that ends a file before the next one is begun";
+
+/// Whether a batch of ours begins at `offset`.
+fn batch_at(disk: &dyn Disk, path: &Path, offset: u64) -> bool {
+    let mut line = [0; HEADER_LEN];
+    let read = disk.open_read(path, offset).and_then(|mut source| source.read_exact(&mut line));
+    read.is_ok() && Header::parse(&line, offset).is_some()
+}
+
+/// The manifests in a folder.
+pub(crate) fn manifest_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    let names = disk.list(dir).map_err(JournalError::io("list", dir))?;
+    let is_it = |name: &String| name.ends_with(MANIFEST_SUFFIX) && !name.starts_with(&aside_name(""));
+    Ok(names.into_iter().filter(is_it).map(|name| dir.join(name)).collect())
 }
 
 /// Whether a file is missing, or holds no data.

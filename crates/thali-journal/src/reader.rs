@@ -87,8 +87,8 @@ pub(crate) struct GroupReader {
     last_batch_end: Option<u64>,
     /// Behind the last byte read that is not zero.
     data_end: u64,
-    /// The last batch was empty, as the one that ends a base is.
-    has_end_mark: bool,
+    /// The last batch was empty.
+    is_batch_empty: bool,
     batches: u64,
     checked_bytes: u64,
     /// What the batches say was synced.
@@ -117,7 +117,7 @@ impl GroupReader {
             batch_end: None,
             last_batch_end: None,
             data_end: offset,
-            has_end_mark: false,
+            is_batch_empty: false,
             batches: 0,
             checked_bytes: 0,
             synced_len: 0,
@@ -148,9 +148,14 @@ impl GroupReader {
         self.batches
     }
 
-    /// The file's last batch so far is the empty one that ends a base.
+    /// Up to here at least the file was synced, as its batches say.
+    pub fn synced_len(&self) -> u64 {
+        self.synced_len
+    }
+
+    /// What was read so far ends with an empty batch.
     pub fn has_end_mark(&self) -> bool {
-        self.has_end_mark
+        self.is_batch_empty && self.last_batch_end == Some(self.offset())
     }
 
     pub fn next_group(&mut self) -> io::Result<Next> {
@@ -296,7 +301,7 @@ impl GroupReader {
             return Err(Stop::Batch(BatchFault::Payload(header.payload_len)));
         }
         self.batch_end = Some(self.buf_offset + end as u64);
-        self.has_end_mark = header.payload_len == 0;
+        self.is_batch_empty = header.payload_len == 0;
         self.synced_len = self.synced_len.max(header.synced_len);
         self.batches += 1;
         self.checked_bytes += HEADER_LEN as u64 + header.payload_len;

@@ -2,12 +2,13 @@
 //! before it was applied; deletes what the manifest calls history, and only after that.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::folder::{Folder, is_unused, len_of};
+use crate::batch::HEADER_LEN;
+use crate::folder::{Folder, NO_END_MARK, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
@@ -86,11 +87,19 @@ pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journa
     Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
 }
 
-/// A tail that is to be cut.
-struct Tear {
-    path: PathBuf,
-    offset: u64,
+/// How a file ended.
+#[derive(Default)]
+struct Ending {
+    /// From here on it is to be cut.
+    torn_at: Option<u64>,
+    has_mark: bool,
+    /// Up to here it was synced at least.
+    synced_len: u64,
 }
+
+/// Bytes at a file's end that are written once more at the start. What a failed sync lost lies there: it was
+/// written not long before.
+const REFRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 impl Recovery {
     /// For the log and INFO, while [`Recovery::replay`] runs.
@@ -128,56 +137,68 @@ impl Recovery {
         let lens = live.iter().map(|entry| len_of(&*disk, &self.folder.path(entry)));
         let lens = lens.collect::<Result<Vec<_>, _>>()?;
         self.progress.total.store(lens.iter().sum(), Ordering::Relaxed);
-        let mut tear = None;
+        let mut endings = Vec::new();
         for (index, entry) in live.iter().enumerate() {
             let path = self.folder.path(entry);
-            let may_tear = self.may_tear(&live[index..])?;
+            let may_tear = self.folder.may_tear(&*disk, &live[index..])?;
             let mut from = 0;
             if entry.kind == Kind::Base {
                 from = self.load_base(&path, lens[index], load_base, &mut report)?;
             }
-            let found = self.replay_file(entry, &path, from, may_tear, apply, &mut report)?;
-            tear = tear.or(found);
+            let ending = self.replay_file(&path, from, may_tear, apply, &mut report)?;
+            if !ending.has_mark && self.folder.wants_end_mark(&*disk, &live[index..]) {
+                return Err(JournalError::Damaged { path, offset: lens[index], why: NO_END_MARK.into() });
+            }
+            endings.push(ending);
             report.files += 1;
         }
-        let open = self.make_durable(&live, tear)?;
+        let (open, len) = self.choose_growing(&live, &endings)?;
         let deleted = disk.sync_dir(&self.folder.dir).map(|()| self.folder.delete_history(&*disk));
         report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
-        let last_len = len_of(&*disk, &open.path)?;
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
-        Shared::start(&self.shared, self.folder, open, last_len, size_bytes);
+        Shared::start(&self.shared, self.folder, open, len, size_bytes);
         Ok(report)
     }
 
-    /// Whether the first of `files` may end in a tear: it is the one that grew. What a rewrite made and did not
-    /// come to use may follow. A base was whole before it was named, unless it was the one file of old.
-    fn may_tear(&self, files: &[Entry]) -> Result<bool, JournalError> {
-        for entry in &files[1..] {
-            if !is_unused(&*self.shared.disk, &self.folder.path(entry))? {
-                return Ok(false);
-            }
-        }
-        Ok(files[0].kind != Kind::Base || files[0].name == self.folder.prefix)
-    }
-
-    /// What was read may have been in the page cache alone. Gives the increment that grows.
-    fn make_durable(&self, live: &[Entry], tear: Option<Tear>) -> Result<OpenFile, JournalError> {
-        let mut last = None;
-        for entry in live {
+    /// Opens the increment that grows, with its length. It is the last one, unless that was made for a rewrite
+    /// which died before it came to use it: then it waits for the next. Cuts what is torn, and makes durable
+    /// what was read: it may have been in the page cache alone.
+    fn choose_growing(
+        &mut self,
+        live: &[Entry],
+        endings: &[Ending],
+    ) -> Result<(OpenFile, u64), JournalError> {
+        let disk = Arc::clone(&self.shared.disk);
+        let mut opened = Vec::new();
+        for (entry, ending) in live.iter().zip(endings) {
             let path = self.folder.path(entry);
-            let tear = tear.as_ref().filter(|tear| tear.path == path);
-            if entry.kind == Kind::Base && tear.is_none() {
+            if entry.kind == Kind::Base && ending.torn_at.is_none() {
                 continue;
             }
-            let file = self.shared.disk.open_append(&path).map_err(JournalError::io("open", &path))?;
-            if let Some(Tear { offset, .. }) = tear {
-                file.truncate(*offset).map_err(JournalError::io("cut", &path))?;
+            let file = disk.open_append(&path).map_err(JournalError::io("open", &path))?;
+            if let Some(offset) = ending.torn_at {
+                file.truncate(offset).map_err(JournalError::io("cut", &path))?;
+            }
+            if entry.kind == Kind::Increment {
+                // The process before may have died between a sync that failed and the cut that follows.
+                let len = len_of(&*disk, &path)?;
+                let from = ending.synced_len.max(len.saturating_sub(REFRESH_BYTES_MAX));
+                disk.refresh(&path, from).map_err(JournalError::io("refresh", &path))?;
             }
             file.sync().map_err(JournalError::io("sync", &path))?;
-            last = Some(OpenFile { file, path });
+            if entry.kind == Kind::Increment {
+                opened.push(OpenFile { file, path });
+            }
         }
-        Ok(last.expect("open makes an increment"))
+        let mut growing = opened.pop().expect("open makes an increment");
+        let len = len_of(&*disk, &growing.path)?;
+        let is_mark = len == HEADER_LEN as u64 && is_unused(&*disk, &growing.path)?;
+        if is_mark && let Some(before) = opened.pop() {
+            self.folder.spare = Some(Arc::new(std::mem::replace(&mut growing, before)));
+        }
+        let len = len_of(&*disk, &growing.path)?;
+        Ok((growing, len))
     }
 
     /// Hands over a base in RDB form; gives the offset at which requests begin.
@@ -214,19 +235,18 @@ impl Recovery {
     /// Applies the requests of one file from an offset on; gives the tear at its end.
     fn replay_file(
         &self,
-        entry: &Entry,
         path: &Path,
         from: u64,
         may_tear: bool,
         apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
         report: &mut RecoveryReport,
-    ) -> Result<Option<Tear>, JournalError> {
+    ) -> Result<Ending, JournalError> {
         let disk = &self.shared.disk;
         let file_len = len_of(&**disk, path)?;
         let source = disk.open_read(path, from).map_err(JournalError::io("read", path))?;
         let source = Counted { source, progress: Arc::clone(&self.progress) };
         let mut reader = GroupReader::new(Box::new(source), from, file_len);
-        let tear = loop {
+        let torn_at = loop {
             let next = reader.next_group().map_err(JournalError::io("read", path))?;
             let offset = reader.offset();
             match next {
@@ -242,25 +262,20 @@ impl Recovery {
                 Next::Torn => {
                     self.allow_cut(path, may_tear, offset, file_len)?;
                     report.bytes_cut = file_len - offset;
-                    break Some(Tear { path: path.to_owned(), offset });
+                    break Some(offset);
                 }
                 Next::Damaged(at, why) => {
                     return Err(JournalError::Damaged { path: path.to_owned(), offset: at, why });
                 }
             }
         };
-        // Ours ends with a mark; one that redis-server wrote bears no checksum at all.
-        if entry.kind == Kind::Base && reader.batches() > 0 && !reader.has_end_mark() {
-            let why = "the base ends without the mark that stands at its end".into();
-            return Err(JournalError::Damaged { path: path.to_owned(), offset: reader.offset(), why });
-        }
         let unchecked = reader.offset() - from - reader.checked_bytes();
         report.bytes_read += reader.offset() - from;
         report.unchecked_bytes += unchecked;
         if unchecked > 0 {
             tracing::info!(file = %path.display(), bytes = unchecked, "read {unchecked} bytes that bear no checksum");
         }
-        Ok(tear)
+        Ok(Ending { torn_at, has_mark: reader.has_end_mark(), synced_len: reader.synced_len() })
     }
 
     fn allow_cut(&self, path: &Path, may_tear: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {

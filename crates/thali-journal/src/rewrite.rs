@@ -21,10 +21,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::batch::{self, Batches};
-use crate::buffer::Cut;
 use crate::folder::{Folder, aside_name};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
@@ -42,6 +42,9 @@ const REST_MAX: Duration = Duration::from_secs(60 * 60);
 /// A stuck journal tries sooner: nothing can be written before a rewrite succeeds.
 const STUCK_REST_MIN: Duration = Duration::from_secs(1);
 const STUCK_REST_MAX: Duration = Duration::from_secs(60);
+
+/// How long to wait for the writer before looking whether it has gone over to the next file.
+const TAIL_WAIT: Duration = Duration::from_millis(1);
 
 /// What rewrites leave for the next one.
 #[derive(Default)]
@@ -151,13 +154,9 @@ impl Rewrite {
         let next = match &folder.spare {
             Some(spare) => Arc::clone(spare),
             None => {
-                let (entry, open) = folder.create_increment(disk)?;
-                let mut manifest = folder.manifest.clone();
-                manifest.entries.push(entry);
-                folder.store(disk, manifest)?;
-                let open = Arc::new(open);
-                folder.spare = Some(Arc::clone(&open));
-                open
+                let next = folder.add_increment(disk)?;
+                folder.spare = Some(Arc::clone(&next));
+                next
             }
         };
         self.next = Some(next);
@@ -171,16 +170,14 @@ impl Rewrite {
     pub fn cut(&mut self) -> Seq {
         assert!(self.cut == CutState::None, "a rewrite is cut once");
         self.cut = CutState::Made;
+        let next = Arc::clone(self.next.as_ref().expect("prepared"));
         let mut buffer = self.shared.buffer.lock();
-        let at = buffer.appended;
-        let file = Arc::clone(self.next.as_ref().expect("prepared"));
-        buffer.cut = Some(Cut { at, file, behind: Batches::default(), covered_by: None });
-        // The next file's reader begins without a SELECT.
-        buffer.db = None;
-        buffer.poked = true;
+        let added = buffer.cut(next);
+        let at = Seq(buffer.appended);
+        self.shared.pending.fetch_add(added, Ordering::AcqRel);
         drop(buffer);
         self.shared.more.notify_one();
-        Seq(at)
+        at
     }
 
     /// A file for the new base, under a name of its own until [`Rewrite::finish`]. Dropped, it is deleted.
@@ -249,15 +246,17 @@ impl Rewrite {
                 None => shared.health.lock().closed_bytes = base_len,
             }
         }
-        // A writer that tries in vain to write to the old file gives up.
+        // A writer that tries in vain to write to the old file gives up now. It may then do the same with the
+        // next one, holding `tail`, so that is not waited for without looking at what it did.
         shared.more.notify_one();
-        {
-            let mut tail = shared.tail.lock();
-            writer::move_on(&shared, &mut tail);
-            let len = shared.progress.lock().len;
-            shared.health.lock().base_size_bytes = base_len + len;
-            shared.publish();
+        while shared.buffer.lock().cut.is_some() {
+            if let Some(mut tail) = shared.tail.try_lock_for(TAIL_WAIT) {
+                writer::move_on(&shared, &mut tail);
+            }
         }
+        let len = shared.progress.lock().len;
+        shared.health.lock().base_size_bytes = base_len + len;
+        shared.publish();
         shared.buffer.lock().poked = true;
         shared.more.notify_one();
         writer::wake_admission(&shared);

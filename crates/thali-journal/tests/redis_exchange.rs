@@ -21,6 +21,7 @@ impl Redis {
         let socket = dir.join("redis.sock");
         let mut child = Command::new("redis-server")
             .args(["--port", "0", "--appendonly", "yes", "--save", "", "--aof-use-rdb-preamble", "no"])
+            .args(["--auto-aof-rewrite-percentage", "0"])
             .args(["--appendfsync", "always", "--daemonize", "no", "--logfile", "redis.log"])
             .arg("--dir")
             .arg(dir)
@@ -185,4 +186,80 @@ fn transactions_of_redis_arrive_whole() {
     redis.stop();
     let (_journal, groups) = open(dir.path());
     assert_eq!(groups, [["0 SET b 1", "2 INCR c"]]);
+}
+
+/// Our file, continued by redis-server, continued by us; damage is found in what we wrote.
+#[test]
+fn a_file_written_in_turns_is_read_and_our_part_is_vouched_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    append(&journal, &[(0, &["SET", "ours", "1"]), (3, &["SET", "ours", "2"])]);
+    drop(journal);
+    let mut redis = Redis::start(dir.path());
+    redis.call(&["SET", "theirs", "1"]);
+    redis.stop();
+    let (journal, _) = open(dir.path());
+    append(&journal, &[(1, &["SET", "ours", "3"])]);
+    drop(journal);
+    let (_, groups) = open(dir.path());
+    assert_eq!(groups, [vec!["0 SET ours 1", "3 SET ours 2"], vec!["0 SET theirs 1"], vec!["1 SET ours 3"]]);
+
+    let path = dir.path().join("appendonlydir/appendonly.aof.1.incr.aof");
+    let report = check_file(&RealDisk, &path, FileKind::Single).unwrap();
+    assert!(report.damage.is_none() && report.checked_bytes > 0 && report.checked_bytes < report.bytes);
+    let bytes = std::fs::read(&path).unwrap();
+    let value = bytes.windows(6).rposition(|window| window == b"ours\r\n").unwrap() + 10;
+    let mut damaged = bytes.clone();
+    damaged[value] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let (_journal, recovery) = Journal::open(JournalConfig::new(dir.path()), Arc::new(RealDisk)).unwrap();
+    let error = recovery.replay(&mut |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("do not match their checksum"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+}
+
+#[test]
+fn redis_server_loads_a_folder_that_we_rewrote_and_rewrites_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path());
+    append(&journal, &[(0, &["SET", "a", "1"]), (2, &["SET", "b", "1"])]);
+    let mut rewrite = journal.begin_rewrite().unwrap();
+    rewrite.cut();
+    append(&journal, &[(2, &["INCR", "b"])]);
+    let mut base = rewrite.base_writer(BaseForm::Aof).unwrap();
+    for request in [&["SET", "a", "1"][..], &["SELECT", "2"], &["SET", "b", "1"]] {
+        let mut bytes = Vec::new();
+        encode_request(&mut bytes, &request.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>());
+        base.write_all(&bytes).unwrap();
+        base.end_group().unwrap();
+    }
+    assert_eq!(rewrite.finish(base).unwrap().files_deleted, 1);
+    drop(journal);
+    let manifest = dir.path().join("appendonlydir/appendonly.aof.manifest");
+    let check = Command::new("redis-check-aof").arg(&manifest).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    let mut redis = Redis::start(dir.path());
+    assert_eq!(redis.call(&["GET", "a"]), "1");
+    redis.call(&["SELECT", "2"]);
+    assert_eq!(redis.call(&["GET", "b"]), "2");
+    redis.call(&["INCR", "b"]);
+    redis.stop();
+    let (_journal, groups) = open(dir.path());
+    assert_eq!(groups.concat(), ["0 SET a 1", "2 SET b 1", "2 INCR b", "2 INCR b"]);
+}
+
+/// redis-server 7 moves the file of Redis 6 as we do; half-way is no obstacle to either.
+#[test]
+fn redis_server_goes_on_with_the_single_file_that_we_took_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = Vec::new();
+    encode_request(&mut old, &[b"SET", b"a", b"1"]);
+    std::fs::write(dir.path().join("appendonly.aof"), &old).unwrap();
+    let (journal, groups) = open(dir.path());
+    assert_eq!(groups, [["0 SET a 1"]]);
+    append(&journal, &[(0, &["INCR", "a"])]);
+    drop(journal);
+    let mut redis = Redis::start(dir.path());
+    assert_eq!(redis.call(&["GET", "a"]), "2");
+    redis.stop();
 }

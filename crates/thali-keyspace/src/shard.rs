@@ -12,6 +12,9 @@ use crate::{Entry, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
+/// Keys whose places are looked up together, so that the waiting for memory overlaps.
+const INSERTED_TOGETHER: usize = 16;
+
 /// A key of a database.
 type DbKey = (u32, Box<[u8]>);
 
@@ -86,6 +89,39 @@ impl Db {
         self.save_removed(key, &old);
         self.volatile_len -= usize::from(old.expire_at().is_some());
         Some(old)
+    }
+
+    /// Makes room for about `len` keys, where there are none yet.
+    pub fn reserve(&mut self, len: usize) {
+        self.table.reserve(len);
+    }
+
+    /// As [`Db::insert`] for many keys at once, which costs less for each; `replaced` is told of those that
+    /// were there.
+    pub fn insert_all<K: AsRef<[u8]>>(
+        &mut self,
+        entries: impl IntoIterator<Item = (K, Entry)>,
+        mut replaced: impl FnMut(K),
+    ) {
+        let mut entries = entries.into_iter();
+        let mut group: SmallVec<[(u64, K, Entry); INSERTED_TOGETHER]> = SmallVec::new();
+        loop {
+            let next = entries.by_ref().take(INSERTED_TOGETHER);
+            group.extend(next.map(|(key, entry)| (self.table.hash(key.as_ref()), key, entry)));
+            if group.is_empty() {
+                return;
+            }
+            group.iter().for_each(|(hash, ..)| self.table.touch(*hash));
+            for (hash, key, mut entry) in group.drain(..) {
+                self.volatile_len += usize::from(entry.expire_at().is_some());
+                entry.set_mark(self.mark);
+                if let Some(old) = self.table.insert_hashed(hash, key.as_ref(), entry) {
+                    self.save_removed(key.as_ref(), &old);
+                    self.volatile_len -= usize::from(old.expire_at().is_some());
+                    replaced(key);
+                }
+            }
+        }
     }
 
     /// Takes a key out.

@@ -26,6 +26,18 @@ impl Value {
         }
     }
 
+    /// Elements, members, fields or entries; a string counts as one.
+    pub fn elements_len(&self) -> usize {
+        match self {
+            Self::Str(_) => 1,
+            Self::List(v) => v.len(),
+            Self::Set(v) => v.len(),
+            Self::Hash(v) => v.len(),
+            Self::SortedSet(v) => v.len(),
+            Self::Stream(v) => v.log.len() as usize,
+        }
+    }
+
     /// The name that OBJECT ENCODING replies.
     pub fn encoding(&self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! What can go wrong before or around a boxed command. The command's own failure is an `Outcome`.
 
+use crate::keeper;
 use crate::policy::Mechanism;
 
 #[derive(Debug, thiserror::Error)]
@@ -10,8 +11,8 @@ pub enum Error {
     Lacking { mechanism: Mechanism, reason: &'static str },
     #[error("no command '{program}' in {path}")]
     NotFound { program: String, path: String },
-    #[error("cannot start '{program}': {step} failed: {source}")]
-    Start { program: String, step: &'static str, source: std::io::Error },
+    #[error("cannot start '{program}': {step} failed: {cause}{}", advice(step, cause))]
+    Start { program: String, step: &'static str, cause: std::io::Error },
     #[error("the command, an argument or a variable holds a zero byte")]
     ZeroByte,
     #[error("cannot prepare the file rules for {path}: {reason}")]
@@ -20,8 +21,26 @@ pub enum Error {
     Calls(String),
     #[error("every user id kept for boxes ({0} of them) is in use")]
     NoUser(u32),
-    #[error("{what}: {source}")]
-    Io { what: &'static str, source: std::io::Error },
+    #[error("{what}: {cause}")]
+    Io { what: &'static str, cause: std::io::Error },
+}
+
+/// What to do about a refusal that is the box's own making.
+fn advice(step: &str, cause: &std::io::Error) -> &'static str {
+    if cause.kind() != std::io::ErrorKind::PermissionDenied {
+        return "";
+    }
+    match step {
+        keeper::ENTERING => {
+            "; the box's user may not enter the working folder: open it and the folders above it for \
+             others (chmod o+x), choose another one with --directory, or run as root with --keep-user"
+        }
+        keeper::EXECUTING => {
+            "; the box's user may not run the program: allow its folder with --read, and open it for \
+             others (chmod o+rx)"
+        }
+        _ => "",
+    }
 }
 
 /// Adds what was being done to an I/O error.
@@ -31,6 +50,6 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for std::io::Result<T> {
     fn during(self, what: &'static str) -> Result<T, Error> {
-        self.map_err(|source| Error::Io { what, source })
+        self.map_err(|cause| Error::Io { what, cause })
     }
 }

@@ -91,7 +91,7 @@ pub fn ruleset(policy: &Policy, scratch: &Path) -> Result<OwnedFd, Error> {
         path: "the box".into(),
         reason: "the kernel made no ruleset".into(),
     })?;
-    sys::raise(fd).map_err(|source| Error::Io { what: "moving the ruleset's descriptor", source })
+    sys::raise(fd).map_err(|cause| Error::Io { what: "moving the ruleset's descriptor", cause })
 }
 
 fn create(network: Network) -> Result<RulesetCreated, RulesetError> {

@@ -32,17 +32,20 @@ const RULESET_FD: c_int = 4;
 /// How long, in rounds of 50 ms, a keeper waits for killed processes to be gone.
 const LAST_ROUNDS: u32 = 40;
 
+pub const ENTERING: &str = "entering the directory";
+pub const EXECUTING: &str = "executing it";
+
 /// What can fail between clone and exec, as reported.
 const STEPS: [&str; 10] = [
     "arranging descriptors",
     "cloning the command",
     "setting limits",
     "changing the user",
-    "entering the directory",
+    ENTERING,
     "giving up privileges",
     "applying the file rules",
     "applying the call filter",
-    "executing it",
+    EXECUTING,
     "mapping the user namespace",
 ];
 
@@ -398,8 +401,30 @@ unsafe fn command(prepared: &Prepared<'_>) -> ! {
                 fail(7);
             }
         }
+        if plan.rehearsal {
+            if !may_run(plan.program.as_ptr()) {
+                fail(8);
+            }
+            libc::_exit(0);
+        }
         libc::execve(plan.program.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
         fail(8)
+    }
+}
+
+/// Whether this process may run the file, by its mode and, as far as can be told, by the file rules: they
+/// are asked only when it is opened, and what they let be read they let be run.
+unsafe fn may_run(program: *const c_char) -> bool {
+    // SAFETY: `program` is zero-ended.
+    unsafe {
+        if libc::access(program, libc::X_OK) != 0 {
+            return false;
+        }
+        if libc::access(program, libc::R_OK) != 0 {
+            return true;
+        }
+        let fd = libc::open(program, libc::O_RDONLY | libc::O_CLOEXEC);
+        fd >= 0 && libc::close(fd) == 0
     }
 }
 

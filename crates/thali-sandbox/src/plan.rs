@@ -51,6 +51,8 @@ pub struct Plan {
     pub uid_map: CString,
     pub gid_map: CString,
     pub trusted: bool,
+    /// Everything but the command itself: the child closes its box, looks at the program, and ends.
+    pub rehearsal: bool,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
             uid_map: zero_ended(OsStr::new(&format!("{uid} {uid} 1\n")))?,
             gid_map: zero_ended(OsStr::new(&format!("{gid} {gid} 1\n")))?,
             trusted: policy.trusted,
+            rehearsal: false,
         })
     }
 }

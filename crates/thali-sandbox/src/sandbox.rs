@@ -91,8 +91,8 @@ impl Sandbox {
         const PUTTING: &str = "putting a file into the scratch directory";
         let path = self.scratch.path().join(name);
         if path.parent() != Some(self.scratch.path()) {
-            let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
-            return Err(Error::Io { what: PUTTING, source });
+            let cause = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+            return Err(Error::Io { what: PUTTING, cause });
         }
         let _ = fs::remove_file(&path);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path).during(PUTTING)?;
@@ -129,6 +129,16 @@ impl Sandbox {
             stop,
             on_output,
         )
+    }
+
+    /// Whether the command could be started: it is found, the box's user may enter the working folder and
+    /// may run the program. Starts a box and leaves the command out.
+    pub fn rehearse(&self, command: &Command) -> Result<(), Error> {
+        let mut plan = Plan::make(command, &self.policy, self.means, self.scratch.path())?;
+        plan.rehearsal = true;
+        let (limits, never) = (&self.policy.limits, AtomicBool::new(false));
+        supervise::run(&plan, command, limits, self.scratch.path(), false, &never, &mut |_, _| {})?;
+        Ok(())
     }
 
     /// What holds the commands of this sandbox, in words.

@@ -321,9 +321,9 @@ impl Run<'_> {
             }
         }
         if let Some((step, errno)) = failed {
-            let source = std::io::Error::from_raw_os_error(errno);
+            let cause = std::io::Error::from_raw_os_error(errno);
             let program = command.program.to_string_lossy().into_owned();
-            return Err(Error::Start { program, step: keeper::step_name(step), source });
+            return Err(Error::Start { program, step: keeper::step_name(step), cause });
         }
         if outcome.ending == Ending::Own && outcome.signal == Some(libc::SIGXCPU) {
             outcome.ending = Ending::Time;

@@ -47,15 +47,17 @@ fn pack(stack: Stack<'_>) -> Outcome {
         out.clear();
         for index in 1..=arguments {
             stack.push_copy(index);
-            pack_value(stack, out, 0);
+            pack_value(stack, out, 0)?;
         }
-    });
+        Ok(())
+    })?;
     stack.push_scratch();
     Ok(1)
 }
 
 /// Writes the value on top and pops it. Only reads from Lua.
-fn pack_value(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) {
+fn pack_value(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) -> Result<(), Raise> {
+    stack.check_text_len(out.len())?;
     match stack.kind(-1) {
         Type::String => {
             let bytes = stack.bytes(-1).unwrap_or_default();
@@ -67,10 +69,11 @@ fn pack_value(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) {
         }
         Type::Number => pack_number(stack.number(-1), out),
         Type::Boolean => out.push(if stack.boolean(-1) { 0xc3 } else { 0xc2 }),
-        Type::Table if depth < PACK_DEPTH_MAX => pack_table(stack, out, depth),
+        Type::Table if depth < PACK_DEPTH_MAX => pack_table(stack, out, depth)?,
         _ => out.push(0xc0),
     }
     stack.pop(1);
+    Ok(())
 }
 
 /// Writes a header with its length in 8, 16 or 32 bits.
@@ -120,7 +123,7 @@ fn pack_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&value.to_be_bytes()[8 - width..]);
 }
 
-fn pack_table(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) {
+fn pack_table(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) -> Result<(), Raise> {
     let table = stack.top();
     let (mut count, mut max, mut is_array) = (0usize, 0.0f64, true);
     stack.push_nil();
@@ -138,9 +141,9 @@ fn pack_table(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) {
         }
         for index in 1..=count {
             stack.raw_get_index(table, index as c_int);
-            pack_value(stack, out, depth + 1);
+            pack_value(stack, out, depth + 1)?;
         }
-        return;
+        return Ok(());
     }
     match count {
         0..16 => out.push(0x80 | count as u8),
@@ -149,9 +152,10 @@ fn pack_table(stack: Stack<'_>, out: &mut Vec<u8>, depth: u32) {
     stack.push_nil();
     while stack.next(table) {
         stack.push_copy(-2);
-        pack_value(stack, out, depth + 1);
-        pack_value(stack, out, depth + 1);
+        pack_value(stack, out, depth + 1)?;
+        pack_value(stack, out, depth + 1)?;
     }
+    Ok(())
 }
 
 fn unpack(stack: Stack<'_>) -> Outcome {

@@ -81,6 +81,10 @@ impl Memory {
         self.used_bytes.get()
     }
 
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes.get()
+    }
+
     pub fn set_limit_bytes(&self, limit_bytes: usize) {
         self.limit_bytes.set(limit_bytes);
     }

@@ -43,5 +43,6 @@ mod watchdog;
 
 pub use host::{Abort, Host, LogLevel, Resp, Verdict};
 pub use interpreter::{Call, Interpreter, Limits, ScriptError};
+pub use number::write_significant;
 pub use script::{Flags, HeaderError, Script, Sha};
 pub use watchdog::Watchdog;

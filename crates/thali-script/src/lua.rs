@@ -169,6 +169,16 @@ impl<'c> Stack<'c> {
         Raise::Table
     }
 
+    /// Refuses to go on with a text that the state could never hold as a string. A few tables that hold each
+    /// other describe a text of any length.
+    pub fn check_text_len(self, len: usize) -> Result<(), Raise> {
+        if len <= self.context.memory.limit_bytes() {
+            Ok(())
+        } else {
+            Err(self.plain_error("not enough memory"))
+        }
+    }
+
     fn type_error(self, index: c_int, expected: &str) -> Raise {
         let found = match self.kind(index) {
             Type::None => "no value",

@@ -87,6 +87,8 @@ fn perform(stack: Stack<'_>) -> Result<(), Raise> {
     if done.is_none() {
         return Err(watchdog::doom(stack));
     }
+    // A full `unpack` leaves no slot for the reply.
+    stack.set_top(0);
     push_reply(stack, context.reply_bytes())
 }
 

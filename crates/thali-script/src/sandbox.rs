@@ -8,7 +8,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::lua::{GLOBALS, Outcome, REGISTRY, Raise, Stack, Type, native, open_libraries};
+use crate::lua::{GLOBALS, Outcome, REGISTRY, Raise, Stack, Type, native, open_libraries, upvalue};
 use crate::{cjson, cmsgpack, guards, random, redis, structs};
 
 /// Registry slot of the true table of globals, where KEYS and ARGV are set.
@@ -104,6 +104,11 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
                 alias(stack, "mod", "fmod");
             }
             "string" => alias(stack, "gfind", "gmatch"),
+            "bit" => {
+                stack.raw_get_field(-1, "tohex");
+                stack.push_closure(native(to_hex), 1);
+                stack.set_field(-2, "tohex");
+            }
             _ => {}
         }
         seal(stack, globals, name);
@@ -126,6 +131,19 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
         seal(stack, globals, name);
     }
     Ok(())
+}
+
+/// `bit.tohex` with eight digits at most, as Redis's LuaBitOp writes them; LuaJIT pads up to 254.
+fn to_hex(stack: Stack<'_>) -> Outcome {
+    const DIGITS_MAX: f64 = 8.0;
+    stack.check_number(1)?;
+    let digits = if stack.top() < 2 { DIGITS_MAX } else { stack.check_number(2)? };
+    stack.set_top(1);
+    stack.push_copy(upvalue(1));
+    stack.insert(1);
+    stack.push_number(digits.clamp(-DIGITS_MAX, DIGITS_MAX));
+    stack.call(2, 1);
+    Ok(1)
 }
 
 /// Names of Lua 5.0 that Lua 5.1, and so Redis, still knows.

@@ -406,4 +406,8 @@ fn bit_operations_behave() {
         "*4\r\n:15\r\n:3\r\n:-2147483648\r\n:-1\r\n"
     );
     assert_eq!(text_of("return bit.tohex(255, 4)"), "00ff");
+    assert_eq!(text_of("return bit.tohex(65535, -4)"), "FFFF");
+    assert_eq!(text_of("return bit.tohex(1, 20)"), "00000001");
+    assert_eq!(text_of("return bit.tohex(-1, -2147483648)"), "FFFFFFFF");
+    assert_eq!(text_of("return bit.tohex(1, 0)"), "");
 }

@@ -130,6 +130,9 @@ fn memory_is_bounded() {
         "local t = {} for i = 1, 1e9 do t['k' .. i] = 'v' .. i end",
         "local t = {} for i = 1, 1e6 do t[i] = coroutine.create(function() end) coroutine.resume(t[i]) end",
         "local t = {} while true do t[#t + 1] = cjson.encode({string.rep('x', 100000), #t}) end",
+        // Few tables, endless texts.
+        "local t = {1} for i = 1, 60 do t = {t, t} end return cjson.encode(t)",
+        "local t = {} for i = 1, 40 do t[i] = t end return cmsgpack.pack(t)",
         "local t = {} while true do t[#t + 1] = redis.call('echo', string.rep('x', 100000) .. #t) end",
     ] {
         let (mut lua, mut host) = (interpreter(), MockHost::default());
@@ -139,6 +142,15 @@ fn memory_is_bounded() {
         assert!(lua.memory_bytes() < 16 << 20, "{body}: {} bytes left", lua.memory_bytes());
         assert_eq!(show(run_on(&mut lua, &mut host, "return #('x'):rep(1000000)", false)), ":1000000\r\n");
     }
+}
+
+#[test]
+fn a_full_unpack_leaves_room_for_the_reply() {
+    let (mut lua, mut host) = (interpreter(), MockHost::default());
+    let body = "local t = {'unknown'} for i = 2, 7999 do t[i] = i end return redis.pcall(unpack(t))";
+    let reply = show(run_on(&mut lua, &mut host, body, false));
+    assert_eq!(reply, "-ERR Unknown Redis command called from script\r\n");
+    assert_eq!(host.calls[0].len(), 7999);
 }
 
 #[test]

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
 use thali_commands::ErrorReply;
 
-pub(crate) const BUSY: ErrorReply =
-    ErrorReply::new("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+pub(crate) const BUSY: ErrorReply = ErrorReply::BUSY;
 
 const FREE: u8 = 0;
 /// Busy, and nothing is written yet: may be killed.

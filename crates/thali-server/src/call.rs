@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -15,10 +16,12 @@ use thali_script::Interpreter;
 use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
+use crate::freer::Freer;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
 use crate::session::SessionState;
+use crate::slowlog::Slowlog;
 use crate::snapshots::Snapshots;
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub journal: Option<Journal>,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
+    pub slowlog: Slowlog,
+    pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
     pub started_at_ms: u64,
@@ -109,6 +114,9 @@ pub(crate) struct Side {
     pub settings: Arc<Settings>,
     /// Read from the clock before each batch of requests.
     pub now_ms: u64,
+    /// When the last command ended or the next one was found: one reading serves as the end of the one
+    /// and the start of the other.
+    pub clock: Instant,
     /// Messages to this loop itself, handled after the running request.
     pub local: Vec<Message>,
     pub subscriptions: Subscriptions,
@@ -122,9 +130,17 @@ pub(crate) struct Side {
     pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    /// The SCRIPT FLUSHes that the interpreter knows of.
+    pub script_flushes_seen: u64,
 }
 
 impl Side {
+    /// Nanoseconds since `begun`, and the clock goes on.
+    pub fn lap(&mut self, begun: Instant) -> u64 {
+        self.clock = Instant::now();
+        u64::try_from((self.clock - begun).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Sends to a loop; to this one without a wake-up.
     pub fn send(&mut self, shared: &Shared, event_loop: u16, message: Message) {
         if event_loop == self.event_loop {

@@ -27,6 +27,7 @@ impl Cron {
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
             snapshots::cron(&core.shared);
         }
+        crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.

@@ -12,15 +12,11 @@ use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, o
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
 
-/// Bytes of requests that MULTI may collect for one session (`client-query-buffer-limit`'s default).
-const QUEUED_BYTES_MAX: usize = 1 << 30;
-
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
     let start = out.len();
     core.shared.stats_of(core.side.event_loop).commands.add(1);
     if let Err(error) = admit_and_run(core, state, args, out) {
-        core.shared.stats_of(core.side.event_loop).errors.add(1);
         out.truncate(start);
         state.error(out, &error);
     }
@@ -42,16 +38,16 @@ fn admit_and_run(
             return Ok(());
         }
         Err(error) => {
-            if !state.is_authenticated {
-                return Err(NO_AUTH);
+            let error = if state.is_authenticated { error } else { NO_AUTH };
+            if state.is_authenticated {
+                state.doom_transaction();
             }
-            state.doom_transaction();
-            return Err(error);
+            return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
         }
     };
     if let Err(error) = gates(core, state, row, spec) {
         state.doom_transaction();
-        return Err(error);
+        return Err(reject(core, Some((row, spec)), error));
     }
     if core.shared.monitors_len.load(Relaxed) > 0 {
         monitor::feed(core, state, spec, args);
@@ -62,12 +58,30 @@ fn admit_and_run(
         return ping_subscriber(state, args, out);
     }
     if let Handler::Session(verb) = row.handler {
-        return run_verb(core, state, verb, args, out);
+        let begun = core.side.clock;
+        let outcome = run_verb(core, state, verb, args, out);
+        let nanos = core.side.lap(begun);
+        let stats = core.shared.stats_of(core.side.event_loop);
+        stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
+        if let Err(error) = &outcome {
+            stats.note_error(error.text());
+        }
+        return outcome;
     }
     if state.transaction.is_some() {
         return queue(state, row, spec, args, out);
     }
-    unit::run_single(core, state, row, spec, args, out)
+    unit::run_single(core, state, row, spec, args, out).map_err(|busy| reject(core, Some((row, spec)), busy))
+}
+
+/// Counts an error that kept a command from running.
+fn reject(core: &Core, command: Option<(&Row, &Spec)>, error: ErrorReply) -> ErrorReply {
+    let stats = core.shared.stats_of(core.side.event_loop);
+    stats.note_error(error.text());
+    if let Some((row, spec)) = command {
+        stats.by_command.of(row, spec).rejected.add(1);
+    }
+    error
 }
 
 /// Nothing is evicted yet, whatever `maxmemory-policy` says.
@@ -182,11 +196,8 @@ fn queue(
 ) -> Result<(), ErrorReply> {
     let Some(transaction) = &mut state.transaction else { return Ok(()) };
     debug_assert!(!spec.flags.contains(Flags::NO_MULTI));
+    // Bounded by `client-query-buffer-limit`, which the loop looks at after each read.
     transaction.queued_bytes += args.iter().map(|arg| arg.len() + 32).sum::<usize>();
-    if transaction.queued_bytes > QUEUED_BYTES_MAX {
-        transaction.is_doomed = true;
-        return Err(ErrorReply::new("ERR the transaction is too large"));
-    }
     transaction.queue.push(Queued { row, args: owned(args) });
     Reply::new(out, state.protocol).simple("QUEUED");
     Ok(())
@@ -292,7 +303,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         let args = borrowed(args);
         let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
         writes |= spec.flags.contains(Flags::WRITE);
-        plan.add(&shared.keyspace, spec, &args);
+        plan.add_in_unit(&shared.keyspace, spec, &args);
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
     }
     // The journal may have begun to fail since the commands were queued.

@@ -36,6 +36,11 @@ const READ_BYTES: usize = 64 << 10;
 const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 /// Mail is looked at this often even under constant traffic; also how late a timer may be.
 const TICK: Duration = Duration::from_millis(100);
+/// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
+const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
+/// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
+/// Whether the write will survive is unknown then, and the end of the connection says just that.
+const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -177,16 +182,16 @@ impl EventLoop {
             .send(Message::AcceptMore(listener));
     }
 
-    /// The next loop in turn that no script keeps busy.
+    /// The next loop in turn that no script keeps busy; the spare one where all others are.
     fn next_free_loop(&mut self) -> usize {
-        let loops = self.core.shared.mailboxes.len();
+        let loops = self.core.side.settings.loops;
         for _ in 0..loops {
             self.next_loop = (self.next_loop + 1) % loops;
             if self.core.shared.busy.is_free(self.next_loop) {
-                break;
+                return self.next_loop;
             }
         }
-        self.next_loop
+        loops
     }
 
     /// Takes a new connection in, or turns it away with a reason.
@@ -283,7 +288,7 @@ impl EventLoop {
                 }
                 Err(error) => session.note_read_error(&error),
             }
-            return;
+            return self.check_query_len(id);
         }
         match read_on(session, &mut self.read_buffer) {
             Ok(0) => session.note_end(),
@@ -297,6 +302,23 @@ impl EventLoop {
                 }
             }
             Err(error) => session.note_read_error(&error),
+        }
+        self.check_query_len(id);
+    }
+
+    /// `client-query-buffer-limit`: what a client has sent and nobody could run yet.
+    fn check_query_len(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let bytes = session.query_len();
+        let bytes_max = match session.state.is_authenticated {
+            true => self.core.side.settings.client_query_buffer_limit,
+            false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
+        };
+        if bytes > bytes_max {
+            let client = session.state.info.id;
+            tracing::warn!(client, bytes, "client closed: query buffer limit reached");
+            self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);
+            session.state.close = Close::Now;
         }
     }
 
@@ -440,6 +462,7 @@ impl EventLoop {
         let now = Instant::now();
         if now >= self.next_cron {
             self.next_cron = now + TICK;
+            self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
             for listener in self.accept_again.clone() {
@@ -453,7 +476,17 @@ impl EventLoop {
         let settings = Arc::clone(&self.core.side.settings);
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
+        // Only while writing fails; else nothing is held for long.
+        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
         for (id, session) in &mut self.sessions {
+            if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
+                tracing::warn!(
+                    client = session.state.info.id,
+                    "client closed: its write is not in the append-only file, which cannot be written"
+                );
+                leaving.push(*id);
+                continue;
+            }
             let state = &session.state;
             let waiting = session.out.len() - session.out_at;
             state.info.output_len.store(waiting as u64, Relaxed);
@@ -634,6 +667,7 @@ fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
 fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: usize) -> usize {
     let Session { parser, out, state, wanted_len, out_at, .. } = session;
     let mut at = start;
+    core.side.clock = Instant::now();
     loop {
         let limits = if state.is_authenticated {
             Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }

@@ -13,6 +13,8 @@ use thali_rdb::{Batch, Reader, Record};
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
+/// A key in a file, of the smaller kind.
+const KEY_BYTES_MIN: u64 = 8;
 /// Batches on their way, for each thread that decodes.
 const BATCHES_WAITING: usize = 2;
 
@@ -25,6 +27,10 @@ pub(crate) struct Target<'a> {
     /// Keys that vanished before this moment are left out; `None` keeps them, as commands that follow in an
     /// append-only file may count on them.
     pub expired_before_ms: Option<u64>,
+    /// Bytes of the source.
+    pub source_len: u64,
+    /// Whether a key that is there already is replaced; else it stops the loading.
+    pub replaces: bool,
 }
 
 /// What a dump held.
@@ -62,7 +68,7 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        read(source, target.dbs_len, &sender, &|| failure.lock().is_some())
+        read(source, target, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
         Some(error) => Err(error),
@@ -79,19 +85,20 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 /// Cuts the source into batches; gives its length.
 fn read(
     source: &mut dyn Read,
-    dbs_len: u32,
+    target: &Target<'_>,
     to: &SyncSender<Batch>,
     has_failed: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
     let mut reader = Reader::new(source).map_err(|error| error.to_string())?;
     let mut batch = Batch::new();
+    let mut db = 0;
     loop {
         match reader.next().map_err(|error| error.to_string())? {
             Record::Key(record) => {
-                if record.db >= dbs_len {
+                if record.db >= target.dbs_len {
                     return Err(format!(
-                        "it has keys in database {}, and 'databases' is {dbs_len}: raise it",
-                        record.db
+                        "it has keys in database {}, and 'databases' is {}: raise it",
+                        record.db, target.dbs_len
                     ));
                 }
                 batch.push(&record);
@@ -106,10 +113,23 @@ fn read(
                 hand_on(&mut batch, to, has_failed);
                 break;
             }
-            Record::Aux { .. } | Record::SelectDb(_) | Record::ResizeDb { .. } => {}
+            Record::SelectDb(number) => db = number,
+            Record::ResizeDb { keys, .. } if db < target.dbs_len => reserve(target, db, keys),
+            Record::Aux { .. } | Record::ResizeDb { .. } => {}
         }
     }
     Ok(reader.offset())
+}
+
+/// Makes room for the keys that a file announces; what a file says of itself is believed up to what its
+/// length can hold.
+fn reserve(target: &Target<'_>, db: u32, keys: u64) {
+    let shards = target.keyspace.shards_len();
+    let each = keys.min(target.source_len / KEY_BYTES_MIN) as usize / shards;
+    for shard in 0..shards as u16 {
+        let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
+        locked.shards_mut().for_each(|(_, shard)| shard.db_mut(db).reserve(each));
+    }
 }
 
 /// False when there is no use in reading on.
@@ -119,6 +139,7 @@ fn hand_on(batch: &mut Batch, to: &SyncSender<Batch>, has_failed: &dyn Fn() -> b
 
 fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
     let mut loaded = Loaded::default();
+    let mut decoded = Vec::with_capacity(batch.len());
     for record in batch.iter() {
         let at = record.meta.expire_at_unix_ms;
         if let (Some(at), Some(now)) = (at, target.expired_before_ms)
@@ -128,17 +149,27 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
             continue;
         }
         let Some(value) = record.value(target.limits).map_err(|error| error.to_string())? else { continue };
-        let entry = Entry::expiring(value, at);
-        let shard = target.keyspace.shard_of(&record.key);
-        let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
-        if locked.shard_mut(&record.key).db_mut(record.db).insert(&record.key, entry).is_some() {
-            return Err(format!(
-                "the key '{}' of database {} is in it twice",
-                record.key.escape_ascii(),
-                record.db
-            ));
-        }
+        let place = (target.keyspace.shard_of(&record.key), record.db);
+        decoded.push((place, record.key, Entry::expiring(value, at)));
         loaded.keys += 1;
     }
-    Ok(loaded)
+    // One lock for all that goes into one shard.
+    decoded.sort_unstable_by_key(|(place, ..)| *place);
+    let mut decoded = decoded.into_iter().peekable();
+    let mut twice = None;
+    while let Some(place @ (shard, db)) = decoded.peek().map(|(place, ..)| *place) {
+        let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
+        let (_, held) = locked.shards_mut().next().expect("it was locked just now");
+        let of_place = std::iter::from_fn(|| decoded.next_if(|(other, ..)| *other == place));
+        let entries = of_place.map(|(_, key, entry)| (key, entry));
+        held.db_mut(db).insert_all(entries, |key| {
+            twice.get_or_insert((db, key));
+        });
+    }
+    match twice {
+        Some((db, key)) if !target.replaces => {
+            Err(format!("the key '{}' of database {db} is in it twice", key.escape_ascii()))
+        }
+        _ => Ok(loaded),
+    }
 }

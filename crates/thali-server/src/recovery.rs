@@ -46,8 +46,12 @@ pub(crate) fn replay(
         effects.clear();
         Ok(())
     };
-    let target = Target { keyspace, limits, dbs_len, expired_before_ms: None };
-    recovery.replay_with_base(&mut |group| group.iter().try_for_each(&mut apply), &mut |source, _, _| {
-        loading::load(source, &target).map(|loaded| loaded.bytes)
-    })
+    recovery.replay_with_base(
+        &mut |group| group.iter().try_for_each(&mut apply),
+        &mut |source, source_len, _| {
+            let target =
+                Target { keyspace, limits, dbs_len, expired_before_ms: None, source_len, replaces: false };
+            loading::load(source, &target).map(|loaded| loaded.bytes)
+        },
+    )
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 use smallvec::SmallVec;
@@ -17,7 +17,7 @@ use thali_resp::{Protocol, Reply};
 use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError, Sha, Verdict, Watchdog};
 
 use crate::busy::BUSY;
-use crate::call::Call;
+use crate::call::{Call, Shared, Side};
 use crate::dispatch;
 use crate::unit;
 
@@ -25,12 +25,14 @@ use crate::unit;
 /// what one interpreter keeps compiled is bounded.
 pub(crate) struct Scripts {
     by_sha: RwLock<HashMap<Sha, Script>>,
+    /// How often SCRIPT FLUSH ran: each loop forgets what it compiled before the last one.
+    flushes: AtomicU64,
     pub watchdog: Arc<Watchdog>,
 }
 
 impl Scripts {
     pub fn new(watchdog: Arc<Watchdog>) -> Self {
-        Self { by_sha: RwLock::default(), watchdog }
+        Self { by_sha: RwLock::default(), flushes: AtomicU64::new(0), watchdog }
     }
 
     pub fn get(&self, sha: &Sha) -> Option<Script> {
@@ -43,6 +45,7 @@ impl Scripts {
 
     pub fn clear(&self) {
         self.by_sha.write().clear();
+        self.flushes.fetch_add(1, Relaxed);
     }
 
     pub fn len(&self) -> usize {
@@ -68,10 +71,7 @@ pub(crate) fn run(
     read_only: bool,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let mut interpreter = match call.side.interpreter.take() {
-        Some(interpreter) => interpreter,
-        None => new_interpreter(call)?,
-    };
+    let mut interpreter = take_interpreter(call)?;
     call.stats().scripts.add(1);
     let (origin, db, now_ms) = (call.cx.origin, call.cx.db, call.cx.now_ms);
     // A transaction holds the token and cannot let go.
@@ -136,6 +136,25 @@ fn start_over(call: &mut Call<'_, '_>, wanted: &[ShardId], token: bool) -> bool 
     true
 }
 
+/// This loop's interpreter, made where there is none. The caller puts it back.
+fn take_interpreter(call: &mut Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
+    forget_flushed(call.shared, call.side);
+    match call.side.interpreter.take() {
+        Some(interpreter) => Ok(interpreter),
+        None => new_interpreter(call),
+    }
+}
+
+/// Forgets what this loop compiled before the last SCRIPT FLUSH, which may have run on another one.
+pub(crate) fn forget_flushed(shared: &Shared, side: &mut Side) {
+    let flushes = shared.scripts.flushes.load(Relaxed);
+    if std::mem::replace(&mut side.script_flushes_seen, flushes) != flushes
+        && let Some(interpreter) = &mut side.interpreter
+    {
+        interpreter.forget();
+    }
+}
+
 fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
     Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog)
         .map(Box::new)
@@ -144,10 +163,7 @@ fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> 
 
 /// Checks that a script compiles, in this loop's interpreter.
 pub(crate) fn compile(call: &mut Call<'_, '_>, script: &Script) -> Result<(), ErrorReply> {
-    let mut interpreter = match call.side.interpreter.take() {
-        Some(interpreter) => interpreter,
-        None => new_interpreter(call)?,
-    };
+    let mut interpreter = take_interpreter(call)?;
     let result = interpreter.compile(script);
     call.side.interpreter = Some(interpreter);
     result.map_err(|error| ErrorReply::owned(error.reply().unwrap_or_default()))
@@ -199,7 +215,7 @@ impl RunHost<'_, '_, '_> {
         }
         let keyspace = &self.call.shared.keyspace;
         let mut plan = unit::Plan::default();
-        plan.add(keyspace, spec, args);
+        plan.add_in_unit(keyspace, spec, args);
         if plan.all {
             plan.shards = (0..keyspace.shards_len() as ShardId).collect();
         }

@@ -18,9 +18,11 @@ use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
+use crate::freer::Freer;
 use crate::listener::Listener;
 use crate::loading::{self, Target};
 use crate::mailbox::{Mailbox, Message};
+use crate::open_files;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::recovery;
 use crate::scripts::Scripts;
@@ -38,8 +40,9 @@ pub enum StartError {
     BindUnix { path: PathBuf, error: io::Error },
     #[error("'{0}' is no address that this machine knows; look at 'bind'")]
     Address(String),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    // Not sources: their words are in the message already, and who prints the chain would say them twice.
+    #[error("{0}")]
+    Journal(JournalError),
     #[error(
         "cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
          ('thali check' says what is in it)",
@@ -49,11 +52,27 @@ pub enum StartError {
     #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
     Adopt { path: PathBuf, why: String },
     #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// Shards a loop: many more than loops, so that two rarely meet in one.
 const SHARDS_PER_LOOP: usize = 32;
+
+/// A loop beyond those of `loops`: where scripts keep all of them busy, it takes the new connections, so
+/// that SCRIPT KILL can always come. Otherwise it sleeps.
+const SPARE_LOOPS: usize = 1;
 
 /// How long the end waits for a script that is busy and has written (`shutdown-timeout`'s default).
 const BUSY_SCRIPT_WAIT: Duration = Duration::from_secs(10);
@@ -91,6 +110,7 @@ pub struct Server {
 impl Server {
     /// Recovers the data, opens the ports and starts the loops.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
         let mut listeners = Vec::new();
@@ -106,8 +126,8 @@ impl Server {
             listeners.push(listener);
         }
         let now_ms = unix_ms();
-        let loops_len = settings.loops;
-        let keyspace = Keyspace::new(loops_len * SHARDS_PER_LOOP);
+        let keyspace = Keyspace::new(settings.loops * SHARDS_PER_LOOP);
+        let loops_len = settings.loops + SPARE_LOOPS;
         let (journal, adopted) = load(&settings, &keyspace, now_ms)?;
         let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -126,6 +146,8 @@ impl Server {
             journal,
             snapshots: Snapshots::new(now_ms / 1000),
             scripts: Scripts::new(watchdog),
+            slowlog: Default::default(),
+            freer: Freer::start()?,
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
             started_at_ms: now_ms,
@@ -152,11 +174,14 @@ impl Server {
         }
         let mut threads = Vec::new();
         let snapshots = spawn_snapshots(&shared)?;
-        // Two loops accept for all: while a script keeps one busy, the other still does.
-        let second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let mut listeners = [listeners, second].into_iter();
+        // The first loop and the spare one accept for all: a script can keep the first one busy.
+        let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         for (i, poll) in polls.into_iter().enumerate() {
-            let own_listeners = listeners.next().unwrap_or_default();
+            let own_listeners = match i {
+                0 => std::mem::take(&mut listeners),
+                _ if i == settings.loops => std::mem::take(&mut second),
+                _ => Vec::new(),
+            };
             threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
         }
         Ok(Self { shared, threads, snapshots, addresses: bound, unix_path: settings.unixsocket.clone() })
@@ -297,6 +322,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             event_loop: i as u16,
             settings,
             now_ms: shared.started_at_ms,
+            clock: Instant::now(),
             local: Vec::new(),
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
@@ -304,6 +330,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             leftovers: Vec::new(),
             appended: None,
             interpreter: None,
+            script_flushes_seen: 0,
         },
         shared,
     }
@@ -339,6 +366,8 @@ fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Op
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
+        source_len: file.metadata().map_or(0, |meta| meta.len()),
+        replaces: false,
     };
     let loaded = loading::load(&mut file, &target).map_err(named)?;
     tracing::info!(
@@ -397,6 +426,21 @@ fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> 
     Ok(found)
 }
 
+/// Lowers `maxclients` where the system does not let this process have so many open files.
+fn fit_maxclients(config: Config) -> Config {
+    let wanted = config.settings().maxclients;
+    let room = open_files::make_room(wanted);
+    if room >= wanted {
+        return config;
+    }
+    tracing::warn!(
+        wanted,
+        maxclients = room,
+        "maxclients is lowered to what the limit of open files allows; raise it with ulimit -n for more"
+    );
+    config.with("maxclients", &room.to_string()).expect("a smaller count is as good a value")
+}
+
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
@@ -405,4 +449,22 @@ fn unix_ms() -> u64 {
 fn entropy() -> u64 {
     use std::hash::BuildHasher;
     std::collections::hash_map::RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_start_error_says_everything_once() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = PathBuf::from("data/thali.lock");
+        let journal = JournalError::Io { action: "lock", path, source: denied() };
+        for error in [StartError::from(journal), StartError::from(denied())] {
+            assert!(error.to_string().contains("permission denied"), "{error}");
+            assert!(error.source().is_none(), "{error:?}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub wanted_len: usize,
     /// Since when the output is over the soft limit.
     pub over_soft_since_ms: Option<u64>,
+    /// Since when a reply waits for a journal that cannot write.
+    pub held_since_ms: Option<u64>,
     /// In the loop's list of sessions to be looked at.
     pub is_ready: bool,
     /// In the loop's list of sessions with output.
@@ -157,6 +159,7 @@ impl Session {
             writable: true,
             wanted_len: 0,
             over_soft_since_ms: None,
+            held_since_ms: None,
             is_ready: false,
             is_dirty: false,
             state,
@@ -172,6 +175,21 @@ impl Session {
     pub fn wants_turn(&self) -> bool {
         let has_requests = !self.input.is_empty() && self.input.len() >= self.wanted_len.max(1);
         self.state.close == Close::No && !self.is_paused() && (self.readable || has_requests)
+    }
+
+    /// Whether a reply has waited for longer than `max_ms` while the journal cannot write.
+    pub fn is_held_too_long(&mut self, synced: Option<Seq>, max_ms: u64, now_ms: u64) -> bool {
+        let is_held = synced.is_some_and(|synced| synced < self.state.hold) && self.out.len() > self.out_at;
+        if !is_held {
+            self.held_since_ms = None;
+            return false;
+        }
+        now_ms.saturating_sub(*self.held_since_ms.get_or_insert(now_ms)) > max_ms
+    }
+
+    /// Bytes that the client has sent and that wait to be run: unfinished requests and what EXEC will run.
+    pub fn query_len(&self) -> usize {
+        self.input.len() + self.state.transaction.as_ref().map_or(0, |transaction| transaction.queued_bytes)
     }
 
     /// Keeps what `run_requests` left of the session's own buffer.

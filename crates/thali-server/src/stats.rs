@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::command_stats::{ByCommand, ErrorCounts};
+
 /// A counter that one thread writes and anybody reads.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -40,10 +42,19 @@ pub(crate) struct LoopStats {
     pub scripts: Counter,
     pub script_restarts: Counter,
     pub output_limit_closes: Counter,
+    pub query_limit_closes: Counter,
     pub protocol_errors: Counter,
+    pub by_command: ByCommand,
+    pub error_codes: ErrorCounts,
 }
 
 impl LoopStats {
+    /// An error was replied.
+    pub fn note_error(&self, text: &[u8]) {
+        self.errors.add(1);
+        self.error_codes.add(text);
+    }
+
     /// CONFIG RESETSTAT.
     pub fn reset(&self) {
         for counter in [
@@ -60,9 +71,12 @@ impl LoopStats {
             &self.scripts,
             &self.script_restarts,
             &self.output_limit_closes,
+            &self.query_limit_closes,
             &self.protocol_errors,
         ] {
             counter.reset();
         }
+        self.by_command.reset();
+        self.error_codes.reset();
     }
 }

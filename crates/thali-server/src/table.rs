@@ -37,6 +37,15 @@ pub(crate) enum SessionVerb {
 pub(crate) struct Row {
     pub spec: &'static Spec,
     pub handler: Handler,
+    stats_at: usize,
+}
+
+impl Row {
+    /// Where the counters of this command, or of its subcommand `spec`, stand.
+    pub fn stats_at(&self, spec: &Spec) -> usize {
+        let sub = self.spec.subcommands.iter().position(|sub| std::ptr::eq(sub, spec));
+        self.stats_at + sub.map_or(0, |sub| sub + 1)
+    }
 }
 
 impl std::fmt::Debug for Row {
@@ -54,8 +63,19 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         .flat_map(|group| group.iter())
         .map(|command| (command.spec, Handler::Data(command.run)));
     let server = commands::TABLE.iter().map(|(spec, handler)| (*spec, *handler));
-    data.chain(server).map(|(spec, handler)| Row { spec, handler }).collect()
+    let mut next = 0;
+    let place = |(spec, handler): (&'static Spec, Handler)| {
+        let stats_at = next;
+        next += 1 + spec.subcommands.len();
+        Row { spec, handler, stats_at }
+    };
+    data.chain(server).map(place).collect()
 });
+
+/// How many counters all commands and subcommands need.
+pub(crate) fn stats_len() -> usize {
+    rows().last().map_or(0, |row| row.stats_at + 1 + row.spec.subcommands.len())
+}
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Row, foldhash::fast::RandomState>> =
     LazyLock::new(|| ROWS.iter().map(|row| (row.spec.name.as_bytes(), row)).collect());

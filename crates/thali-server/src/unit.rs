@@ -3,6 +3,7 @@
 //! waiters' replies sent, memory freed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use thali_commands::{
@@ -34,6 +35,12 @@ impl Plan {
     pub fn add(&mut self, keyspace: &Keyspace, spec: &Spec, args: &[&[u8]]) {
         self.all |= spec.flags.contains(Flags::ALL_SHARDS);
         spec.keys.each(args, &mut |at, _: Access| self.shards.push(keyspace.shard_of(args[at])));
+    }
+
+    /// As [`Plan::add`], for a command that is one of several in a unit: nothing is locked later.
+    pub fn add_in_unit(&mut self, keyspace: &Keyspace, spec: &Spec, args: &[&[u8]]) {
+        self.add(keyspace, spec, args);
+        self.all |= spec.flags.contains(Flags::EACH_SHARD);
     }
 
     /// Locks what is needed, unless a busy script holds it.
@@ -80,7 +87,10 @@ pub(crate) fn run_single(
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
     let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let own = side.event_loop;
+    let gives_up = || shared.busy.elsewhere(own);
     let mut cx = context(locked, state.db, engine, side, Origin::Client);
+    cx.gives_up = &gives_up;
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
@@ -102,6 +112,7 @@ pub(crate) fn run_single(
 /// Calls the command's function, undoes the reply of one that failed, and notes its effect.
 pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (dirty, db, start) = (call.cx.dirty, call.cx.db, reply.len());
+    let begun = call.side.clock;
     call.cx.effects_named = false;
     let outcome = match row.handler {
         Handler::Data(run) => run(call.cx, args, reply),
@@ -116,7 +127,25 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
     }
+    count(row, call, args, begun, &outcome);
     outcome
+}
+
+/// Counts a run and its time. What was parked counts when it is served.
+fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, outcome: &Outcome) {
+    if matches!(outcome, Ok(Flow::Park(_))) {
+        return;
+    }
+    let nanos = call.side.lap(begun);
+    let spec = row.spec.subcommand(args).unwrap_or(row.spec);
+    let stats = call.stats();
+    stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
+    if let Err(error) = outcome {
+        stats.note_error(error.text());
+    }
+    if let Some(state) = call.state.as_deref() {
+        call.shared.slowlog.note(call.side, state, spec, args, nanos);
+    }
 }
 
 /// Puts a session into the queues of the keys that it waits for.
@@ -214,7 +243,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
         side.send(shared, event_loop, message);
     }
-    drop((garbage, dropped_dbs));
+    if !garbage.is_empty() || !dropped_dbs.is_empty() {
+        shared.freer.free(garbage, dropped_dbs);
+    }
     seq
 }
 
@@ -287,6 +318,7 @@ fn serve(
 /// Serves waiters that could not be served while other shards were held.
 pub(crate) fn serve_deferred(core: &mut Core) {
     while let Some((db, key)) = core.side.deferred.pop() {
+        core.side.clock = Instant::now();
         let Core { shared, engine, side } = core;
         let mut plan = Plan::default();
         plan.shards.push(shared.keyspace.shard_of(&key));

@@ -3,33 +3,11 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
-use thali_server::Server;
-use thali_server::config::Config;
 use thali_testkit::{Reply, RespClient};
 
-fn start(dir: &TempDir, settings: &[(&str, &str)]) -> (Server, String) {
-    let dir = dir.path().to_str().unwrap();
-    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir)];
-    let config = base
-        .iter()
-        .chain(settings)
-        .fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap());
-    let server = Server::start(config).unwrap();
-    let address = server.addresses()[0].to_string();
-    (server, address)
-}
+mod harness;
 
-fn ask(client: &mut RespClient, line: &str) -> Reply {
-    client.command(&line.split(' ').collect::<Vec<_>>()).unwrap()
-}
-
-fn wait_for_blocked(client: &mut RespClient, count: usize) {
-    let wanted = format!("blocked_clients:{count}\r\n");
-    while !ask(client, "INFO clients").text().contains(&wanted) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+use harness::{ask, start, wait_for_blocked};
 
 #[test]
 fn scripts_with_undeclared_keys_on_two_loops_lose_no_step() {

@@ -100,10 +100,14 @@ fn look(client: &mut RespClient) -> Vec<String> {
 #[test]
 fn a_dump_brings_every_type_back_here_and_in_redis_server() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, address) = start(&dir, &[("appendonly", "no"), ("save", "")]);
+    let settings = [("appendonly", "no"), ("save", ""), ("enable-debug-command", "local")];
+    let (server, address) = start(&dir, &settings);
     let mut client = RespClient::connect(&address).unwrap();
     FILL.iter().for_each(|line| ok(&mut client, line));
     let before = look(&mut client);
+    let digest = ask(&mut client, "DEBUG DIGEST");
+    assert_eq!(ask(&mut client, "DEBUG RELOAD"), Reply::Status("OK".into()));
+    assert_eq!((look(&mut client), ask(&mut client, "DEBUG DIGEST")), (before.clone(), digest.clone()));
     assert_eq!(ask(&mut client, "SAVE"), Reply::Status("OK".into()));
     ok(&mut client, "FLUSHALL");
     client.send(&["SHUTDOWN", "NOSAVE"]).unwrap();
@@ -114,8 +118,10 @@ fn a_dump_brings_every_type_back_here_and_in_redis_server() {
     assert_eq!(look(&mut RespClient::connect(&address).unwrap()), before);
     server.shutdown().unwrap();
 
-    let redis = start_redis(&["--dir", dir.path().to_str().unwrap(), "--save", ""]).unwrap();
-    assert_eq!(look(&mut RespClient::connect(&redis.store).unwrap()), before);
+    let arguments = ["--dir", dir.path().to_str().unwrap(), "--enable-debug-command", "local"];
+    let redis = start_redis(&arguments).unwrap();
+    let mut client = RespClient::connect(&redis.store).unwrap();
+    assert_eq!((look(&mut client), ask(&mut client, "DEBUG DIGEST")), (before, digest));
 }
 
 #[test]

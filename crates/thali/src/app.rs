@@ -44,16 +44,15 @@ impl App {
     pub async fn start(
         settings: &Settings,
         listeners: Vec<TcpListener>,
-        store_url: &str,
+        address: &StoreAddress,
         more: Router,
     ) -> Result<Self> {
-        let address = StoreAddress::parse(store_url)?;
         let access = access(settings);
         let gateway_config = gateway_config(settings)?;
         let asks_all = access.needs_token() && settings.gateway_auth != GatewayAuth::None;
         let names = http::Names::new(asks_all, &settings.gateway_cors);
         let gateway = Arc::new(Gateway::start(gateway_config, address.clone()).await?);
-        let queues = Queues::open(&address, QueuesConfig::default())?;
+        let queues = Queues::open(address, QueuesConfig::default())?;
         let figures = Arc::clone(&gateway);
         let metrics = Metrics::new(|registry| {
             registry.register_collector(Box::new(GatewayFigures(figures)));
@@ -138,7 +137,8 @@ fn gateway_config(settings: &Settings) -> Result<thali_gateway::Config> {
         [any] if any == "*" => Origins::Any,
         listed => Origins::Listed(listed.to_vec()),
     };
-    Ok(thali_gateway::Config { auth, origins, ..Default::default() })
+    let recovery = Duration::from_secs(settings.gateway_recovery_s);
+    Ok(thali_gateway::Config { auth, origins, recovery, ..Default::default() })
 }
 
 /// The gateway as the API sees it.
@@ -180,6 +180,7 @@ impl prometheus_client::collector::Collector for GatewayFigures {
         let stats = self.0.stats();
         let gauges = [
             ("gateway_connections", "Socket.IO sessions", stats.connections as i64),
+            ("gateway_sessions_away", "Clients that may come back to their session", stats.away as i64),
             ("gateway_rooms", "Rooms with members on this node", stats.rooms as i64),
             ("gateway_queues_watched", "Queues whose events are read", stats.queues_watched as i64),
             ("gateway_bus_up", "Whether messages of other nodes arrive", i64::from(stats.bus_up)),
@@ -229,14 +230,6 @@ pub fn begin_log(settings: &Settings) -> Result<()> {
         builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
     };
     begun.map_err(|error| anyhow::anyhow!("the log has begun already: {error}"))
-}
-
-/// An address for people to read.
-pub fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
-        _ => url.to_owned(),
-    }
 }
 
 /// What the allocator has handed out, for INFO and maxmemory.

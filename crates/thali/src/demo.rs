@@ -22,8 +22,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let listeners = std::mem::take(&mut start.listeners);
     let runtime = start.runtime.handle().clone();
     let result = runtime.block_on(async {
-        let app = App::start(&start.settings, listeners, &start.store_url, routes()).await?;
-        let worker = exec::start(worker_config(&start.store_url)?).await?;
+        let app = App::start(&start.settings, listeners, &start.store_address, routes()).await?;
+        let worker = exec::start(worker_config(&start.store_address)?).await?;
         serve::ready(&start, Some(&app));
         if let Some(address) = app.addresses.first() {
             println!("\n  The code judge is at http://{address}\n");
@@ -49,9 +49,8 @@ fn routes() -> Router {
 }
 
 /// One judge a core: this same program, which boxes what it runs.
-fn worker_config(store_url: &str) -> Result<ExecConfig> {
+fn worker_config(store: &StoreAddress) -> Result<ExecConfig> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let store = StoreAddress::parse(store_url)?;
     Ok(ExecConfig {
         concurrency: std::thread::available_parallelism().map_or(1, usize::from),
         trusted: true,
@@ -59,7 +58,7 @@ fn worker_config(store_url: &str) -> Result<ExecConfig> {
             channel: FEED.to_owned(),
             message: |job, result| Some(thali_judge::feed_entry(job.id(), result)),
         }),
-        ..ExecConfig::new(store, QUEUE, [program.into_os_string(), "judge".into()])
+        ..ExecConfig::new(store.clone(), QUEUE, [program.into_os_string(), "judge".into()])
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -104,9 +104,19 @@ impl Names {
         }
     }
 
-    fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = headers.get(header::HOST) else { return true };
-        let Ok(host) = host.to_str() else { return false };
+    /// `target` is the name in the request's own line, which a client of a proxy writes there.
+    fn admit(&self, target: Option<&str>, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
+            (None, _) => None,
+            (Some(Ok(host)), None) => Some(host),
+            // Two names: whoever looks at the other one would be deceived.
+            _ => return false,
+        };
+        [target, host].into_iter().flatten().all(|name| self.knows(name))
+    }
+
+    fn knows(&self, host: &str) -> bool {
         let name = host_name(host);
         self.any
             || name == "localhost"
@@ -127,7 +137,7 @@ fn host_name(host: &str) -> String {
 
 /// Lets requests under known names through.
 pub async fn check_name(names: Names, request: Request, next: Next) -> Result<Response, Infallible> {
-    if names.admit(request.headers()) {
+    if names.admit(request.uri().host(), request.headers()) {
         return Ok(next.run(request).await);
     }
     let problem = serde_json::json!({
@@ -148,7 +158,7 @@ mod tests {
     fn admits(names: &Names, host: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
-        names.admit(&headers)
+        names.admit(None, &headers)
     }
 
     #[test]
@@ -164,6 +174,12 @@ mod tests {
         {
             assert!(!admits(&names, foreign), "{foreign}");
         }
+        let mut both = HeaderMap::new();
+        both.append(header::HOST, "localhost".parse().unwrap());
+        assert!(names.admit(None, &both) && names.admit(Some("127.0.0.1"), &both));
+        assert!(!names.admit(Some("evil.example"), &both));
+        both.append(header::HOST, "evil.example".parse().unwrap());
+        assert!(!names.admit(None, &both), "two names are one too many");
         assert!(admits(&Names::new(true, &[]), "any.example"));
         assert!(admits(&Names::new(false, &["*".to_owned()]), "any.example"));
     }

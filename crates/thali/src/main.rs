@@ -1,6 +1,7 @@
 //! Arguments, wiring, signals; no logic.
 
 mod app;
+mod check;
 mod demo;
 mod http;
 mod serve;
@@ -42,6 +43,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Says what is in the files of a store that does not run, and where they are damaged.
+    ///
+    /// Takes a data folder, a manifest or an append-only file, and changes none of them. Ends with 0 where all
+    /// is good, with 1 where something is damaged, and with 2 where it could not look.
+    Check(check::CheckArgs),
     /// Judges one submission from standard input: the demo's command for a job.
     #[command(hide = true)]
     Judge,
@@ -56,6 +62,7 @@ fn main() -> ExitCode {
             Command::Work(args) => work::run(*args),
             Command::Demo { arguments } => demo::run(&arguments),
             Command::Judge => demo::judge(),
+            Command::Check(args) => return check::run(&args),
         },
     };
     match result {

@@ -1,6 +1,7 @@
 //! `thali serve`: the embedded store, or another one, and the layers above it.
 
 use anyhow::{Context, Result, anyhow, bail};
+use thali_client::StoreAddress;
 use thali_server::Server;
 use thali_server::config::{Config, Settings};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ pub struct Start {
     pub listeners: Vec<TcpListener>,
     pub store: Option<Server>,
     /// Where the layers above find the store.
-    pub store_url: String,
+    pub store_address: StoreAddress,
 }
 
 /// What the program is called as.
@@ -55,8 +56,9 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     let signals = runtime.block_on(async { Signals::new() })?;
     // Before the store: what is refused here has touched no data.
     let listeners = runtime.block_on(app::listen(&settings))?;
-    if let Some(url) = settings.store.clone() {
-        return Ok(Start { settings, runtime, signals, listeners, store: None, store_url: url });
+    if let Some(url) = &settings.store {
+        let store_address = StoreAddress::parse(url)?;
+        return Ok(Start { settings, runtime, signals, listeners, store: None, store_address });
     }
     std::fs::create_dir_all(&settings.dir).map_err(|error| {
         let dir = settings.dir.display();
@@ -64,8 +66,8 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     })?;
     let password = settings.requirepass.clone();
     let store = Server::start(config)?;
-    let store_url = url_of(&store, &password)?;
-    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_url })
+    let store_address = StoreAddress::parse(&url_of(&store, &password)?)?;
+    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address })
 }
 
 /// How this process itself reaches its store.
@@ -103,7 +105,7 @@ fn run_started(mut start: Start) -> Result<()> {
         let app = match listeners.is_empty() {
             true => None,
             false => {
-                Some(App::start(&start.settings, listeners, &start.store_url, axum::Router::new()).await?)
+                Some(App::start(&start.settings, listeners, &start.store_address, axum::Router::new()).await?)
             }
         };
         ready(&start, app.as_ref());
@@ -127,7 +129,7 @@ pub fn ready(start: &Start, app: Option<&App>) {
                 println!("Store on {address}");
             }
         }
-        None => println!("Store at {}", app::without_password(&start.store_url)),
+        None => println!("Store at {}", start.store_address.shown()),
     }
     println!("Server initialized");
     println!("Ready to accept connections");

@@ -18,7 +18,7 @@ pub struct WorkArgs {
     /// The queue to work on.
     queue: String,
     /// Where the store is.
-    #[arg(long, env = "THALI_STORE", default_value = STORE_DEFAULT)]
+    #[arg(long, env = "THALI_STORE", hide_env_values = true, default_value = STORE_DEFAULT)]
     store: String,
     /// First part of BullMQ's keys.
     #[arg(long, default_value = "bull")]
@@ -62,7 +62,9 @@ pub struct WorkArgs {
 }
 
 pub fn run(args: WorkArgs) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("THALI_LOG").unwrap_or_else(|_| "info".into());
+    // What the crate has to say of its errors comes as events, too, and is told once by the worker.
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("THALI_LOG").unwrap_or_else(|_| "info,bullmq=off".into());
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
     let store = StoreAddress::parse(&args.store)?;
     let config = ExecConfig {

@@ -1,5 +1,6 @@
 //! SELECT, SWAPDB, MOVE, DBSIZE, FLUSHDB, FLUSHALL: databases as a whole.
 
+use thali_keyspace::Db;
 use thali_resp::Reply;
 
 use crate::{
@@ -39,7 +40,7 @@ pub const DBSIZE: Spec = Spec {
     summary: "Returns the number of keys in the database.",
     group: Group::Server,
     arity: 1,
-    flags: Flags::READONLY.union(Flags::FAST).union(Flags::ALL_SHARDS),
+    flags: Flags::READONLY.union(Flags::FAST).union(Flags::EACH_SHARD),
     ..super::BASE
 };
 pub const FLUSHDB: Spec = Spec {
@@ -94,7 +95,10 @@ pub fn move_key(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> 
 
 pub fn dbsize(cx: &mut Context<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let db = cx.db;
-    let keys: usize = cx.locked.shards().filter_map(|(_, shard)| shard.db(db)).map(|db| db.len()).sum();
+    let mut keys = 0;
+    for id in cx.shard_ids() {
+        keys += cx.see_shard(id, |shard| shard.db(db).map_or(0, Db::len))?;
+    }
     reply.integer(keys as i64);
     Ok(Flow::Done)
 }

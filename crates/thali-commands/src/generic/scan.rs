@@ -1,11 +1,15 @@
 //! SCAN, KEYS, RANDOMKEY: finding keys.
 //!
+//! They look at one shard after the other, so what changes meanwhile may be found or not.
 //! SCAN's cursor holds the shard in its low bits and the place in that shard's table above them.
 
-use thali_keyspace::glob;
+use thali_keyspace::locks::ShardId;
+use thali_keyspace::{Db, Shard, glob};
 use thali_resp::Reply;
 
-use crate::{Categories, Context, ErrorReply, Flags, Flow, Group, Outcome, Spec, cursor, integer, is_word};
+use crate::{
+    Categories, Context, ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word,
+};
 
 pub const SCAN: Spec = Spec {
     name: "scan",
@@ -14,7 +18,7 @@ pub const SCAN: Spec = Spec {
     complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor \
                  to return back to 0.",
     arity: -2,
-    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    flags: Flags::READONLY.union(Flags::EACH_SHARD),
     ..super::BASE
 };
 pub const KEYS: Spec = Spec {
@@ -22,7 +26,7 @@ pub const KEYS: Spec = Spec {
     summary: "Returns all key names that match a pattern.",
     complexity: "O(N) with N being the number of keys in the database",
     arity: 2,
-    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    flags: Flags::READONLY.union(Flags::EACH_SHARD),
     categories: Categories::KEYSPACE.union(Categories::DANGEROUS),
     ..super::BASE
 };
@@ -31,7 +35,7 @@ pub const RANDOMKEY: Spec = Spec {
     summary: "Returns a random key name from the database.",
     group: Group::Generic,
     arity: 1,
-    flags: Flags::READONLY.union(Flags::ALL_SHARDS),
+    flags: Flags::READONLY.union(Flags::EACH_SHARD),
     ..super::BASE
 };
 
@@ -71,14 +75,14 @@ fn parse<'a>(options: &[&'a [u8]]) -> Result<Args<'a>, ErrorReply> {
 pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let start = cursor(args[1])?;
     let options = parse(&args[2..])?;
-    let shards_len = cx.locked.keyspace().shards_len() as u64;
-    let (mut shard, mut place) = ((start % shards_len) as usize, start / shards_len);
+    let shards_len = cx.shard_ids().len() as u64;
+    let (mut shard, mut place) = ((start % shards_len) as ShardId, start / shards_len);
     let mut found: Vec<Box<[u8]>> = Vec::new();
     let (mut seen, mut passed) = (0, 0);
-    let shards: Vec<_> = cx.locked.shards().map(|(_, shard)| shard.db(cx.db)).collect();
     let next = loop {
-        if let Some(db) = shards[shard].filter(|db| !db.is_empty()) {
-            place = db.scan(place, options.count.saturating_sub(seen).max(1), |key, entry| {
+        place = cx.see_shard(shard, |shard| {
+            let Some(db) = shard.db(cx.db).filter(|db| !db.is_empty()) else { return 0 };
+            db.scan(place, options.count.saturating_sub(seen).max(1), |key, entry| {
                 seen += 1;
                 let wanted = !entry.is_expired(cx.now_ms)
                     && options.pattern.is_none_or(|pattern| glob::matches(pattern, key))
@@ -86,19 +90,17 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
                 if wanted {
                     found.push(key.into());
                 }
-            });
-        } else {
-            place = 0;
-        }
+            })
+        })?;
         if place == 0 {
             shard += 1;
             passed += 1;
-            if shard == shards.len() {
+            if shard == cx.shard_ids().end {
                 break 0;
             }
         }
         if seen >= options.count || passed > EMPTY_SHARDS_MAX {
-            break place * shards_len + shard as u64;
+            break place * shards_len + u64::from(shard);
         }
     };
     reply.array(2);
@@ -110,19 +112,21 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
 
 pub fn keys(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let pattern = args[1];
+    let mut busy = None;
     reply.array_of(|reply| {
         let mut found = 0;
-        for db in cx.locked.shards().filter_map(|(_, shard)| shard.db(cx.db)) {
-            for (key, entry) in db.iter() {
+        let mut show = |shard: &Shard| {
+            for (key, entry) in shard.db(cx.db).into_iter().flat_map(|db| db.iter()) {
                 if !entry.is_expired(cx.now_ms) && glob::matches(pattern, key) {
                     reply.bulk(key);
                     found += 1;
                 }
             }
-        }
+        };
+        busy = cx.shard_ids().find_map(|id| cx.see_shard(id, &mut show).err());
         found
     });
-    Ok(Flow::Done)
+    busy.map_or(Ok(Flow::Done), Err)
 }
 
 /// Keys drawn before RANDOMKEY takes an expired one for an answer, as Redis does.
@@ -130,25 +134,27 @@ const DRAWS_MAX: usize = 100;
 
 pub fn randomkey(cx: &mut Context<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (db, now_ms) = (cx.db, cx.now_ms);
-    let total: usize = cx.locked.shards().filter_map(|(_, shard)| shard.db(db)).map(|db| db.len()).sum();
-    if total == 0 {
-        reply.null();
-        return Ok(Flow::Done);
+    let mut lens = Vec::with_capacity(cx.shard_ids().len());
+    for id in cx.shard_ids() {
+        lens.push(cx.see_shard(id, |shard| shard.db(db).map_or(0, Db::len))?);
     }
-    for _ in 0..DRAWS_MAX {
+    let total: usize = lens.iter().sum();
+    for _ in 0..if total == 0 { 0 } else { DRAWS_MAX } {
         // A shard by its share of the keys, then a key of it.
         let mut at = cx.random.below(total);
-        let chosen = cx.locked.shards().filter_map(|(_, shard)| shard.db(db)).find(|db| {
-            let here = at < db.len();
-            at = at.wrapping_sub(if here { 0 } else { db.len() });
+        let chosen = cx.shard_ids().zip(&lens).find(|(_, len)| {
+            let here = at < **len;
+            at = at.wrapping_sub(if here { 0 } else { **len });
             here
         });
-        let random = &mut *cx.random;
-        let drawn = chosen.and_then(|db| db.random(|| random.next_u64()));
-        if let Some((key, entry)) = drawn
-            && !entry.is_expired(now_ms)
-        {
-            reply.bulk(key);
+        let Some((id, _)) = chosen else { break };
+        let mut random = Random::new(cx.random.next_u64());
+        let drawn = cx.see_shard(id, |shard| {
+            let (key, entry) = shard.db(db)?.random(|| random.next_u64())?;
+            (!entry.is_expired(now_ms)).then(|| key.to_vec())
+        })?;
+        if let Some(key) = drawn {
+            reply.bulk(&key);
             return Ok(Flow::Done);
         }
     }

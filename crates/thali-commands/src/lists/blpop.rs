@@ -17,7 +17,7 @@ pub const BLPOP: Spec = Spec {
     since: "2.0.0",
     complexity: "O(N) where N is the number of provided keys.",
     arity: -3,
-    flags: Flags::WRITE.union(Flags::NOSCRIPT).union(Flags::BLOCKING),
+    flags: Flags::WRITE.union(Flags::BLOCKING),
     keys: Keys::Range { first: 1, last: -2, step: 1, access: Access::READ_WRITE },
     ..super::WRITE
 };

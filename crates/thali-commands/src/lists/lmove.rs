@@ -38,7 +38,7 @@ pub const BLMOVE: Spec = Spec {
     summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is \
               available otherwise. Deletes the list if the last element was moved.",
     arity: 6,
-    flags: LMOVE.flags.union(Flags::NOSCRIPT).union(Flags::BLOCKING),
+    flags: LMOVE.flags.union(Flags::BLOCKING),
     ..LMOVE
 };
 

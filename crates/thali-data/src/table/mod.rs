@@ -111,6 +111,31 @@ impl<V> Table<V> {
         Table { hasher, directory, segments, depth: 0, len: 0, entry_bytes: 0, bucket_bytes: 0 }
     }
 
+    /// Makes room in an empty table for about `len` elements, so that it does not grow on the way there.
+    pub fn reserve(&mut self, len: usize) {
+        if !self.is_empty() || len == 0 {
+            return;
+        }
+        let fill = len_max(HOME_BUCKETS_MAX) * 2 / 3;
+        let depth = len.div_ceil(fill).next_power_of_two().trailing_zeros() as u8;
+        let home = home_for(len >> depth);
+        *self = Self::with_hasher(self.hasher.clone());
+        self.depth = depth;
+        self.directory = (0..1 << depth).collect();
+        self.segments.reserve_exact(1 << depth);
+        for number in 0..1u64 << depth {
+            self.push_segment(Segment::new(number << 1 << (63 - depth), depth, home));
+        }
+    }
+
+    /// Loads the memory at which an element of this hash would stand. To be called for several elements
+    /// before they are inserted, so that the waiting for memory overlaps.
+    pub fn touch(&self, hash: u64) {
+        if !self.directory.is_empty() {
+            self.segments[self.segment_of(hash)].touch(hash);
+        }
+    }
+
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }

@@ -125,6 +125,11 @@ impl<V> Segment<V> {
         }
     }
 
+    /// Reads the tags of a hash's home bucket.
+    pub fn touch(&self, hash: u64) {
+        std::hint::black_box(self.buckets[self.home_of(hash)].tags);
+    }
+
     fn next(&self, at: usize) -> Option<usize> {
         match self.buckets[at].next {
             0 => None,

@@ -70,6 +70,33 @@ fn a_million_keys_come_and_go() {
 }
 
 #[test]
+fn a_table_with_room_is_like_any_other() {
+    for len in [1usize, 6, 7, 100, 5000, 100_000] {
+        let mut table = Table::with_hasher(KeyHasher::fixed(len as u64));
+        table.reserve(len);
+        check_shape(&table);
+        let before = table.bucket_bytes;
+        for n in 0..len as u64 {
+            table.touch(table.hash(&key(n)));
+            assert_eq!(table.insert(&key(n), n), None);
+        }
+        check_shape(&table);
+        assert!(
+            table.bucket_bytes <= before * 5 / 4,
+            "{len} elements: {before} bytes grew to {}",
+            table.bucket_bytes
+        );
+        for n in 0..len as u64 {
+            assert_eq!(table.remove(&key(n)), Some(n));
+        }
+        check_shape(&table);
+        table.reserve(10);
+        assert_eq!(table.insert(b"k", 1), None);
+        check_shape(&table);
+    }
+}
+
+#[test]
 fn scan_returns_every_element_once_when_nothing_changes() {
     for count in [0u64, 1, 7, 8, 100, 1000, 100_000] {
         let mut table = Table::with_hasher(KeyHasher::fixed(count));

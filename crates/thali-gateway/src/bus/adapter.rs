@@ -129,6 +129,9 @@ impl Bus {
                     Some(PubSubEvent::Up { gap }) => {
                         if gap {
                             self.gaps.fetch_add(1, Ordering::Relaxed);
+                            for recovery in namespaces.iter().filter_map(|one| one.recovery()) {
+                                recovery.note_gap();
+                            }
                             // The other connection notices its own loss by the first command that
                             // fails; that had better be this one.
                             let _ = self.pipe.send(redis::cmd("PING"));
@@ -159,7 +162,7 @@ impl Bus {
             let root = namespaces.iter().find(|one| one.name() == "/");
             if let Some(root) = root {
                 self.heard.fetch_add(1, Ordering::Relaxed);
-                root.deliver_to_room(room, &plain_message(data));
+                root.deliver_to_room(room, &plain_array(data), Vec::new());
             }
             return;
         }
@@ -193,17 +196,14 @@ impl Bus {
         };
         self.heard.fetch_add(1, Ordering::Relaxed);
         let Broadcast { array, attachments, selection, .. } = broadcast;
-        let encoded = packet::event_array(namespace.name(), None, &array, attachments);
         let one_room = selection.except.is_empty() && selection.rooms.len() == 1;
         if message.from_pattern() {
             // The pattern covers the rooms named by this node's sockets, and only their owners.
-            if let Some(socket) = namespace.socket(room) {
-                socket.send(&encoded);
-            }
+            namespace.deliver_to_socket(room, &array, attachments);
         } else if one_room && !room.is_empty() {
-            namespace.deliver_to_room(room, &encoded);
+            namespace.deliver_to_room(room, &array, attachments);
         } else {
-            namespace.deliver(&selection, &encoded);
+            namespace.deliver(&selection, &array, attachments);
         }
     }
 
@@ -278,20 +278,22 @@ fn escape_glob(text: &str) -> String {
     escaped
 }
 
-/// JSON goes on as it is; anything else as a string.
-fn plain_message(data: &[u8]) -> packet::Message {
+/// The event of a plain message: JSON goes on as it is, anything else as a string.
+fn plain_array(data: &[u8]) -> String {
+    let mut array = String::with_capacity(data.len() + 16);
+    array.push('[');
+    packet::json_string(&mut array, PLAIN_EVENT);
+    array.push(',');
     let json = std::str::from_utf8(data).ok().filter(|text| {
         // The reader does not look into the value, so its depth costs nothing.
         serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
     });
     match json {
-        Some(json) => packet::event("/", PLAIN_EVENT, json.trim(), Vec::new()),
-        None => {
-            let mut string = String::new();
-            packet::json_string(&mut string, &String::from_utf8_lossy(data));
-            packet::event("/", PLAIN_EVENT, &string, Vec::new())
-        }
+        Some(json) => array.push_str(json.trim()),
+        None => packet::json_string(&mut array, &String::from_utf8_lossy(data)),
     }
+    array.push(']');
+    array
 }
 
 impl std::fmt::Debug for Bus {

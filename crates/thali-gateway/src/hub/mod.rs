@@ -3,12 +3,15 @@
 //! A [`Socket`] is one client in one namespace. A [`Namespace`] knows its sockets by id and their
 //! rooms; delivering to a room pushes one shared, already encoded message into each member's link.
 //!
-//! Lock order: a socket's state, then a room shard, then a link. Delivery takes only the last two.
+//! Lock order: the history of `recovery`, then a socket's state, then a room shard, then a link. Delivery
+//! takes the last two only, and the history's before them where there is one.
 
 mod namespace;
+mod recovery;
 mod socket;
 
 pub use namespace::{Interest, Namespace, Selection};
+pub use recovery::{Claim, Recovery, Session, Window};
 pub use socket::{Ack, JoinError, Socket};
 
 /// Rooms one socket may be in.

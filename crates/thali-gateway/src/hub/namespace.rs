@@ -8,14 +8,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use thali_client::{SubscribeError, Ticket};
 
-use super::Socket;
-use crate::packet::Message;
+use bytes::Bytes;
+
+use super::{Recovery, Session, Socket};
+use crate::packet::{self, Message};
 
 /// Locks among which rooms, and sockets, are spread.
 const SHARDS: usize = 64;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Members = Map<u64, Arc<Socket>>;
+
+/// A room stands as long as it has members, or clients that are away may come back to it.
+#[derive(Default)]
+struct Room {
+    members: Members,
+    held: usize,
+}
 
 /// Who must know which rooms have members here.
 ///
@@ -42,18 +51,20 @@ pub struct Namespace {
     name: String,
     interest: Arc<dyn Interest>,
     hasher: foldhash::fast::RandomState,
-    rooms: Vec<Mutex<Map<Arc<str>, Members>>>,
+    rooms: Vec<Mutex<Map<Arc<str>, Room>>>,
+    recovery: Option<Recovery>,
     sockets: Vec<Mutex<Map<Arc<str>, Arc<Socket>>>>,
     room_count: AtomicUsize,
     delivered: AtomicU64,
 }
 
 impl Namespace {
-    /// An empty namespace.
-    pub fn new(name: &str, interest: Arc<dyn Interest>) -> Self {
+    /// An empty namespace. With `recovery`, clients that drop off find their session again.
+    pub fn new(name: &str, interest: Arc<dyn Interest>, recovery: Option<Recovery>) -> Self {
         Self {
             name: name.to_owned(),
             interest,
+            recovery,
             hasher: foldhash::fast::RandomState::default(),
             rooms: (0..SHARDS).map(|_| Mutex::default()).collect(),
             sockets: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -67,7 +78,7 @@ impl Namespace {
         &self.name
     }
 
-    /// Rooms with members here.
+    /// Rooms with members here, or with clients that may come back to them.
     pub fn room_count(&self) -> usize {
         self.room_count.load(Ordering::Relaxed)
     }
@@ -77,9 +88,20 @@ impl Namespace {
         self.delivered.load(Ordering::Relaxed)
     }
 
+    /// The memory of clients that drop off, if it is on.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
     /// The names of the rooms with members here.
     pub fn room_names(&self) -> Vec<Arc<str>> {
-        self.rooms.iter().flat_map(|shard| shard.lock().keys().cloned().collect::<Vec<_>>()).collect()
+        let mut names = Vec::new();
+        for shard in &self.rooms {
+            let shard = shard.lock();
+            let peopled = shard.iter().filter(|(_, room)| !room.members.is_empty());
+            names.extend(peopled.map(|(name, _)| name.clone()));
+        }
+        names
     }
 
     /// The socket with this id, if it is here.
@@ -101,27 +123,78 @@ impl Namespace {
     pub(super) fn join(&self, socket: &Arc<Socket>, room: &Arc<str>) -> Result<Ticket, SubscribeError> {
         let mut rooms = self.rooms[self.shard(room)].lock();
         let ticket = self.interest.joined(&self.name, room)?;
-        let members = rooms.entry(room.clone()).or_insert_with(|| {
+        let standing = rooms.entry(room.clone()).or_insert_with(|| {
             self.room_count.fetch_add(1, Ordering::Relaxed);
-            Members::default()
+            Room::default()
         });
-        members.insert(socket.key(), socket.clone());
+        standing.members.insert(socket.key(), socket.clone());
         Ok(ticket)
     }
 
-    /// Takes a socket out of a room. Called by the socket alone, under its lock.
-    pub(super) fn leave(&self, socket: &Socket, room: &str) {
-        let mut rooms = self.rooms[self.shard(room)].lock();
-        let Some(members) = rooms.get_mut(room) else { return };
-        members.remove(&socket.key());
-        if members.is_empty() {
-            rooms.remove(room);
+    /// Puts a socket back into a room that was held for it. A room that was not held is only noted by the
+    /// socket, and kept elsewhere. Called by the socket alone, under its lock.
+    pub(super) fn rejoin(&self, socket: &Arc<Socket>, name: &str) {
+        self.change(name, |room| {
+            room.held = room.held.saturating_sub(1);
+            room.members.insert(socket.key(), socket.clone());
+        });
+    }
+
+    /// Takes a socket out of a room, and holds the room for it if it may come back. Called by the socket
+    /// alone, under its lock.
+    pub(super) fn leave(&self, socket: &Socket, name: &str, hold: bool) {
+        self.change(name, |room| {
+            let was_in = room.members.remove(&socket.key()).is_some();
+            room.held += usize::from(hold && was_in);
+        });
+    }
+
+    /// A room that was held for a client that does not come back.
+    fn release(&self, name: &str) {
+        self.change(name, |room| room.held = room.held.saturating_sub(1));
+    }
+
+    /// Changes a room, which ends where nothing is left of it.
+    fn change(&self, name: &str, change: impl FnOnce(&mut Room)) {
+        let mut rooms = self.rooms[self.shard(name)].lock();
+        let Some(room) = rooms.get_mut(name) else { return };
+        change(room);
+        if room.members.is_empty() && room.held == 0 {
+            rooms.remove(name);
             self.room_count.fetch_sub(1, Ordering::Relaxed);
-            self.interest.emptied(&self.name, room);
+            self.interest.emptied(&self.name, name);
         }
     }
 
-    /// Runs `then` if the room has no members, and keeps it so meanwhile.
+    /// Lets go what was held for clients that do not come back.
+    pub fn let_go(&self, sessions: &[Session]) {
+        for (room, _) in sessions.iter().flat_map(|session| &session.rooms) {
+            self.release(room);
+        }
+    }
+
+    /// Gives a client its id, its rooms and what it missed, with nothing lost or told twice between that
+    /// and what comes later. `greet` is said first. False if it cannot be given whole; then nothing happens.
+    pub fn restore(
+        &self,
+        socket: &Arc<Socket>,
+        session: &Session,
+        shown: Option<&str>,
+        greet: &Message,
+    ) -> bool {
+        let Some(recovery) = &self.recovery else { return false };
+        let history = recovery.stand_still();
+        let Some((missed, last)) = recovery.missed(&history, session, shown) else { return false };
+        self.add(socket);
+        socket.send(greet);
+        for message in &missed {
+            socket.send(message);
+        }
+        socket.take_up(session, last);
+        true
+    }
+
+    /// Runs `then` if the room does not stand, and keeps it so meanwhile.
     pub fn while_empty(&self, room: &str, then: impl FnOnce()) {
         let rooms = self.rooms[self.shard(room)].lock();
         if !rooms.contains_key(room) {
@@ -129,26 +202,69 @@ impl Namespace {
         }
     }
 
-    /// Delivers to the members of one room. Gives how many there were.
-    pub fn deliver_to_room(&self, room: &str, message: &Message) -> usize {
-        let rooms = self.rooms[self.shard(room)].lock();
-        let Some(members) = rooms.get(room) else { return 0 };
-        for socket in members.values() {
-            socket.send(message);
-        }
-        self.delivered.fetch_add(members.len() as u64, Ordering::Relaxed);
-        members.len()
+    /// Delivers an event, a JSON array with its name first, to the members of one room.
+    pub fn deliver_to_room(&self, room: &str, array: &str, attachments: Vec<Bytes>) {
+        let select = || Selection { rooms: vec![room.to_owned()], except: Vec::new() };
+        self.in_order(array, attachments, select, |place, message| {
+            let rooms = self.rooms[self.shard(room)].lock();
+            let Some(room) = rooms.get(room) else { return false };
+            for socket in room.members.values() {
+                socket.send_event(message, place);
+            }
+            self.delivered.fetch_add(room.members.len() as u64, Ordering::Relaxed);
+            true
+        });
     }
 
-    /// Delivers to every selected socket, once each. Gives how many there were.
-    pub fn deliver(&self, selection: &Selection, message: &Message) -> usize {
-        let mut count = 0;
-        self.each(selection, &mut |socket| {
-            socket.send(message);
-            count += 1;
+    /// Delivers an event to the one socket with this id.
+    pub fn deliver_to_socket(&self, id: &str, array: &str, attachments: Vec<Bytes>) {
+        let select = || Selection { rooms: vec![id.to_owned()], except: Vec::new() };
+        self.in_order(array, attachments, select, |place, message| {
+            if let Some(socket) = self.socket(id) {
+                socket.send_event(message, place);
+                self.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            true
         });
-        self.delivered.fetch_add(count as u64, Ordering::Relaxed);
-        count
+    }
+
+    /// Delivers an event to every selected socket, once each.
+    pub fn deliver(&self, selection: &Selection, array: &str, attachments: Vec<Bytes>) {
+        self.in_order(
+            array,
+            attachments,
+            || selection.clone(),
+            |place, message| {
+                let mut count = 0;
+                self.each(selection, &mut |socket| {
+                    socket.send_event(message, place);
+                    count += 1;
+                });
+                self.delivered.fetch_add(count, Ordering::Relaxed);
+                true
+            },
+        );
+    }
+
+    /// Encodes an event once, with its place where clients may ask for it again; `push` tells whether any
+    /// may.
+    fn in_order(
+        &self,
+        array: &str,
+        attachments: Vec<Bytes>,
+        selection: impl FnOnce() -> Selection,
+        push: impl FnOnce(u64, &Message) -> bool,
+    ) {
+        match &self.recovery {
+            None => {
+                push(0, &packet::event_array(&self.name, None, array, attachments));
+            }
+            Some(recovery) => recovery.deliver(array, selection, |place, array| {
+                let message = packet::event_array(&self.name, None, array, attachments);
+                let keep = push(place, &message);
+                (message, keep)
+            }),
+        }
     }
 
     /// The selected sockets.
@@ -183,8 +299,8 @@ impl Namespace {
 
     /// Visits a room's members, and the socket that has the name as its id.
     fn members(&self, room: &str, visit: &mut dyn FnMut(&Arc<Socket>)) {
-        if let Some(members) = self.rooms[self.shard(room)].lock().get(room) {
-            members.values().for_each(&mut *visit);
+        if let Some(room) = self.rooms[self.shard(room)].lock().get(room) {
+            room.members.values().for_each(&mut *visit);
         }
         if let Some(socket) = self.sockets[self.shard(room)].lock().get(room) {
             visit(socket);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use thali_client::{SubscribeError, Ticket};
 use tokio::sync::oneshot;
 
-use super::{ACKS_PER_SOCKET_MAX, Namespace, ROOMS_PER_SOCKET_MAX};
+use super::{ACKS_PER_SOCKET_MAX, Namespace, ROOMS_PER_SOCKET_MAX, Session};
 use crate::auth::Grants;
 use crate::packet::{self, Message};
 use crate::transport::{Handshake, Link};
@@ -24,12 +24,20 @@ pub struct Socket {
     link: Arc<Link>,
     handshake: Handshake,
     under_way: AtomicU32,
+    /// By what it may find its session again; none where sessions are not kept.
+    secret: Option<Arc<str>>,
+    /// The place of the last event that it was sent.
+    last_sent: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     rooms: Vec<Arc<str>>,
+    /// The place at which it joined each of its rooms; empty where sessions are not kept.
+    joined: Vec<u64>,
+    /// The place at which it came.
+    since: u64,
     grants: Option<Arc<Grants>>,
     gone: bool,
     next_ack: u64,
@@ -64,9 +72,30 @@ pub enum JoinError {
 
 impl Socket {
     /// A socket that is in no room and not yet reachable.
-    pub fn new(id: Arc<str>, namespace: Arc<Namespace>, link: Arc<Link>, handshake: Handshake) -> Self {
-        let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
-        Self { id, key, namespace, link, handshake, under_way: AtomicU32::new(0), state: Mutex::default() }
+    pub fn new(
+        id: Arc<str>,
+        secret: Option<Arc<str>>,
+        namespace: Arc<Namespace>,
+        link: Arc<Link>,
+        handshake: Handshake,
+    ) -> Self {
+        let since = namespace.recovery().map_or(0, super::Recovery::place);
+        Self {
+            id,
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            namespace,
+            link,
+            handshake,
+            under_way: AtomicU32::new(0),
+            secret,
+            last_sent: AtomicU64::new(0),
+            state: Mutex::new(State { since, ..State::default() }),
+        }
+    }
+
+    /// By what it may find its session again.
+    pub fn secret(&self) -> Option<&Arc<str>> {
+        self.secret.as_ref()
     }
 
     /// Its public id, which is also the name of its own room.
@@ -97,6 +126,14 @@ impl Socket {
     /// Queues a packet for the client.
     pub fn send(&self, message: &Message) -> bool {
         self.link.send(message)
+    }
+
+    /// Queues an event with its place.
+    pub(super) fn send_event(&self, message: &Message, place: u64) {
+        if place > 0 {
+            self.last_sent.store(place, Ordering::Relaxed);
+        }
+        self.send(message);
     }
 
     /// Sends an event with one argument, given as JSON.
@@ -157,8 +194,11 @@ impl Socket {
             return Ok(None);
         }
         let room: Arc<str> = Arc::from(room);
+        // Before it joins: an event in between comes to it now, and may be asked for later.
+        let place = self.namespace.recovery().map(super::Recovery::place);
         let ticket = self.namespace.join(self, &room).map_err(JoinError::Bus)?;
         state.rooms.push(room);
+        state.joined.extend(place);
         Ok(Some(ticket))
     }
 
@@ -170,6 +210,7 @@ impl Socket {
             return Ok(false);
         }
         state.rooms.push(Arc::from(room));
+        state.joined.extend(self.namespace.recovery().map(super::Recovery::place));
         Ok(true)
     }
 
@@ -178,23 +219,60 @@ impl Socket {
         let mut state = self.state.lock();
         let Some(index) = state.rooms.iter().position(|one| &**one == room) else { return false };
         state.rooms.swap_remove(index);
-        self.namespace.leave(self, room);
+        if index < state.joined.len() {
+            state.joined.swap_remove(index);
+        }
+        self.namespace.leave(self, room, false);
         true
     }
 
     /// Leaves every room and the namespace for good. Gives the rooms; none if it had left before.
     pub fn retire(&self) -> Option<Vec<Arc<str>>> {
+        self.end(false).map(|session| session.rooms.into_iter().map(|(room, _)| room).collect())
+    }
+
+    /// Leaves as [`Socket::retire`], but its rooms are held for it: what is given must be kept, or let go.
+    pub fn drop_off(&self) -> Option<Session> {
+        self.end(true)
+    }
+
+    fn end(&self, hold: bool) -> Option<Session> {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.gone, true) {
             return None;
         }
         state.acks.clear();
+        // Before it leaves: what is delivered from here on may be sent to it or not.
+        let left = self.namespace.recovery().map_or(0, super::Recovery::place);
         let rooms = std::mem::take(&mut state.rooms);
+        let joined = std::mem::take(&mut state.joined);
         for room in &rooms {
-            self.namespace.leave(self, room);
+            self.namespace.leave(self, room, hold);
         }
         self.namespace.remove(self);
-        Some(rooms)
+        let joined = joined.into_iter().chain(std::iter::repeat(0));
+        Some(Session {
+            id: self.id.clone(),
+            rooms: rooms.into_iter().zip(joined).collect(),
+            grants: state.grants.clone(),
+            ends_at_ms: self.link.ends_at_ms(),
+            since: state.since,
+            last_sent: self.last_sent.load(Ordering::Relaxed),
+            left,
+        })
+    }
+
+    /// Goes on with the session of a client that dropped off. Under the history's lock, so nothing is
+    /// delivered meanwhile.
+    pub(super) fn take_up(self: &Arc<Self>, session: &Session, last_sent: u64) {
+        let mut state = self.state.lock();
+        for (room, joined) in &session.rooms {
+            self.namespace.rejoin(self, room);
+            state.rooms.push(room.clone());
+            state.joined.push(*joined);
+        }
+        state.since = session.since;
+        self.last_sent.store(last_sent, Ordering::Relaxed);
     }
 
     /// Counts a request that is under way; false when the socket has `max` already.
@@ -202,12 +280,12 @@ impl Socket {
         if self.under_way.fetch_add(1, Ordering::Relaxed) < max {
             return true;
         }
-        self.end();
+        self.finish();
         false
     }
 
     /// A request that was counted has ended.
-    pub fn end(&self) {
+    pub fn finish(&self) {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

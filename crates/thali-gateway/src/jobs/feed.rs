@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::reader::Reader;
 use super::snapshot;
 use super::update::{Entry, JobView, StreamId};
-use crate::codes::{ErrorCode, RequestError};
+use crate::codes::{CloseCode, ErrorCode, RequestError};
 use crate::hub::{Ack, Socket};
 use crate::packet::{self, Message};
 
@@ -58,6 +58,35 @@ impl JobRoom {
     fn queue(&self) -> &str {
         match self {
             Self::Queue(queue) | Self::Job(queue, _) => queue,
+        }
+    }
+}
+
+/// How a subscriber hears of the job's present state.
+pub(crate) enum Greeting {
+    /// In the acknowledgement of its request, if it wants one.
+    Ack(Option<Ack>),
+    /// As an event: it came back, and what it missed ends here.
+    Event,
+}
+
+impl Greeting {
+    fn say(self, socket: &Socket, room: &str, job: Option<&str>) {
+        match (self, job) {
+            (Self::Ack(Some(ack)), job) => acknowledge(ack, room, job),
+            (Self::Event, Some(job)) => drop(socket.emit(EVENT, job)),
+            (Self::Ack(None), _) | (Self::Event, None) => {}
+        }
+    }
+
+    fn refuse(self, socket: &Socket, error: &RequestError) {
+        match self {
+            Self::Ack(Some(ack)) => crate::vocabulary::refuse(ack, error),
+            Self::Ack(None) => {}
+            // It was told that it has all its rooms; coming back as new is the honest way out.
+            Self::Event => {
+                socket.link().close(CloseCode::RECOVERY_FAILED);
+            }
         }
     }
 }
@@ -145,13 +174,13 @@ impl JobFeed {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Adds a socket that has noted the room, and acknowledges with the job's present state.
+    /// Adds a socket that has noted the room, and greets it with the job's present state.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         socket: Arc<Socket>,
         name: String,
         room: JobRoom,
-        ack: Option<Ack>,
+        greeting: Greeting,
     ) {
         let subscription = fastrand::u64(..);
         let full = {
@@ -172,16 +201,19 @@ impl JobFeed {
         }
         if full {
             socket.leave(&name);
-            fail(ack, &RequestError::new(ErrorCode::BUSY, "this node watches as many queues as it may"));
+            let busy = RequestError::new(ErrorCode::BUSY, "this node watches as many queues as it may");
+            greeting.refuse(&socket, &busy);
             return;
         }
         let feed = self.clone();
         tokio::spawn(async move {
-            let mut ack = ack;
-            if let Err(error) = feed.go_live(&socket, &name, &room, subscription, &mut ack).await {
+            let mut greeting = Some(greeting);
+            if let Err(error) = feed.go_live(&socket, &name, &room, subscription, &mut greeting).await {
                 feed.forget(&socket, &room);
                 socket.leave(&name);
-                fail(ack, &error);
+                if let Some(greeting) = greeting {
+                    greeting.refuse(&socket, &error);
+                }
             }
         });
     }
@@ -199,7 +231,7 @@ impl JobFeed {
         name: &str,
         room: &JobRoom,
         subscription: u64,
-        ack: &mut Option<Ack>,
+        greeting: &mut Option<Greeting>,
     ) -> Result<(), RequestError> {
         let (position, job) = match self.snapshot(room).await {
             Ok(first) if self.began_after(room, first.0) => self.snapshot(room).await,
@@ -218,8 +250,8 @@ impl JobFeed {
         let held = std::mem::take(held);
         member.phase = Phase::Live { after: position };
         // Under the lock, so that no later event can overtake.
-        if let Some(ack) = ack.take() {
-            acknowledge(ack, name, job.as_deref());
+        if let Some(greeting) = greeting.take() {
+            greeting.say(socket, name, job.as_deref());
         }
         for (_, message) in held.iter().filter(|(id, _)| *id > position) {
             socket.send(message);
@@ -331,10 +363,4 @@ fn acknowledge(ack: Ack, room: &str, job: Option<&str>) {
     }
     let job = job.and_then(|job| serde_json::from_str(job).ok());
     ack.send_value(&Granted { ok: true, room, job });
-}
-
-fn fail(ack: Option<Ack>, error: &RequestError) {
-    if let Some(ack) = ack {
-        crate::vocabulary::refuse(ack, error);
-    }
 }

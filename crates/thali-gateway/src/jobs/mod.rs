@@ -15,5 +15,5 @@ mod reader;
 mod snapshot;
 mod update;
 
-pub(crate) use feed::{JobFeed, JobRoom};
+pub(crate) use feed::{Greeting, JobFeed, JobRoom};
 pub(crate) use reader::run as read_events;

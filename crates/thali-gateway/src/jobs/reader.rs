@@ -68,8 +68,12 @@ impl Reader {
 /// Reads until the task is dropped.
 pub(crate) async fn run(feed: Arc<JobFeed>, address: StoreAddress) {
     let mut backoff = Backoff::default();
+    // Told once for each absence of the store, not for each attempt.
+    let mut has_told = false;
     loop {
-        if let Err(error) = read(&feed, &address, &mut backoff).await {
+        if let Err(error) = read(&feed, &address, &mut backoff, &mut has_told).await
+            && !std::mem::replace(&mut has_told, true)
+        {
             tracing::warn!(%error, "reading job events was interrupted; it goes on where it was");
         }
         feed.reader.client_id.store(0, Ordering::SeqCst);
@@ -77,7 +81,12 @@ pub(crate) async fn run(feed: Arc<JobFeed>, address: StoreAddress) {
     }
 }
 
-async fn read(feed: &JobFeed, address: &StoreAddress, backoff: &mut Backoff) -> redis::RedisResult<()> {
+async fn read(
+    feed: &JobFeed,
+    address: &StoreAddress,
+    backoff: &mut Backoff,
+    has_told: &mut bool,
+) -> redis::RedisResult<()> {
     let reader = &feed.reader;
     // No connection before there is something to read.
     wait_for_streams(feed).await;
@@ -97,6 +106,7 @@ async fn read(feed: &JobFeed, address: &StoreAddress, backoff: &mut Backoff) -> 
         }
         let reply = read_once(&mut connection, &positions).await?;
         backoff.reset();
+        *has_told = false;
         for (key, entries) in streams(reply) {
             if let Some((queue, ..)) = positions.iter().find(|(_, stream, _)| *stream == key) {
                 feed.dispatch(queue, &entries);

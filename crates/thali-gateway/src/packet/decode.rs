@@ -67,6 +67,9 @@ pub enum PacketError {
     /// Attachments larger together than a packet may be.
     #[error("attachments too large")]
     TooLarge,
+    /// More attachments wait on this node than it may hold.
+    #[error("too many attachments on this node")]
+    PoolFull,
 }
 
 /// Cuts a packet into its parts. The payload's JSON is read by whoever needs it.

@@ -42,11 +42,15 @@ impl Message {
     }
 }
 
-/// The answer to a CONNECT that is granted.
-pub fn connected(namespace: &str, sid: &str) -> Message {
-    let mut text = head('0', 0, namespace, None, 40);
+/// The answer to a CONNECT that is granted. `pid` is the secret by which the client finds its session.
+pub fn connected(namespace: &str, sid: &str, pid: Option<&str>) -> Message {
+    let mut text = head('0', 0, namespace, None, 80);
     text.push_str("{\"sid\":");
     json_string(&mut text, sid);
+    if let Some(pid) = pid {
+        text.push_str(",\"pid\":");
+        json_string(&mut text, pid);
+    }
     text.push('}');
     Message::text(text)
 }

@@ -12,7 +12,7 @@ mod attach;
 mod decode;
 mod encode;
 
-pub use assemble::{Assembler, Incoming};
+pub use assemble::{Assembler, Incoming, Pool};
 pub use attach::renumber;
 pub use decode::{Event, Head, Kind, PacketError, decode, event_args};
 pub use encode::{

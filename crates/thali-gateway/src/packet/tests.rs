@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -60,7 +62,8 @@ fn events_have_a_name_and_json() {
 
 #[test]
 fn attachments_complete_a_packet() {
-    let mut assembler = Assembler::new(10);
+    let pool = Arc::new(Pool::new(100));
+    let mut assembler = Assembler::new(10, pool.clone());
     let text = r#"52-["a",{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}]"#;
     assert!(matches!(assembler.text(text, |_| Ok(())), Ok(None)));
     assert_eq!(assembler.text("2[\"b\"]", |_| Ok(())), Err(PacketError::OutOfPlace));
@@ -71,6 +74,25 @@ fn attachments_complete_a_packet() {
     assembler.text(text, |_| Ok(())).unwrap();
     let large = Bytes::from_static(b"0123456789x");
     assert_eq!(assembler.binary(large, |_| Ok(())), Err(PacketError::TooLarge));
+}
+
+#[test]
+fn waiting_attachments_have_a_bound_over_all_sessions() {
+    let pool = Arc::new(Pool::new(10));
+    let begin = || {
+        let mut assembler = Assembler::new(10, pool.clone());
+        assembler.text("52-[\"a\"]", |_| Ok(())).unwrap();
+        assembler
+    };
+    let six = Bytes::from_static(b"123456");
+    let (mut first, mut second) = (begin(), begin());
+    first.binary(six.clone(), |_| Ok(())).unwrap();
+    assert_eq!(second.binary(six.clone(), |_| Ok(())), Err(PacketError::PoolFull));
+    first.binary(Bytes::from_static(b"7890"), |_| Ok(())).unwrap();
+    assert_eq!(pool.bytes(), 0, "a whole packet waits no longer");
+    second.binary(six, |_| Ok(())).unwrap();
+    drop(second);
+    assert_eq!(pool.bytes(), 0, "nor one whose session is over");
 }
 
 #[test]
@@ -87,8 +109,9 @@ fn placeholders_are_checked_and_numbered_anew() {
 #[test]
 fn packets_that_leave() {
     let text = |message: Message| String::from_utf8(message.text.to_vec()).unwrap();
-    assert_eq!(text(connected("/", "abc")), r#"40{"sid":"abc"}"#);
-    assert_eq!(text(connected("/n", "abc")), r#"40/n,{"sid":"abc"}"#);
+    assert_eq!(text(connected("/", "abc", None)), r#"40{"sid":"abc"}"#);
+    assert_eq!(text(connected("/", "abc", Some("x"))), r#"40{"sid":"abc","pid":"x"}"#);
+    assert_eq!(text(connected("/n", "abc", None)), r#"40/n,{"sid":"abc"}"#);
     assert_eq!(
         text(connect_error("/random", "Invalid namespace", None)),
         r#"44/random,{"message":"Invalid namespace"}"#

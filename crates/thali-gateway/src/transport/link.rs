@@ -186,6 +186,11 @@ impl Link {
         self.wheel.insert_once(self, at_ms);
     }
 
+    /// When the session must end at the latest, if a limit is set.
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        self.state.lock().session.limit().map(|(at_ms, _)| at_ms)
+    }
+
     /// Lets the state machine judge a packet, unless the session is over.
     pub(super) fn receive<'a>(
         &self,

@@ -42,7 +42,7 @@ pub(crate) struct NewJobSchema {
 #[serde(untagged)]
 pub(crate) enum NewJobsSchema {
     One(NewJobSchema),
-    /// At most 10,000.
+    /// From 1 to 10,000.
     Many(Vec<NewJobSchema>),
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn add(
 ) -> Result<Response, Failure> {
     let limits = state.limits();
     must_be_json(&headers)?;
-    let body = read_body(body, limits.batch_bytes_max).await?;
+    let body = read_body(&state, body, limits.batch_bytes_max).await?;
     let jobs = NewJobs::parse(&body, limits.batch_jobs_max)?;
     let check_size = |job: &NewJob<'_>, index: Option<usize>| {
         let bytes = job.data_text().len();

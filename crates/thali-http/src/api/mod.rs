@@ -112,6 +112,8 @@ fn page() -> Value {
     let schemas = &mut page["components"]["schemas"];
     schemas["JobOptions"]["not"] = json!({ "anyOf": excluded });
     let one_of = |field: &str| json!({ "required": [field], "properties": { field: { "type": "integer" } } });
+    // One job, or an array of them that is not empty.
+    schemas["NewJobs"]["oneOf"][1]["minItems"] = json!(1);
     schemas["KeepPolicy"]["anyOf"] = json!([one_of("age"), one_of("count")]);
     page
 }

@@ -145,7 +145,7 @@ pub(crate) async fn clean(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Cleaned>, Failure> {
-    let clean: Clean = options(&headers, body).await?;
+    let clean: Clean = options(&state, &headers, body).await?;
     let job_state = clean.state.unwrap_or(CleanState::Completed).into();
     let (grace_ms, limit) = (clean.grace.unwrap_or(0), clean.limit.unwrap_or(CLEAN_LIMIT_DEFAULT));
     let ids = state.queues().clean(&queue, job_state, grace_ms, limit).await?;
@@ -162,14 +162,18 @@ pub(crate) async fn drain(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Drained>, Failure> {
-    let drain: Drain = options(&headers, body).await?;
+    let drain: Drain = options(&state, &headers, body).await?;
     state.queues().drain(&queue, drain.delayed.unwrap_or(false)).await?;
     Ok(Json(Drained { queue }))
 }
 
 /// A body that may be absent or null; then every field has its default.
-async fn options<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) -> Result<T, Failure> {
-    let body = read_body(body, ENVELOPE_BYTES_MAX).await?;
+async fn options<T: DeserializeOwned + Default>(
+    state: &ApiState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Failure> {
+    let body = read_body(state, body, ENVELOPE_BYTES_MAX).await?;
     if body.is_empty() {
         return Ok(T::default());
     }

@@ -64,7 +64,7 @@ pub(crate) async fn publish(
     body: Body,
 ) -> Result<(StatusCode, Json<Published>), Failure> {
     must_be_json(&headers)?;
-    let body = read_body(body, state.limits().event_bytes_max + ENVELOPE_BYTES_MAX).await?;
+    let body = read_body(&state, body, state.limits().event_bytes_max + ENVELOPE_BYTES_MAX).await?;
     let event: Event<'_> = read_object(&body)?;
     check_event(&event.event)?;
     let data = event.data.unwrap_or(RawValue::NULL);

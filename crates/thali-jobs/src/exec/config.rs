@@ -8,10 +8,13 @@ use serde_json::Value;
 use thali_client::StoreAddress;
 use thali_sandbox::{Limits, Mechanism, Network, Policy};
 
+use crate::queue::{FieldError, check_prefix, check_queue_name};
 use crate::worker::{Job, WorkerError};
 
 /// Each running command takes a thread of its own.
 pub const CONCURRENCY_MAX: usize = 256;
+/// A dynamic loader and a shell need about as much.
+const MEMORY_BYTES_MIN: u64 = 4 << 20;
 /// A result is stored with its job; what is larger belongs elsewhere.
 const RESULT_BYTES_MAX: usize = 4 << 20;
 
@@ -21,11 +24,17 @@ pub enum ExecError {
     NoCommand,
     #[error("--concurrency must be from 1 to {CONCURRENCY_MAX}")]
     Concurrency,
+    #[error("--timeout must be longer than 0; each job would time out at once")]
+    Timeout,
+    #[error("--memory must be at least {} MiB; no command starts with less", MEMORY_BYTES_MIN >> 20)]
+    Memory,
+    #[error(transparent)]
+    Name(#[from] FieldError),
     #[error("the working directory is not usable: {0}")]
     Directory(std::io::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
-    #[error("the store does not let announcements through: {0}")]
+    #[error("the store was there and is no longer: {0}")]
     Store(redis::RedisError),
     #[error(transparent)]
     Box(#[from] thali_sandbox::Error),
@@ -113,6 +122,14 @@ impl ExecConfig {
         if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
             return Err(ExecError::Concurrency);
         }
+        if self.timeout.is_zero() {
+            return Err(ExecError::Timeout);
+        }
+        if self.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(ExecError::Memory);
+        }
+        check_queue_name(&self.queue)?;
+        check_prefix(&self.prefix)?;
         Ok(())
     }
 

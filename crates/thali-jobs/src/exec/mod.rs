@@ -14,15 +14,15 @@ mod config;
 mod control;
 mod process;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use thali_sandbox::Sandbox;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 pub use config::{Announce, CONCURRENCY_MAX, ExecConfig, ExecError};
 
-use crate::worker::{self, Worker, WorkerConfig};
+use crate::worker::{Worker, WorkerConfig, WorkerError};
 
 /// What a worker did until it was told to end.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +32,19 @@ pub struct Ended {
 }
 
 /// Works until SIGTERM or SIGINT, then drains: takes no more jobs, lets the running ones end within
-/// the grace time, gives the rest back.
+/// the grace time, gives the rest back. A second signal ends the grace time.
 pub async fn run(config: ExecConfig) -> Result<Ended, ExecError> {
-    let end = signals().map_err(ExecError::Signals)?;
-    run_until(config, end).await
-}
-
-/// As `run`, until the future is ready.
-pub async fn run_until(config: ExecConfig, end: impl Future<Output = ()> + Send) -> Result<Ended, ExecError> {
+    let mut signals = Signals::listen().map_err(ExecError::Signals)?;
     let worker = start(config.clone()).await?;
-    end.await;
-    info!(queue = config.queue, grace = ?config.grace, "draining");
-    let given_back = worker.drain(config.grace).await;
+    signals.next().await;
+    info!(queue = config.queue, grace = ?config.grace, "draining; a second signal gives running jobs back now");
+    let hurry = async {
+        tokio::select! {
+            () = tokio::time::sleep(config.grace) => {}
+            () = signals.next() => info!("giving running jobs back"),
+        }
+    };
+    let given_back = worker.drain_until(hurry).await;
     Ok(Ended { given_back })
 }
 
@@ -52,7 +53,10 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
     config.check()?;
     let policy = config.policy()?;
     // Refuse now, not at the first job, and say what is in force.
-    let in_force = Sandbox::new(policy.clone())?.in_force();
+    let sandbox = Sandbox::new(policy.clone())?;
+    sandbox.rehearse(&process::bare_command(&config))?;
+    let in_force = sandbox.in_force();
+    drop(sandbox);
     info!(queue = config.queue, concurrency = config.concurrency, boxed = %in_force, "working");
     let worker_config = WorkerConfig {
         prefix: config.prefix.clone(),
@@ -60,24 +64,28 @@ pub async fn start(config: ExecConfig) -> Result<Worker, ExecError> {
         ..WorkerConfig::new(&config.queue, config.concurrency)
     };
     let store = config.store.clone();
-    worker::reach(&store).await?;
-    let announcer = match &config.announce {
-        Some(_) => Some(store.connect().await.map_err(ExecError::Store)?),
-        None => None,
-    };
-    let runner = Arc::new(process::Runner { config, policy, announcer });
+    store.reach().await.map_err(WorkerError::from)?;
+    let connection = store.connect().await.map_err(ExecError::Store)?;
+    let runner = Arc::new(process::Runner { config, policy, connection });
     let handler = move |job, cancelled| process::run(runner.clone(), job, cancelled);
     Ok(Worker::start(&store, worker_config, handler).await?)
 }
 
-fn signals() -> std::io::Result<impl Future<Output = ()> + Send> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// What asks for the end from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

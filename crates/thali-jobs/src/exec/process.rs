@@ -28,15 +28,16 @@ const REASON_BYTES_MAX: usize = 2048;
 pub struct Runner {
     pub config: ExecConfig,
     pub policy: Policy,
-    /// There when results are to be announced.
-    pub announcer: Option<ConnectionManager>,
+    /// For announcements, and for data that the crate cannot read.
+    pub connection: ConnectionManager,
 }
 
 pub async fn run(runner: Arc<Runner>, job: Job, cancelled: CancellationToken) -> Result<Value, JobError> {
     let (progress_in, progress) = watch::channel(None);
     let (logs_in, logs) = mpsc::channel(LOG_BACKLOG_MAX);
     let stop = Arc::new(AtomicBool::new(false));
-    let command = command(&runner.config, &job);
+    let data = data(&runner, &job).await?;
+    let command = command(&runner.config, &job, data);
     let process = {
         let (runner, stop) = (runner.clone(), stop.clone());
         // Its own thread: the box blocks it, and dies with it.
@@ -65,25 +66,46 @@ pub async fn run(runner: Arc<Runner>, job: Job, cancelled: CancellationToken) ->
     }
 }
 
+/// The job's data as JSON text. The crate makes null of JSON that Rust's numbers and strings cannot hold
+/// (`1e999`, half a surrogate pair), which Node's producers may send; then it is the stored text that counts.
+async fn data(runner: &Runner, job: &Job) -> Result<String, JobError> {
+    if !job.data().is_null() {
+        return Ok(job.data().to_string());
+    }
+    let key = format!("{}:{}:{}", runner.config.prefix, runner.config.queue, job.id());
+    let mut read = redis::cmd("HGET");
+    read.arg(key).arg("data");
+    let text: Result<Option<String>, _> = read.query_async(&mut runner.connection.clone()).await;
+    match text {
+        Ok(text) => Ok(text.unwrap_or_else(|| "null".to_owned())),
+        Err(error) => Err(JobError::Failed(format!("the job's data cannot be read: {error}"))),
+    }
+}
+
 /// Best effort: who must not miss a result watches the job.
 async fn announce(runner: &Runner, job: &Job, result: &Value) {
-    let (Some(announce), Some(connection)) = (&runner.config.announce, &runner.announcer) else { return };
+    let Some(announce) = &runner.config.announce else { return };
     let Some(message) = (announce.message)(job, result) else { return };
     let mut publish = redis::cmd("PUBLISH");
     publish.arg(&announce.channel).arg(message.to_string());
-    let mut connection = connection.clone();
+    let mut connection = runner.connection.clone();
     let sent = tokio::time::timeout(ANNOUNCE_PATIENCE, publish.exec_async(&mut connection)).await;
     if !matches!(sent, Ok(Ok(()))) {
         debug!(job = job.id(), "announcement lost");
     }
 }
 
-fn command(config: &ExecConfig, job: &Job) -> Command {
+/// The command as every job gets it.
+pub fn bare_command(config: &ExecConfig) -> Command {
     let mut command = Command::new(config.command[0].clone()).args(config.command[1..].iter().cloned());
     command.env.clone_from(&config.env);
     command.control = true;
     command
-        .stdin(job.data().to_string())
+}
+
+fn command(config: &ExecConfig, job: &Job, data: String) -> Command {
+    bare_command(config)
+        .stdin(data)
         .env("THALI_JOB_ID", job.id())
         .env("THALI_JOB_NAME", job.name())
         .env("THALI_JOB_QUEUE", &config.queue)

@@ -30,7 +30,11 @@ pub enum QueueError {
     /// connection broke while a command was under way, the command may have been carried out.
     #[error("the store cannot be reached: {0}")]
     StoreAway(String),
-    /// The store answered that it will not do this: out of memory, read-only, no permission.
+    /// The store takes no writes, as amid a failover: it is a replica, or lacks its own. Temporary; nothing
+    /// was done.
+    #[error("the store takes no writes now: {0}")]
+    StoreNotNow(String),
+    /// The store answered that it will not do this: out of memory, no permission.
     #[error("the store refused: {0}")]
     StoreRefused(String),
     /// The store answered something that BullMQ's scripts never answer.
@@ -42,7 +46,7 @@ impl QueueError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::StoreAway(_) | Self::Locked { .. } => true,
+            Self::StoreAway(_) | Self::StoreNotNow(_) | Self::Locked { .. } => true,
             Self::PartlyAdded { reason, .. } => reason.is_temporary(),
             _ => false,
         }
@@ -118,8 +122,12 @@ impl From<redis::RedisError> for QueueError {
                         | ServerErrorKind::MasterDown
                 )
             );
+        let no_writes = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+            || error.code() == Some("NOREPLICAS");
         if away {
             Self::StoreAway(error.to_string())
+        } else if no_writes {
+            Self::StoreNotNow(error.to_string())
         } else if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::AuthenticationFailed)
             || error.code().is_some()
         {

@@ -77,6 +77,10 @@ impl<'a> NewJobs<'a> {
         let jobs = serde_json::from_str::<Bounded<'a>>(text).map_err(|_| explain(text, jobs_max))?.0;
         match &jobs {
             Self::One(job) => job.check()?,
+            Self::Many(list) if list.is_empty() => {
+                let message = "an array must hold at least one job";
+                return Err(FieldError::new("[0]", Fault::Missing, message));
+            }
             Self::Many(list) if list.len() > jobs_max => return Err(too_many(jobs_max)),
             Self::Many(list) => {
                 for (index, job) in list.iter().enumerate() {

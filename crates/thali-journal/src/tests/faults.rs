@@ -60,6 +60,24 @@ fn a_failed_sync_is_final_and_acknowledges_nothing() {
     assert_eq!(open(Policy::Always, &disk.killed()).1, [["0 SET a 1"]]);
 }
 
+/// The page cache still has them, the disk has not, and a later sync would not care.
+#[test]
+fn bytes_of_a_failed_sync_are_made_durable_by_the_next_start() {
+    let disk = SimDisk::new(3);
+    let (journal, _) = open(Policy::Everysec, &disk);
+    disk.set_sync_failures(1000);
+    append(&journal, &["0 SET a 1"]);
+    wait_until("the failure", || journal.is_stuck());
+    let image = disk.killed();
+    let (journal, groups) = open(Policy::Always, &image);
+    assert_eq!(groups, [["0 SET a 1"]]);
+    let seq = append(&journal, &["0 SET a 2"]);
+    wait_until("the sync", || journal.synced() >= seq);
+    for seed in 0..10 {
+        assert_eq!(open(Policy::Always, &image.crashed(seed)).1, [["0 SET a 1"], ["0 SET a 2"]]);
+    }
+}
+
 #[test]
 fn a_failed_sync_under_everysec_refuses_writes() {
     let disk = SimDisk::new(3);

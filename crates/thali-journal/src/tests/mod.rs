@@ -3,6 +3,8 @@
 mod crash;
 mod damage;
 mod faults;
+mod opening;
+mod rewrites;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,18 +162,16 @@ fn the_file_is_what_redis_would_write() {
     append(&journal, &["0 SET a 1"]);
     append(&journal, &["0 SET a 2", "2 SET b 3"]);
     journal.close().unwrap();
-    let expected: String = [
-        &["SELECT", "0"][..],
-        &["SET", "a", "1"],
-        &["MULTI"],
-        &["SET", "a", "2"],
-        &["SELECT", "2"],
-        &["SET", "b", "3"],
-        &["EXEC"],
-    ]
-    .map(|args| String::from_utf8(encoded(args)).unwrap())
-    .concat();
-    assert_eq!(String::from_utf8(disk.get(INCREMENT).unwrap()).unwrap(), expected);
+    let text = |requests: &[&[&str]]| -> String {
+        requests.iter().map(|args| String::from_utf8(encoded(args)).unwrap()).collect()
+    };
+    let expected = [
+        "#thali:0000000000:0000000000:00000000:384f45d2\r\n#thali:0000000032:0000000030:291fb7d6:3be25abd\r\n",
+        &text(&[&["SELECT", "0"], &["SET", "a", "1"]]),
+        "#thali:000000006a:0000000030:22928b8b:d2ff1673\r\n",
+        &text(&[&["MULTI"], &["SET", "a", "2"], &["SELECT", "2"], &["SET", "b", "3"], &["EXEC"]]),
+    ];
+    assert_eq!(String::from_utf8(disk.get(INCREMENT).unwrap()).unwrap(), expected.concat());
     assert_eq!(disk.get(MANIFEST).unwrap(), b"file appendonly.aof.1.incr.aof seq 1 type i\n");
 }
 

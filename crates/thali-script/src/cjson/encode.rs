@@ -28,6 +28,7 @@ impl Encoder<'_, '_> {
     /// Writes the value on top and leaves it there.
     fn value(&mut self, depth: i32) -> Result<(), Raise> {
         let stack = self.stack;
+        stack.check_text_len(self.out.len())?;
         match stack.kind(-1) {
             Type::String => self.string(stack.bytes(-1).unwrap_or_default()),
             Type::Number => self.number(-1)?,

@@ -8,6 +8,7 @@ use thali_resp::Reply;
 use super::Entry;
 use crate::call::Call;
 use crate::mailbox::Message;
+use crate::open_files;
 use crate::table::Handler;
 
 const SUB: Spec = Spec {
@@ -108,6 +109,14 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
 }
 
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
+    let room = open_files::clients_max();
+    if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
+    {
+        return Err(ErrorReply::owned(format!(
+            "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able \
+             to handle the specified number of clients, try with {room}"
+        )));
+    }
     let settings = {
         let mut config = call.shared.config.lock();
         config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;

@@ -1,10 +1,15 @@
 //! DEBUG, LATENCY, MEMORY, SLOWLOG, LOLWUT: as far as clients and their tests ask.
 
-use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, parse_f64};
+use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
+use thali_data::double::parse_double;
+use thali_keyspace::Locked;
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::busy::BUSY;
 use crate::call::Call;
+use crate::digest::Digest;
+use crate::snapshots;
 use crate::table::Handler;
 
 const DEBUG: Spec = Spec {
@@ -17,6 +22,9 @@ const DEBUG: Spec = Spec {
     keys: Keys::Found(|args, push| {
         if args.len() == 3 && args[1].eq_ignore_ascii_case(b"OBJECT") {
             push(2, Access::READ);
+        }
+        if args.len() > 2 && args[1].eq_ignore_ascii_case(b"DIGEST-VALUE") {
+            (2..args.len()).for_each(|at| push(at, Access::READ));
         }
     }),
     ..Spec::BASE
@@ -43,7 +51,7 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     }
     match args[1].to_ascii_lowercase().as_slice() {
         b"sleep" if args.len() == 3 => {
-            let seconds = parse_f64(args[2]).filter(|s| (0.0..=SLEEP_MAX_S).contains(s));
+            let seconds = parse_double(args[2]).filter(|s| (0.0..=SLEEP_MAX_S).contains(s));
             let seconds = seconds.ok_or(ErrorReply::NOT_FLOAT)?;
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
@@ -51,6 +59,18 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
         b"jmap" | b"set-active-expire" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => {
             reply.ok()
         }
+        b"digest" if args.len() == 2 => {
+            let locked = all_shards(call)?;
+            reply.simple(&Digest::of_all(&locked, call.side.settings.databases).to_string());
+        }
+        b"digest-value" => {
+            reply.array(args.len() - 2);
+            for key in &args[2..] {
+                let digest = call.cx.peek(key).map_or_else(Digest::default, Digest::of_entry);
+                reply.simple(&digest.to_string());
+            }
+        }
+        b"reload" => reload(call, &args[2..], reply)?,
         b"object" if args.len() == 3 => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let encoding = entry.value.encoding();
@@ -64,4 +84,42 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
         }
     }
     Ok(Flow::Done)
+}
+
+/// All shards, for a command that runs by itself.
+fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
+    // Who holds shards may not wait for others.
+    if !call.cx.locked.ids().is_empty() {
+        return Err(ErrorReply::new("ERR not within a transaction"));
+    }
+    call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(call.side.event_loop)).ok_or(BUSY)
+}
+
+/// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
+/// again meanwhile.
+fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    let has = |name: &str| options.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()));
+    if !options.iter().all(|option| ["NOSAVE", "NOFLUSH", "MERGE"].iter().any(|name| is_word(option, name))) {
+        return Err(ErrorReply::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
+    }
+    if !has("nosave") && call.shared.snapshots.dump_and_wait().is_err() {
+        return Err(ErrorReply::new("ERR the dump failed, see the log"));
+    }
+    if !has("noflush") {
+        let mut locked = all_shards(call)?;
+        let mut emptied = Vec::new();
+        for (_, shard) in locked.shards_mut() {
+            for db in 0..shard.dbs_len() {
+                let old = shard.take_db(db);
+                emptied.extend(shard.retire(old));
+            }
+        }
+        drop(locked);
+    }
+    snapshots::reload(call.shared, has("merge")).map_err(|why| {
+        tracing::error!(why, "DEBUG RELOAD lost data");
+        ErrorReply::new("ERR Error trying to load the RDB dump, check server logs.")
+    })?;
+    reply.ok();
+    Ok(())
 }

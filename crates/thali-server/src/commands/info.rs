@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use thali_commands::{Flags, Flow, Group, Outcome, Spec};
-use thali_keyspace::WaitKind;
+use thali_keyspace::{Shard, WaitKind};
 use thali_resp::Reply;
 
 use super::Entry;
 use crate::call::Call;
+use crate::command_stats::Total;
 use crate::snapshots::Kind as Snapshot;
 use crate::stats::{Counter, LoopStats};
-use crate::table::Handler;
+use crate::table::{self, Handler};
 use crate::{REDIS_VERSION, memory};
 
 const INFO: Spec = Spec {
@@ -22,7 +23,7 @@ const INFO: Spec = Spec {
     complexity: "O(1)",
     arity: -1,
     // The keyspace section counts keys in every shard.
-    flags: Flags::LOADING.union(Flags::STALE).union(Flags::ALL_SHARDS),
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::EACH_SHARD),
     categories: thali_commands::Categories::DANGEROUS,
     ..Spec::BASE
 };
@@ -31,7 +32,7 @@ pub(super) const TABLE: &[Entry] = &[(&INFO, Handler::Server(info))];
 
 type Section = fn(&Call<'_, '_>, &mut String) -> std::fmt::Result;
 
-/// Sections in the order in which they are shown; the flag says whether plain INFO shows them.
+/// Sections in the order in which they are shown.
 const SECTIONS: &[(&str, Section)] = &[
     ("server", server),
     ("clients", clients),
@@ -41,19 +42,25 @@ const SECTIONS: &[(&str, Section)] = &[
     ("replication", replication),
     ("cpu", cpu),
     ("modules", |_, text| writeln!(text, "# Modules")),
-    ("errorstats", |_, text| writeln!(text, "# Errorstats")),
+    ("commandstats", command_stats),
+    ("errorstats", error_stats),
+    ("latencystats", latency_stats),
     ("cluster", |_, text| writeln!(text, "# Cluster\ncluster_enabled:0")),
     ("keyspace", keyspace),
 ];
 
+/// Sections that plain INFO leaves out.
+const ONLY_ASKED: &[&str] = &["commandstats", "latencystats"];
+
 fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let asked: Vec<String> =
         args[1..].iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
-    let everything = asked.is_empty()
-        || asked.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
+    let is_asked = |word: &str| asked.iter().any(|name| name == word);
+    let everything = is_asked("all") || is_asked("everything");
+    let default = asked.is_empty() || is_asked("default");
     let mut text = String::new();
     for (name, section) in SECTIONS {
-        if everything || asked.iter().any(|asked| asked == name) {
+        if everything || is_asked(name) || (default && !ONLY_ASKED.contains(name)) {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -85,7 +92,7 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "server_time_usec:{}", call.cx.now_ms * 1000)?;
     writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
     writeln!(text, "hz:10\nconfigured_hz:10")?;
-    writeln!(text, "event_loops:{}", shared.mailboxes.len())?;
+    writeln!(text, "event_loops:{}", call.side.settings.loops)?;
     writeln!(text, "shards:{}", shared.keyspace.shards_len())?;
     writeln!(text, "executable:{}", std::env::current_exe().unwrap_or_default().display())?;
     writeln!(text, "config_file:{}", shared.config.lock().file().unwrap_or_default())
@@ -101,7 +108,9 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
             for_groups.extend(waiter.keys.iter().map(|key| (waiter.db, key.clone())));
         }
     }
-    let awaited: usize = call.cx.locked.shards().map(|(_, shard)| shard.awaited_len()).sum();
+    // A shard that a busy script holds is left out: INFO answers.
+    let awaited: usize =
+        call.cx.shard_ids().filter_map(|id| call.cx.see_shard(id, Shard::awaited_len).ok()).sum();
     writeln!(text, "# Clients")?;
     writeln!(text, "connected_clients:{}", all.len())?;
     writeln!(text, "cluster_connections:0")?;
@@ -168,7 +177,7 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     use crate::pubsub::Kind;
     writeln!(text, "# Stats")?;
-    let figures: [(&str, u64); 15] = [
+    let figures: [(&str, u64); 16] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
@@ -179,6 +188,7 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
         ("keyspace_hits", sum(call, |s| &s.hits)),
         ("keyspace_misses", sum(call, |s| &s.misses)),
         ("total_error_replies", sum(call, |s| &s.errors)),
+        ("client_query_buffer_limit_disconnections", sum(call, |s| &s.query_limit_closes)),
         ("client_output_buffer_limit_disconnections", sum(call, |s| &s.output_limit_closes)),
         ("total_published_messages", sum(call, |s| &s.published)),
         ("total_scripts_run", sum(call, |s| &s.scripts)),
@@ -195,6 +205,63 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "latest_fork_usec:0\ntotal_forks:0\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0")
 }
 
+/// Each command and subcommand that was called, under INFO's name for it.
+fn each_command(call: &Call<'_, '_>, mut show: impl FnMut(&str, &Total)) {
+    for row in table::rows() {
+        for spec in std::iter::once(row.spec).chain(row.spec.subcommands) {
+            let total = Total::of(call.shared.stats.iter().map(|stats| stats.by_command.of(row, spec)));
+            match std::ptr::eq(spec, row.spec) {
+                true => show(spec.name, &total),
+                false => show(&format!("{}|{}", row.spec.name, spec.name), &total),
+            }
+        }
+    }
+}
+
+fn command_stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "# Commandstats")?;
+    each_command(call, |name, total| {
+        let Total { calls, rejected, failed, .. } = *total;
+        if calls + rejected > 0 {
+            let micros = total.nanos / 1000;
+            let for_each = if calls == 0 { 0.0 } else { total.nanos as f64 / 1000.0 / calls as f64 };
+            writeln!(
+                text,
+                "cmdstat_{name}:calls={calls},usec={micros},usec_per_call={for_each:.2},\
+                 rejected_calls={rejected},failed_calls={failed}"
+            )
+            .expect("a String takes all");
+        }
+    });
+    Ok(())
+}
+
+fn error_stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let mut totals = std::collections::BTreeMap::new();
+    call.shared.stats.iter().for_each(|stats| stats.error_codes.add_to(&mut totals));
+    writeln!(text, "# Errorstats")?;
+    totals.iter().try_for_each(|(code, count)| writeln!(text, "errorstat_{code}:count={count}"))
+}
+
+fn latency_stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "# Latencystats")?;
+    let percentiles = &call.side.settings.latency_percentiles;
+    each_command(call, |name, total| {
+        let shown: Vec<String> = percentiles
+            .iter()
+            .filter_map(|percent| {
+                let micros = total.percentile(*percent)? as f64 / 1000.0;
+                Some(format!("p{percent}={micros:.3}"))
+            })
+            .collect();
+        if !shown.is_empty() {
+            writeln!(text, "latency_percentiles_usec_{name}:{}", shown.join(","))
+                .expect("a String takes all");
+        }
+    });
+    Ok(())
+}
+
 fn replication(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Replication\nrole:master\nconnected_slaves:0\nmaster_failover_state:no-failover")?;
     writeln!(text, "master_replid:{}\nmaster_replid2:{}", call.shared.run_id, "0".repeat(40))?;
@@ -208,14 +275,19 @@ fn cpu(_: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 
 fn keyspace(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Keyspace")?;
-    for db in 0..call.cx.dbs_len {
-        let (mut keys, mut volatile) = (0, 0);
-        for (_, shard) in call.cx.locked.shards() {
-            if let Some(db) = shard.db(db) {
-                keys += db.len();
-                volatile += db.volatile_len();
+    let mut dbs = vec![(0, 0); call.cx.dbs_len as usize];
+    for id in call.cx.shard_ids() {
+        // As above.
+        let _ = call.cx.see_shard(id, |shard| {
+            for (at, (keys, volatile)) in (0..shard.dbs_len()).zip(&mut dbs) {
+                if let Some(db) = shard.db(at) {
+                    *keys += db.len();
+                    *volatile += db.volatile_len();
+                }
             }
-        }
+        });
+    }
+    for (db, (keys, volatile)) in dbs.into_iter().enumerate() {
         if keys > 0 {
             writeln!(text, "db{db}:keys={keys},expires={volatile},avg_ttl=0")?;
         }

@@ -11,6 +11,7 @@ pub(crate) mod monitor;
 pub(crate) mod persistence;
 pub(crate) mod pubsub;
 pub(crate) mod scripting;
+pub(crate) mod slowlog;
 pub(crate) mod transaction;
 
 use thali_commands::Spec;
@@ -34,6 +35,7 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
         persistence::TABLE,
         pubsub::TABLE,
         scripting::TABLE,
+        slowlog::TABLE,
         transaction::TABLE,
     ]
     .concat()

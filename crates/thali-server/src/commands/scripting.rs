@@ -158,9 +158,7 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
                 _ => return Err(ErrorReply::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
             }
             call.shared.scripts.clear();
-            if let Some(interpreter) = &mut call.side.interpreter {
-                interpreter.forget();
-            }
+            scripts::forget_flushed(call.shared, call.side);
             reply.ok();
         }
         b"kill" => {

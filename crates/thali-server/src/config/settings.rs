@@ -159,6 +159,9 @@ pub struct Settings {
     pub slowlog_max_len: usize,
     /// 0: off.
     pub latency_monitor_threshold_ms: u64,
+    pub latency_tracking: bool,
+    /// What INFO latencystats shows, in percent.
+    pub latency_percentiles: Vec<f64>,
     pub enable_debug_command: String,
 
     /// The store's URL; `None`: the embedded one.
@@ -174,6 +177,8 @@ pub struct Settings {
     pub gateway_jwt_key: Option<String>,
     /// Origins that may open sockets, or `*`.
     pub gateway_cors: Vec<String>,
+    /// How long a socket that dropped off finds its session again; 0 is never.
+    pub gateway_recovery_s: u64,
 }
 
 impl Settings {
@@ -251,6 +256,12 @@ impl From<&Config> for Settings {
             slowlog_log_slower_than_us: c.number("slowlog-log-slower-than"),
             slowlog_max_len: c.number("slowlog-max-len"),
             latency_monitor_threshold_ms: c.number("latency-monitor-threshold"),
+            latency_tracking: c.flag("latency-tracking"),
+            latency_percentiles: c
+                .words("latency-tracking-info-percentiles")
+                .iter()
+                .map(|percent| percent.parse().expect("checked by the table"))
+                .collect(),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
             http_given: c.is_given("http-port") || c.is_given("http-bind"),
@@ -266,6 +277,7 @@ impl From<&Config> for Settings {
                 .filter(|o| !o.is_empty())
                 .map(Into::into)
                 .collect(),
+            gateway_recovery_s: c.number("gateway-recovery"),
         }
     }
 }

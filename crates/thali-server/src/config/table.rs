@@ -271,6 +271,7 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("gateway-jwt-algorithm", Enum(&["hs256", "rs256", "es256"]), "hs256"),
     fixed("gateway-jwt-key", Text, ""),
     fixed("gateway-cors", Text, ""),
+    fixed("gateway-recovery", Int(0, 86_400), "0"),
 ];
 
 /// The index of a directive by its name or alias. `_` and `-` are one, for the environment's sake.
