@@ -122,11 +122,21 @@ impl Bench<'_> {
                         self.start(name, folder.path(), &["--appendonly", "yes", "--appendfsync", policy])?;
                     let writes = self.arguments.writes.to_string();
                     let mut command = Command::new("redis-benchmark");
-                    command.args(["-p", &server.port.number().to_string(), "-t", "set", "-c", "50", "-d", "64"]);
+                    command.args([
+                        "-p",
+                        &server.port.number().to_string(),
+                        "-t",
+                        "set",
+                        "-c",
+                        "50",
+                        "-d",
+                        "64",
+                    ]);
                     command.args(["-r", "1000000", "-n", &writes, "-P", depth, "--csv"]);
                     let output = command.output().context("start redis-benchmark")?;
                     let text = String::from_utf8_lossy(&output.stdout);
-                    let line = text.lines().find(|line| line.starts_with("\"SET\"")).context("no line of SET")?;
+                    let line =
+                        text.lines().find(|line| line.starts_with("\"SET\"")).context("no line of SET")?;
                     let columns: Vec<&str> = line.split(',').map(|column| column.trim_matches('"')).collect();
                     println!("{policy:<10} {depth:>4} {name:>14} {:>10} {:>8}", columns[1], columns[6]);
                 }
@@ -151,7 +161,10 @@ impl Bench<'_> {
     }
 
     fn snapshot(&self) -> Result<()> {
-        println!("\nBGSAVE of {} keys of {VALUE_LEN} bytes, {PROBES} clients that GET and SET", self.arguments.keys);
+        println!(
+            "\nBGSAVE of {} keys of {VALUE_LEN} bytes, {PROBES} clients that GET and SET",
+            self.arguments.keys
+        );
         for name in SERVERS {
             let folder = self.folder()?;
             let server = self.start(name, folder.path(), &["--appendonly", "no"])?;
@@ -162,7 +175,9 @@ impl Bench<'_> {
             let busy = self.probe(&server, Some("BGSAVE"))?;
             println!("{name:>14} BGSAVE: {} ({:.1} s)", shown(&busy), took.elapsed().as_secs_f64());
             let info = server.client()?.command(&["INFO", "persistence"])?.text();
-            for line in info.lines().filter(|line| line.contains("longest_hold") || line.contains("bgsave_status")) {
+            for line in
+                info.lines().filter(|line| line.contains("longest_hold") || line.contains("bgsave_status"))
+            {
                 println!("{name:>14} {line}");
             }
             let (before, most, writes) = self.memory_under_load(&server)?;
@@ -191,7 +206,8 @@ impl Bench<'_> {
                         let mut seen: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
                         while !stop.load(Ordering::Relaxed) {
                             let at = rng.usize(..keys);
-                            let (name, mut bytes) = if rng.bool() { ("GET", Vec::new()) } else { ("SET", Vec::new()) };
+                            let (name, mut bytes) =
+                                if rng.bool() { ("GET", Vec::new()) } else { ("SET", Vec::new()) };
                             match name {
                                 "GET" => bytes.extend_from_slice(format!("GET k{at}\r\n").as_bytes()),
                                 _ => set(&mut bytes, at, at),
@@ -271,7 +287,10 @@ impl Bench<'_> {
         self.fill(&server)?;
         wait_for_snapshot(&server, "BGSAVE")?;
         drop(server);
-        println!("\ntime from the start to the first client, {} keys of {VALUE_LEN} bytes", self.arguments.keys);
+        println!(
+            "\ntime from the start to the first client, {} keys of {VALUE_LEN} bytes",
+            self.arguments.keys
+        );
         for (what, settings, file) in [
             ("dump.rdb", ["--appendonly", "no"], "dump.rdb"),
             ("append-only file", ["--appendonly", "yes"], "appendonlydir/appendonly.aof.1.incr.aof"),
@@ -291,7 +310,9 @@ impl Bench<'_> {
 
 fn set(bytes: &mut Vec<u8>, key: usize, seed: usize) {
     let (key, value) = (format!("k{key}"), format!("{seed:0>VALUE_LEN$}"));
-    bytes.extend_from_slice(format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${VALUE_LEN}\r\n{value}\r\n", key.len()).as_bytes());
+    bytes.extend_from_slice(
+        format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${VALUE_LEN}\r\n{value}\r\n", key.len()).as_bytes(),
+    );
 }
 
 fn wait_for_snapshot(server: &Measured, command: &str) -> Result<()> {

@@ -44,7 +44,9 @@ fn busy_run(dir: &Path, policy: &str, zeros: Zeros) -> Vec<u8> {
     std::thread::scope(|scope| {
         for writer in 0..4 {
             let (address, path) = (&address, &path);
-            scope.spawn(move || write(address, writer, zeros, &|| fs::metadata(path).unwrap().len() < TAIL as u64 + 5000));
+            scope.spawn(move || {
+                write(address, writer, zeros, &|| fs::metadata(path).unwrap().len() < TAIL as u64 + 5000)
+            });
         }
     });
     server.shutdown().unwrap();
@@ -309,7 +311,8 @@ fn dump(dir: &Path, checksum: &str) -> Vec<u8> {
     let mut client = RespClient::connect(&server.addresses()[0].to_string()).unwrap();
     let mut rng = fastrand::Rng::with_seed(3);
     for at in 0..400 {
-        let (key, value) = (format!("k{at}"), (0..rng.usize(..350)).map(|_| rng.alphanumeric()).collect::<String>());
+        let (key, value) =
+            (format!("k{at}"), (0..rng.usize(..350)).map(|_| rng.alphanumeric()).collect::<String>());
         let number = at.to_string();
         let request: &[&str] = match at % 7 {
             0 => &["SET", &key, &value, "PXAT", "4000000000000"],

@@ -65,8 +65,7 @@ impl Held {
             let select = [b"SELECT".to_vec(), db.to_string().into_bytes()];
             ask_all(client, &[select.to_vec()])?;
             let keys = client.command(&["KEYS", "*"])?;
-            let keys: Vec<Vec<u8>> =
-                keys.items().iter().map(|key| key.text().into_bytes()).collect();
+            let keys: Vec<Vec<u8>> = keys.items().iter().map(|key| key.text().into_bytes()).collect();
             let requests = keys.iter().map(|key| reading(key)).collect::<Result<Vec<_>>>()?;
             let replies = ask_all(client, &requests)?;
             let mut found_fillers = 0;
@@ -151,7 +150,12 @@ impl Held {
     /// Whether the client's data is what all that was acknowledged made, and perhaps the first of what was under
     /// way. `start` is the client's data before the round. Gives its data now and how many of those are done, or how many
     /// acknowledged units are lost.
-    pub fn check_client(&self, client: &Client, start: &Model, notes: &Notes) -> Result<(Model, usize), Verdict> {
+    pub fn check_client(
+        &self,
+        client: &Client,
+        start: &Model,
+        notes: &Notes,
+    ) -> Result<(Model, usize), Verdict> {
         let nothing = Model::default();
         let actual = self.clients.get(&client.number).unwrap_or(&nothing);
         let differences = |model: &Model| model.differences(actual, self.begun_ms, self.ended_ms);
@@ -174,10 +178,8 @@ impl Held {
 
     /// Whether another server holds the same.
     pub fn differences(&self, other: &Held) -> Vec<String> {
-        let mut found: Vec<String> = (0..ACCOUNTS)
-            .filter(|at| self.accounts[*at] != other.accounts[*at])
-            .map(account)
-            .collect();
+        let mut found: Vec<String> =
+            (0..ACCOUNTS).filter(|at| self.accounts[*at] != other.accounts[*at]).map(account).collect();
         let nothing = Model::default();
         for owner in self.clients.keys().chain(other.clients.keys()) {
             let of = |held: &Held| held.clients.get(owner).unwrap_or(&nothing).clone();
@@ -256,9 +258,10 @@ pub fn redis_tools(data: &Path) -> Result<()> {
 }
 
 /// What killed processes left half-made does not pile up: behind a dump and a rewrite, only what is needed is
-/// there.
-pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<()> {
-    for (command, runs) in [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")] {
+/// there. Gives the number of bases that no manifest came to name before the kill.
+pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<usize> {
+    for (command, runs) in [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")]
+    {
         wait_until(&format!("{command} to be taken"), SNAPSHOT_TIMEOUT, || {
             client.command(&[command]).is_ok_and(|reply| !matches!(reply, Reply::Error(_)))
         })?;
@@ -268,16 +271,21 @@ pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<()> {
         })?;
     }
     let names = |dir: &Path| -> Result<Vec<String>> {
-        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names =
+            std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let mut names = names.collect::<Result<Vec<_>>>()?;
         names.sort();
         Ok(names)
     };
     let found = names(data)?;
     ensure!(found == ["appendonlydir", "dump.rdb", "thali.lock"], "left in the data folder: {found:?}");
-    let found = names(&data.join("appendonlydir"))?;
-    ensure!(found.len() == 3, "more than base, increment and manifest: {found:?}");
-    Ok(())
+    let folder = data.join("appendonlydir");
+    let manifest = std::fs::read_to_string(folder.join("appendonly.aof.manifest"))?;
+    let unnamed: Vec<String> = names(&folder)?.into_iter().filter(|name| !manifest.contains(name)).collect();
+    let (bases, others): (Vec<_>, Vec<_>) = unnamed.iter().partition(|name| name.ends_with(".base.rdb"));
+    ensure!(others == ["appendonly.aof.manifest"], "no manifest names {others:?}");
+    ensure!(manifest.lines().count() == 2, "more than base and increment:\n{manifest}");
+    Ok(bases.len())
 }
 
 fn accepted(command: &mut Command) -> Result<()> {

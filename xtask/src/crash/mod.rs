@@ -89,6 +89,8 @@ struct Tally {
     /// Kills while one of them ran.
     interrupted: usize,
     exchanges: usize,
+    /// Left by kills between a base and the manifest that was to name it.
+    unnamed_bases: usize,
 }
 
 pub fn run(arguments: &CrashArguments) -> Result<()> {
@@ -138,8 +140,7 @@ impl Harness {
         let is_mixed = policy == "mixed";
         let policy = if is_mixed { "always" } else { policy };
         // Rewrites begin by themselves, too.
-        let settings =
-            ["--appendonly", "yes", "--appendfsync", policy, "--auto-aof-rewrite-min-size", "8mb"];
+        let settings = ["--appendonly", "yes", "--appendfsync", policy, "--auto-aof-rewrite-min-size", "8mb"];
         let place = Place::new(arguments.within.as_deref(), &settings)?;
         let clients = (0..arguments.clients).map(|at| Client::new(at, rng.fork())).collect();
         let (fillers, sabotage) = (arguments.fillers, arguments.sabotage);
@@ -176,7 +177,7 @@ impl Harness {
         self.forget_logs(&mut connection)?;
         if round.is_multiple_of(ROUNDS_PER_EXCHANGE) {
             let held = Held::read(&mut connection, self.fillers)?;
-            check::nothing_piles_up(&mut connection, &self.place.data())?;
+            self.tally.unnamed_bases = check::nothing_piles_up(&mut connection, &self.place.data())?;
             process.kill9()?;
             self.exchange(&held)?;
             return Ok(());
@@ -218,7 +219,8 @@ impl Harness {
         if self.sabotage == 0 {
             return Ok(());
         }
-        let files = std::fs::read_dir(self.place.data().join("appendonlydir"))?.map(|entry| Ok(entry?.path()));
+        let files =
+            std::fs::read_dir(self.place.data().join("appendonlydir"))?.map(|entry| Ok(entry?.path()));
         let files = files.collect::<Result<Vec<_>>>()?;
         let number = |path: &std::path::PathBuf| -> Option<u64> {
             let name = path.file_name()?.to_str()?.strip_suffix(".incr.aof")?;
@@ -268,10 +270,10 @@ impl Harness {
         for client in &mut self.clients {
             let key = log_key(client.number);
             let db = client.db.to_string();
-            check::ask_all(connection, &[
-                vec![b"SELECT".to_vec(), db.into_bytes()],
-                vec![b"DEL".to_vec(), key.clone().into_bytes()],
-            ])?;
+            check::ask_all(
+                connection,
+                &[vec![b"SELECT".to_vec(), db.into_bytes()], vec![b"DEL".to_vec(), key.clone().into_bytes()]],
+            )?;
             client.model.keys.remove(key.as_bytes());
         }
         Ok(())
@@ -284,10 +286,13 @@ impl Harness {
         check::redis_tools(&copies.data())?;
         let (process, mut redis) = redis_on(&copies.data(), copies.folder.path())?;
         same(held, &Held::read(&mut redis, self.fillers)?).context("redis-server on Thali's folder")?;
-        check::ask_all(&mut redis, &[
-            vec![b"SELECT".to_vec(), b"0".to_vec()],
-            vec![b"SET".to_vec(), b"c0:s0".to_vec(), b"by redis-server".to_vec()],
-        ])?;
+        check::ask_all(
+            &mut redis,
+            &[
+                vec![b"SELECT".to_vec(), b"0".to_vec()],
+                vec![b"SET".to_vec(), b"c0:s0".to_vec(), b"by redis-server".to_vec()],
+            ],
+        )?;
         let by_redis = Held::read(&mut redis, self.fillers)?;
         end(process)?;
         let (process, mut back) = copies.start()?;

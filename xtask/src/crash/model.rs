@@ -44,7 +44,9 @@ impl Model {
                 count(usize::from(is_there))
             }
             (b"LMOVE", [to, _left, _right]) => {
-                let Reply::Bulk(moved) = self.apply(&[b"LPOP".to_vec(), key.clone()]) else { return Reply::Nil };
+                let Reply::Bulk(moved) = self.apply(&[b"LPOP".to_vec(), key.clone()]) else {
+                    return Reply::Nil;
+                };
                 self.apply(&[b"RPUSH".to_vec(), to.clone(), moved.clone()]);
                 Reply::Bulk(moved)
             }

@@ -51,9 +51,8 @@ fn words(words: &[&str]) -> Args {
 
 impl Unit {
     fn requests(&self) -> Vec<Args> {
-        let in_multi = |requests: Vec<Args>| {
-            [vec![words(&["MULTI"])], requests, vec![words(&["EXEC"])]].concat()
-        };
+        let in_multi =
+            |requests: Vec<Args>| [vec![words(&["MULTI"])], requests, vec![words(&["EXEC"])]].concat();
         match self {
             Unit::One(args) => vec![args.clone()],
             Unit::Multi(requests) => in_multi(requests.clone()),
@@ -192,7 +191,13 @@ impl Client {
             10 => words(&["SREM", &name('t'), &member]),
             11 => words(&["ZINCRBY", &name('z'), &by, &member]),
             12 => words(&["COPY", &name('s'), &format!("c{}:s{}", self.number, (key + 1) % KEYS), "REPLACE"]),
-            13 => words(&["LMOVE", &name('l'), &format!("c{}:l{}", self.number, (key + 1) % KEYS), "LEFT", "RIGHT"]),
+            13 => words(&[
+                "LMOVE",
+                &name('l'),
+                &format!("c{}:l{}", self.number, (key + 1) % KEYS),
+                "LEFT",
+                "RIGHT",
+            ]),
             14 => {
                 let at = now_ms() + self.rng.u64(1..EXPIRE_MS_MAX);
                 words(&["SET", &name('e'), "soon gone", "PXAT", &at.to_string()])

@@ -50,7 +50,8 @@ fn aside_name(process: u32) -> String {
 /// numbers do not come back. What a living process writes is left to it.
 fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for name in disk.list(dir)? {
-        let process = name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb")?.parse::<u32>().ok());
+        let process =
+            name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb")?.parse::<u32>().ok());
         let Some(process) = process.filter(|process| aside_name(*process) == name) else { continue };
         if process == std::process::id() || Path::new(&format!("/proc/{process}")).exists() {
             continue;

@@ -193,7 +193,8 @@ fn deleting_and_rewriting_frees_a_disk_that_the_journal_filled() {
     wait_for_info(&mut client, "aof_last_write_status", "ok");
     assert_eq!(snapshot(&mut client, "BGREWRITEAOF"), "ok");
     assert_eq!(strange_files(&disk.path()), Vec::<String>::new());
-    wait_until("writes to be taken", PATIENCE, || ask(&mut client, &["SET", "after", "1"]).text() == "OK").unwrap();
+    wait_until("writes to be taken", PATIENCE, || ask(&mut client, &["SET", "after", "1"]).text() == "OK")
+        .unwrap();
     store.kill();
     let writes = writing.join().unwrap();
     let mut client = store.start();

@@ -97,10 +97,8 @@ pub fn snapshot(client: &mut RespClient, command: &str) -> String {
         _ => ("aof_rewrite_in_progress", "aof_last_bgrewrite_status"),
     };
     // A rewrite that began by itself may run.
-    wait_until("the snapshot to begin", PATIENCE, || {
-        !matches!(ask(client, &[command]), Reply::Error(_))
-    })
-    .unwrap();
+    wait_until("the snapshot to begin", PATIENCE, || !matches!(ask(client, &[command]), Reply::Error(_)))
+        .unwrap();
     wait_for_info(client, runs, "0");
     info(client, status)
 }

@@ -105,8 +105,10 @@ fn holds(client: &mut RespClient, key: &str) {
 
 fn wait_until_writes_are_taken(store: &Store) {
     let mut client = store.client();
-    wait_until("writes to be taken", PATIENCE, || !is_misconf(&ask(&mut client, &["SET", "healed", "healed"])))
-        .unwrap();
+    wait_until("writes to be taken", PATIENCE, || {
+        !is_misconf(&ask(&mut client, &["SET", "healed", "healed"]))
+    })
+    .unwrap();
 }
 
 #[test]
@@ -165,7 +167,8 @@ fn under_everysec_a_failed_sync_stops_writes_until_a_rewrite_and_loses_nothing_a
     // Of the increment alone: the rewrite that heals it begins by itself.
     faulty.fail("appendonly.aof.1.incr.aof");
     set(&mut client, "b");
-    wait_until("a rewrite", PATIENCE, || store.log().contains("the append-only file has a new base")).unwrap();
+    wait_until("a rewrite", PATIENCE, || store.log().contains("the append-only file has a new base"))
+        .unwrap();
     assert!(store.log().contains("cannot sync"), "{}", store.log());
     wait_until_writes_are_taken(&store);
     set(&mut client, "c");
