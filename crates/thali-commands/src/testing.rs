@@ -44,7 +44,13 @@ impl Store {
         self.run_args(&args)
     }
 
+    /// As [`Store::run`], for arguments of any bytes.
     pub fn run_args(&mut self, args: &[&[u8]]) -> String {
+        String::from_utf8_lossy(&self.run_bytes(args)).into_owned()
+    }
+
+    /// As [`Store::run_args`], with the reply's bytes as they are.
+    pub fn run_bytes(&mut self, args: &[&[u8]]) -> Vec<u8> {
         let name = String::from_utf8_lossy(args[0]).to_lowercase();
         let command: &Command = TABLE
             .iter()
@@ -53,7 +59,7 @@ impl Store {
             .unwrap_or_else(|| panic!("no command {name}"));
         let spec = command.spec.subcommand(args).unwrap_or(command.spec);
         if !spec.arity_fits(args.len()) {
-            return format!("-{}\r\n", crate::ErrorReply::wrong_arity(spec.name));
+            return format!("-{}\r\n", crate::ErrorReply::wrong_arity(spec.name)).into_bytes();
         }
         let mut effects = Effects::default();
         let locked = self.keyspace.lock_all(thali_keyspace::ENDLESS).unwrap();
@@ -83,7 +89,7 @@ impl Store {
             .collect();
         drop(context);
         self.effects = effects.iter().map(|(_, bytes)| words_of(bytes)).collect();
-        String::from_utf8_lossy(&out).into_owned()
+        out
     }
 
     /// Runs each line and compares its reply; `\n` stands for the protocol's line break.

@@ -51,6 +51,13 @@ impl Value {
     }
 }
 
+impl std::fmt::Debug for Value {
+    /// Names the type only: a value may be large.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({})", self.type_name())
+    }
+}
+
 /// The bit of an entry's time to live that is a snapshot's mark.
 const MARK: u64 = 1 << 63;
 

@@ -19,7 +19,7 @@ pub(crate) fn value(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<
     match kind {
         kind::STRING => {
             let text = input.text("a string")?;
-            return Ok(Some(Value::Str(Str::from(text.item()))));
+            Ok(Some(Value::Str(Str::from(text.item()))))
         }
         kind::LIST | kind::LIST_ZIPLIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => {
             let list = list(kind, input, limits)?;

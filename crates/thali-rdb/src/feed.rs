@@ -85,6 +85,7 @@ impl<R: Read> Feed<R> {
             // At most as much again as is there: memory follows the bytes that came.
             let most = READ_BYTES.max(self.buffer.len() - self.record_at) as u64;
             let wanted = missing.clamp(READ_BYTES as u64, most);
+            self.buffer.reserve_exact(wanted as usize);
             let read = self.source.by_ref().take(wanted).read_to_end(&mut self.buffer);
             match read {
                 Ok(0) => return Ok(false),

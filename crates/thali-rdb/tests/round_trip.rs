@@ -10,6 +10,16 @@ use thali_rdb::{Batch, Checksum, ChecksumVerdict, Encoder, KeyMeta, Reader, Reco
 mod support;
 use support::text_of;
 
+/// A value that a failing test can print.
+#[derive(Clone)]
+struct Shown(Value);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&text_of(&self.0))
+    }
+}
+
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => prop::collection::vec(any::<u8>(), 0..40),
@@ -36,44 +46,46 @@ fn score() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn list() -> impl Strategy<Value = Value> {
+fn list() -> impl Strategy<Value = Shown> {
     prop::collection::vec(bytes(), 1..60).prop_map(|elements| {
         let mut list = List::new();
         elements.iter().for_each(|element| list.push(End::Back, element, &Limits::default()));
-        list.into_value()
+        Shown(list.into_value())
     })
 }
 
-fn set() -> impl Strategy<Value = Value> {
+fn set() -> impl Strategy<Value = Shown> {
     let integers = prop::collection::vec(any::<i64>().prop_map(|n| n.to_string().into_bytes()), 1..600);
     prop_oneof![prop::collection::vec(short(), 1..200), integers].prop_map(|members| {
         let mut set = Set::new();
-        members.iter().for_each(|member| drop(set.add(member, &Limits::default())));
-        set.into_value()
+        members.iter().for_each(|member| {
+            set.add(member, &Limits::default());
+        });
+        Shown(set.into_value())
     })
 }
 
-fn hash() -> impl Strategy<Value = Value> {
+fn hash() -> impl Strategy<Value = Shown> {
     prop::collection::vec((short(), bytes()), 1..200).prop_map(|fields| {
         let mut hash = Hash::new();
-        fields
-            .iter()
-            .for_each(|(field, value)| drop(hash.set(field, Item::parse(value), &Limits::default())));
-        hash.into_value()
+        fields.iter().for_each(|(field, value)| {
+            hash.set(field, Item::parse(value), &Limits::default());
+        });
+        Shown(hash.into_value())
     })
 }
 
-fn sorted_set() -> impl Strategy<Value = Value> {
+fn sorted_set() -> impl Strategy<Value = Shown> {
     prop::collection::vec((short(), score()), 1..200).prop_map(|members| {
         let mut sorted_set = SortedSet::new();
-        members
-            .iter()
-            .for_each(|(member, score)| drop(sorted_set.insert(member, *score, &Limits::default())));
-        sorted_set.into_value()
+        members.iter().for_each(|(member, score)| {
+            sorted_set.insert(member, *score, &Limits::default());
+        });
+        Shown(sorted_set.into_value())
     })
 }
 
-fn stream() -> impl Strategy<Value = Value> {
+fn stream() -> impl Strategy<Value = Shown> {
     let entry = (0u64..3, 0u64..5, prop::collection::vec(bytes(), 2..4), any::<bool>(), any::<bool>());
     let delivery = (0usize..50, 0u8..3, any::<u32>(), 0u64..4);
     (prop::collection::vec(entry, 0..250), prop::collection::vec(delivery, 0..40)).prop_map(
@@ -104,14 +116,14 @@ fn stream() -> impl Strategy<Value = Value> {
                     group.assign(*id, pending);
                 }
             }
-            stream.into_value()
+            Shown(stream.into_value())
         },
     )
 }
 
-fn value() -> impl Strategy<Value = Value> {
+fn value() -> impl Strategy<Value = Shown> {
     prop_oneof![
-        bytes().prop_map(|bytes| Value::Str(Str::from_bytes(&bytes))),
+        bytes().prop_map(|bytes| Shown(Value::Str(Str::from_bytes(&bytes)))),
         list(),
         set(),
         hash(),
@@ -136,7 +148,7 @@ impl std::fmt::Debug for Key {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    (bytes(), 0u32..20_000, meta(), value()).prop_map(|(name, db, meta, value)| Key(name, db, meta, value))
+    (bytes(), 0u32..20_000, meta(), value()).prop_map(|(name, db, meta, value)| Key(name, db, meta, value.0))
 }
 
 fn write(encoder: &mut Encoder, keys: &[Key]) -> Vec<u8> {
@@ -155,7 +167,7 @@ fn write(encoder: &mut Encoder, keys: &[Key]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn files_read_back(keys in prop::collection::vec(key(), 0..6), compress: bool) {
@@ -197,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn dumps_restore(value in value()) {
+    fn dumps_restore(Shown(value) in value()) {
         let payload = Encoder::new(Version::V11).dump(&value);
         let restored = restore(&payload, &Limits::default()).unwrap();
         prop_assert_eq!(text_of(&restored), text_of(&value));

@@ -3,6 +3,7 @@
 pub mod copy;
 pub mod databases;
 pub mod del;
+pub mod dump;
 pub mod echo;
 pub mod exists;
 pub mod expire;
@@ -11,6 +12,7 @@ pub mod memory;
 pub mod object;
 pub mod persist;
 pub mod rename;
+pub mod restore;
 pub mod scan;
 pub mod ttl;
 
@@ -30,6 +32,7 @@ pub const TABLE: &[Command] = &[
     Command { spec: &databases::FLUSHALL, run: databases::flushall },
     Command { spec: &del::DEL, run: del::run },
     Command { spec: &del::UNLINK, run: del::run },
+    Command { spec: &dump::SPEC, run: dump::run },
     Command { spec: &echo::PING, run: echo::ping },
     Command { spec: &echo::ECHO, run: echo::echo },
     Command { spec: &echo::TIME, run: echo::time },
@@ -45,6 +48,7 @@ pub const TABLE: &[Command] = &[
     Command { spec: &persist::SPEC, run: persist::run },
     Command { spec: &rename::RENAME, run: rename::rename },
     Command { spec: &rename::RENAMENX, run: rename::renamenx },
+    Command { spec: &restore::SPEC, run: restore::run },
     Command { spec: &scan::SCAN, run: scan::scan },
     Command { spec: &scan::KEYS, run: scan::keys },
     Command { spec: &scan::RANDOMKEY, run: scan::randomkey },

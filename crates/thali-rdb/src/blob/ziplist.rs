@@ -157,10 +157,10 @@ pub(crate) mod tests {
                 (Item::Int(n), _) => {
                     let bits = 65 - (if n < 0 { !n } else { n }).leading_zeros();
                     let (head, width) = match bits {
-                        ..=8 => (0xFE, 1),
-                        ..=16 => (0xC0, 2),
-                        ..=24 => (0xF0, 3),
-                        ..=32 => (0xD0, 4),
+                        0..=8 => (0xFE, 1),
+                        9..=16 => (0xC0, 2),
+                        17..=24 => (0xF0, 3),
+                        25..=32 => (0xD0, 4),
                         _ => (0xE0, 8),
                     };
                     out.push(head);

@@ -1,5 +1,7 @@
 //! A store in the test's own process, and clients of it. Connections are dealt out to the loops in turn, so
-//! two in a row live on different ones.
+//! two in a row live on different ones. Each test file takes what it needs.
+
+#![allow(dead_code)]
 
 use std::time::Duration;
 
