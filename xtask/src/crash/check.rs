@@ -16,6 +16,8 @@ pub const DBS: u32 = 16;
 /// Requests that are sent before their replies are read.
 const PIPELINE: usize = 500;
 const FILLER_VALUE_LEN: usize = 100;
+/// What an increment begins with.
+const INCREMENT_HEAD_LEN: u64 = 48;
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that a server holds.
@@ -258,7 +260,7 @@ pub fn redis_tools(data: &Path) -> Result<()> {
 }
 
 /// What killed processes left half-made does not pile up: behind a dump and a rewrite, only what is needed is
-/// there. Gives the number of bases that no manifest came to name before the kill.
+/// there. Gives the number of files that no manifest came to name before a kill.
 pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<usize> {
     for (command, runs) in [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")]
     {
@@ -282,10 +284,15 @@ pub fn nothing_piles_up(client: &mut RespClient, data: &Path) -> Result<usize> {
     let folder = data.join("appendonlydir");
     let manifest = std::fs::read_to_string(folder.join("appendonly.aof.manifest"))?;
     let unnamed: Vec<String> = names(&folder)?.into_iter().filter(|name| !manifest.contains(name)).collect();
-    let (bases, others): (Vec<_>, Vec<_>) = unnamed.iter().partition(|name| name.ends_with(".base.rdb"));
+    // What a kill leaves that comes before the manifest names a new file; an increment without data, then.
+    let is_unused = |name: &String| {
+        let len = || folder.join(name).metadata().map_or(u64::MAX, |meta| meta.len());
+        name.ends_with(".base.rdb") || (name.ends_with(".incr.aof") && len() <= INCREMENT_HEAD_LEN)
+    };
+    let (unused, others): (Vec<_>, Vec<_>) = unnamed.iter().partition(|name| is_unused(name));
     ensure!(others == ["appendonly.aof.manifest"], "no manifest names {others:?}");
     ensure!(manifest.lines().count() == 2, "more than base and increment:\n{manifest}");
-    Ok(bases.len())
+    Ok(unused.len())
 }
 
 fn accepted(command: &mut Command) -> Result<()> {

@@ -89,8 +89,8 @@ struct Tally {
     /// Kills while one of them ran.
     interrupted: usize,
     exchanges: usize,
-    /// Left by kills between a base and the manifest that was to name it.
-    unnamed_bases: usize,
+    /// Left by kills between a new file and the manifest that was to name it.
+    unnamed_files: usize,
 }
 
 pub fn run(arguments: &CrashArguments) -> Result<()> {
@@ -177,7 +177,7 @@ impl Harness {
         self.forget_logs(&mut connection)?;
         if round.is_multiple_of(ROUNDS_PER_EXCHANGE) {
             let held = Held::read(&mut connection, self.fillers)?;
-            self.tally.unnamed_bases = check::nothing_piles_up(&mut connection, &self.place.data())?;
+            self.tally.unnamed_files = check::nothing_piles_up(&mut connection, &self.place.data())?;
             process.kill9()?;
             self.exchange(&held)?;
             return Ok(());
