@@ -3,12 +3,16 @@
 //! - `test`: everything that stands between a change and main, from formatting to the browser.
 //! - `bench`: Thali and the stack a team would build, measured in the same run.
 //! - `conformance`: seeded commands on an engine and on redis-server, replies compared.
+//! - `crash`: the program killed while clients write, again and again, and its data compared with what they know.
 //! - `docs`: writes the list of commands into COMPATIBILITY.md, as the binary itself gives it.
+//! - `durability`: the figures of docs/durability.md, beside redis-server in one run.
 //! - `wall`: no crate depends across the wall between the store and what stands on it.
 
 mod bench;
 mod conformance;
+mod crash;
 mod docs;
+mod durability;
 mod setup;
 mod shell;
 mod test;
@@ -34,8 +38,12 @@ enum Chore {
     Bench(bench::BenchArguments),
     /// Runs seeded commands on an engine and on redis-server and compares the replies.
     Conformance(conformance::ConformanceArguments),
+    /// Kills the program while clients write and compares what it brings back with what they know.
+    Crash(crash::CrashArguments),
     /// Brings the generated parts of COMPATIBILITY.md up to date.
     Docs(docs::DocsArguments),
+    /// Measures writes under each policy, snapshots and loading beside redis-server.
+    Durability(durability::DurabilityArguments),
     /// Checks that no crate depends across the wall.
     Wall,
 }
@@ -45,7 +53,9 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Conformance(arguments) => conformance::run(&arguments),
+        Chore::Crash(arguments) => crash::run(&arguments),
         Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::Durability(arguments) => durability::run(&arguments),
         Chore::Wall => wall::check(),
     };
     match outcome {

@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::conformance::{self, ConformanceArguments};
+use crate::crash::{self, CrashArguments};
 use crate::shell::{self, Ran};
 use crate::{docs, root, setup, wall};
 
@@ -59,6 +60,7 @@ const STEPS: &[Step] = &[
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
     Step { name: "browser", run: On(browser) },
     Step { name: "crash", run: On(|engine| node_tests(engine, "crash", 1)) },
+    Step { name: "kill", run: On(kill) },
 ];
 
 /// The promise: the same on Thali's own store and on a redis-server.
@@ -192,6 +194,16 @@ fn compare(engine: &str) -> Result<Count> {
         return Ok(Count::default());
     }
     conformance::run(&ConformanceArguments::short(engine.parse()?))?;
+    Ok(ONE_PASSED)
+}
+
+/// A short run; longer ones are for `cargo xtask crash`.
+fn kill(engine: &str) -> Result<Count> {
+    // Only its own store is Thali's to keep.
+    if engine != "thali" {
+        return Ok(Count::default());
+    }
+    crash::run(&CrashArguments::short())?;
     Ok(ONE_PASSED)
 }
 

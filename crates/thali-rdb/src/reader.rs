@@ -75,6 +75,11 @@ impl KeyRecord<'_> {
         crate::inspect::type_name(self.kind)
     }
 
+    /// Where the value begins in the file.
+    pub fn body_offset(&self) -> u64 {
+        self.body_offset
+    }
+
     /// Bytes of the value in the file.
     pub fn body_len(&self) -> usize {
         self.body.len()

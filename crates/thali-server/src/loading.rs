@@ -93,12 +93,15 @@ fn read(
     let mut batch = Batch::new();
     let mut db = 0;
     loop {
+        let at = reader.offset();
         match reader.next().map_err(|error| error.to_string())? {
             Record::Key(record) => {
                 if record.db >= target.dbs_len {
                     return Err(format!(
-                        "it has keys in database {}, and 'databases' is {}: raise it",
-                        record.db, target.dbs_len
+                        "at byte {}: a key in database {}, and 'databases' is {}: raise it, unless the file is damaged",
+                        record.body_offset(),
+                        record.db,
+                        target.dbs_len
                     ));
                 }
                 batch.push(&record);
@@ -107,7 +110,9 @@ fn read(
                 }
             }
             Record::Function(_) => {
-                return Err("it holds a library of functions, which cannot be run here yet".into());
+                return Err(format!(
+                    "at byte {at}: a library of functions, which cannot be run here yet, unless the file is damaged"
+                ));
             }
             Record::End { .. } => {
                 hand_on(&mut batch, to, has_failed);
@@ -168,7 +173,12 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
     }
     match twice {
         Some((db, key)) if !target.replaces => {
-            Err(format!("the key '{}' of database {db} is in it twice", key.escape_ascii()))
+            let of_key = batch.iter().filter(|record| record.db == db && *record.key == *key);
+            let at = of_key.last().map_or(0, |record| record.body_offset());
+            Err(format!(
+                "at byte {at}: the key '{}' of database {db}, which was there already",
+                key.escape_ascii()
+            ))
         }
         _ => Ok(loaded),
     }

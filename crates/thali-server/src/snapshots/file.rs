@@ -1,4 +1,4 @@
-//! A dump on the disk: written aside, synced, renamed.
+//! A dump on the disk: written aside, synced, renamed. What killed processes left aside is deleted.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ impl<'a> AsideFile<'a> {
     /// `temp-PID.rdb` in `dir`, as Redis names it.
     pub fn create(disk: &'a dyn Disk, dir: &Path, incremental_sync: bool) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
-        let path = dir.join(format!("temp-{}.rdb", std::process::id()));
+        remove_leftovers(disk, dir)?;
+        let path = dir.join(aside_name(std::process::id()));
         let file = disk.open_append(&path)?;
         // A process of the same number may have left one.
         file.truncate(0)?;
@@ -39,6 +40,29 @@ impl<'a> AsideFile<'a> {
         self.is_done = true;
         self.disk.sync_dir(&self.dir)
     }
+}
+
+fn aside_name(process: u32) -> String {
+    format!("temp-{process}.rdb")
+}
+
+/// Deletes what processes that are gone did not bring to an end: each may be as large as the data, and their
+/// numbers do not come back. What a living process writes is left to it.
+fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for name in disk.list(dir)? {
+        let process =
+            name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb")?.parse::<u32>().ok());
+        let Some(process) = process.filter(|process| aside_name(*process) == name) else { continue };
+        if process == std::process::id() || Path::new(&format!("/proc/{process}")).exists() {
+            continue;
+        }
+        let path = dir.join(name);
+        tracing::info!(file = %path.display(), "deleting a dump that a killed process did not end");
+        if let Err(error) = disk.remove(&path) {
+            tracing::warn!(file = %path.display(), %error, "cannot delete it");
+        }
+    }
+    Ok(())
 }
 
 impl Write for AsideFile<'_> {

@@ -1,0 +1,6 @@
+//! Claims about disks that fail, shown with the real program on real file systems: one that is full, and one
+//! whose syncs fail. Where mounting is not allowed or no C compiler is there, a test says so and is left out.
+
+mod full;
+mod store;
+mod syncs;
