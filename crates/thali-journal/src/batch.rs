@@ -68,6 +68,11 @@ pub(crate) fn mark(offset: u64) -> [u8; HEADER_LEN] {
     Header { payload_len: 0, synced_len: 0, payload_crc: checksum(&[]) }.format(offset)
 }
 
+/// An empty batch that says that all before it is synced: a file that was closed in peace ends with one.
+pub(crate) fn synced_mark(offset: u64) -> [u8; HEADER_LEN] {
+    Header { payload_len: 0, synced_len: offset, payload_crc: checksum(&[]) }.format(offset)
+}
+
 /// Whether a file holds nothing but the beginning of an increment, or less.
 pub(crate) fn is_unused(content: &[u8]) -> bool {
     let kept = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);

@@ -14,7 +14,7 @@
 //! DIR/appendonlydir/temp-*                        a manifest or a base on its way; nobody reads it
 //!
 //! manifest   = 1*( "file" name "seq" N "type" ("b" | "i" | "h") LF )    base, increment, history
-//! increment  = mark *( batch | group | select | annotation ) [ mark ]
+//! increment  = mark *( batch | group | select | annotation | mark ) [ mark ]
 //! batch      = header 1*( group | select | annotation )                 see batch.rs
 //! mark       = header                                                   of an empty batch
 //! group      = request | multi 1*( request | select | annotation ) exec

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::batch::HEADER_LEN;
+use crate::batch::{self, HEADER_LEN};
 use crate::buffer::Cut;
 use crate::journal::{OpenFile, Progress, Shared, Tail};
 use crate::{DiskFile, Policy};
@@ -64,11 +64,39 @@ fn write_loop(shared: &Shared) {
             }
         }
         let moved = went_well && move_on(shared, &mut tail);
+        let ends = stopping && ((idle && !moved) || !went_well);
+        if ends {
+            mark_end(shared, &tail);
+        }
         shared.publish();
         drop(tail);
         wake_admission(shared);
-        if stopping && ((idle && !moved) || !went_well) {
+        if ends {
             return;
+        }
+    }
+}
+
+/// Says at the end of a file that is closed in peace that all before was synced: what is damaged there later
+/// cannot pass for what a dying machine leaves. Where it cannot be written, the end just stays unproven.
+fn mark_end(shared: &Shared, tail: &Tail) {
+    let Progress { written, durable, len, durable_len } = *shared.progress.lock();
+    // Nothing was appended, or not all is safe: then there is nothing to say.
+    if shared.is_stuck() || tail.torn || written != durable || len != durable_len || written == 0 {
+        return;
+    }
+    let Some(open) = &tail.open else { return };
+    let mark = batch::synced_mark(len);
+    match write_all(&*open.file, &mark).and_then(|()| open.file.sync()) {
+        Ok(()) => {
+            let mut progress = shared.progress.lock();
+            (progress.len, progress.durable_len) = (len + mark.len() as u64, len + mark.len() as u64);
+        }
+        Err(error) => {
+            tracing::warn!(file = %open.path.display(), %error, "the append-only file ends without a mark");
+            if let Err(error) = open.file.truncate(len) {
+                tracing::warn!(file = %open.path.display(), %error, "the tail stays torn");
+            }
         }
     }
 }

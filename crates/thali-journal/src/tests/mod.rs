@@ -9,6 +9,7 @@ mod rewrites;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::batch::{self, HEADER_LEN};
 use crate::sim::SimDisk;
 use crate::*;
 
@@ -170,6 +171,8 @@ fn the_file_is_what_redis_would_write() {
         &text(&[&["SELECT", "0"], &["SET", "a", "1"]]),
         "#thali:000000006a:0000000030:22928b8b:d2ff1673\r\n",
         &text(&[&["MULTI"], &["SET", "a", "2"], &["SELECT", "2"], &["SET", "b", "3"], &["EXEC"]]),
+        // Closed in peace: all of it is synced.
+        "#thali:0000000000:000000012c:00000000:e1f23fde\r\n",
     ];
     assert_eq!(String::from_utf8(disk.get(INCREMENT).unwrap()).unwrap(), expected.concat());
     assert_eq!(disk.get(MANIFEST).unwrap(), b"file appendonly.aof.1.incr.aof seq 1 type i\n");
@@ -214,7 +217,9 @@ fn base_and_increments_are_read_in_the_manifests_order() {
     append(&journal, &["0 SET k new"]);
     journal.close().unwrap();
     let grown = disk.get(format!("{dir}/appendonly.aof.8.incr.aof")).unwrap();
-    assert!(grown.ends_with(&encoded(&["SET", "k", "new"])));
+    let (records, mark) = grown.split_at(grown.len() - HEADER_LEN);
+    assert!(records.ends_with(&encoded(&["SET", "k", "new"])));
+    assert_eq!(mark, batch::synced_mark(records.len() as u64));
 }
 
 #[test]

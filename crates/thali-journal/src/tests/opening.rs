@@ -129,7 +129,7 @@ fn checking_says_what_is_there_and_where_it_ends_to_be_good() {
     let path = Path::new(INCREMENT);
     let whole = disk.get(INCREMENT).unwrap();
     let report = &check_manifest(&disk, Path::new(MANIFEST)).unwrap()[0];
-    assert_eq!((report.kind, report.batches, report.groups, report.records), (FileKind::Increment, 3, 2, 3));
+    assert_eq!((report.kind, report.batches, report.groups, report.records), (FileKind::Increment, 4, 2, 3));
     assert_eq!(report.commands, [("SET".into(), 2), ("INCR".into(), 1)]);
     assert_eq!(
         (report.checked_bytes, report.good_len, report.damage.as_ref()),
@@ -138,7 +138,7 @@ fn checking_says_what_is_there_and_where_it_ends_to_be_good() {
     assert_eq!(find_manifests(&disk, Path::new("/data/appendonlydir")).unwrap(), [Path::new(MANIFEST)]);
 
     let mut damaged = whole.clone();
-    *damaged.last_mut().unwrap() ^= 1;
+    damaged[whole.len() - HEADER_LEN - 1] ^= 1;
     disk.put(INCREMENT, &damaged);
     let report = check_file(&disk, path, FileKind::Single).unwrap();
     let damage = report.damage.unwrap();
