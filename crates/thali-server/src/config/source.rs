@@ -142,7 +142,11 @@ impl Config {
             return Err("wrong number of arguments".into());
         }
         let directive = &TABLE[index];
-        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let words: Vec<&str> = match args {
+            // `--save "60 1"`: a list in one word, as Redis takes it too.
+            [list] if directive.kind.is_list() && list.contains(' ') => list.split_whitespace().collect(),
+            words => words.iter().map(String::as_str).collect(),
+        };
         let value = directive.kind.parse(directive.name, &words, &self.values[index])?;
         // The first `save` of a source replaces the default, further ones add to it; an empty one clears.
         let adds = matches!(directive.kind, Kind::Save) && self.save_begun && !value.is_empty();

@@ -286,6 +286,10 @@ fn the_command_line_beats_the_environment_which_beats_the_defaults() {
     assert_eq!(settings.limits.list_max_listpack_size, -3);
     assert_eq!(unknown, ["THALI_NOPE"]);
     assert_eq!(Config::from_sources(&strings(&["--hz=50"]), []).unwrap().0.settings().hz, 50);
+    let in_one_word = strings(&["--save", "60 1 30 5", "--client-output-buffer-limit", "normal 20mb 0 0"]);
+    let (config, _) = Config::from_sources(&in_one_word, []).unwrap();
+    assert_eq!(one(&config, "save"), "60 1 30 5");
+    assert!(one(&config, "client-output-buffer-limit").starts_with("normal 20971520 0 0"));
 }
 
 #[test]
