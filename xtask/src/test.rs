@@ -161,7 +161,14 @@ const PROFILE: &str = "e2e";
 fn build() -> Result<Count> {
     let mut build = shell::cargo();
     build.args(["build", "--quiet", "--profile", PROFILE, "--workspace", "--bins", "--tests"]);
-    Ok(verdict(&shell::run(&mut build)?))
+    let built = verdict(&shell::run(&mut build)?);
+    if built.failed > 0 {
+        return Ok(built);
+    }
+    // The README says `cargo run` and names no package.
+    let mut bare = shell::cargo();
+    bare.args(["run", "--quiet", "--profile", PROFILE, "--", "--version"]);
+    Ok(verdict(&shell::run(&mut bare)?))
 }
 
 fn binary() -> PathBuf {

@@ -1,7 +1,8 @@
 //! Dumps into the keyspace: one thread cuts the file into records, the others decode values and put them
 //! into their shards.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 use thali_data::Limits;
 use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
+
+use crate::config::Settings;
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -39,6 +42,30 @@ pub(crate) struct Loaded {
     pub keys: u64,
     pub expired: u64,
     pub bytes: u64,
+}
+
+/// Loads the file that dumps are written to; `None` where there is none. `replaces`: see
+/// [`Target::replaces`].
+pub(crate) fn load_dump(
+    settings: &Settings,
+    keyspace: &Keyspace,
+    now_ms: u64,
+    replaces: bool,
+) -> Result<Option<Loaded>, String> {
+    let mut file = match File::open(settings.dump_path()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let target = Target {
+        keyspace,
+        limits: &settings.limits,
+        dbs_len: settings.databases,
+        expired_before_ms: Some(now_ms),
+        source_len: file.metadata().map_or(0, |meta| meta.len()),
+        replaces,
+    };
+    load(&mut file, &target).map(Some)
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is

@@ -20,7 +20,7 @@ use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
 use crate::listener::Listener;
-use crate::loading::{self, Target};
+use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::open_files;
 use crate::pubsub::{PubSub, Subscriptions};
@@ -353,27 +353,17 @@ fn load(
 
 /// Loads the dump where there is one; gives its path.
 fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Option<PathBuf>, StartError> {
-    let path = settings.dir.join(&settings.dbfilename);
-    let named = |why: String| StartError::Dump { path: path.clone(), why };
-    let mut file = match std::fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(named(error.to_string())),
-    };
+    let path = settings.dump_path();
     let begun = Instant::now();
-    let target = Target {
-        keyspace,
-        limits: &settings.limits,
-        dbs_len: settings.databases,
-        expired_before_ms: Some(now_ms),
-        source_len: file.metadata().map_or(0, |meta| meta.len()),
-        replaces: false,
-    };
-    let loaded = loading::load(&mut file, &target).map_err(named)?;
-    tracing::info!(
-        file = %path.display(), ?loaded, seconds = begun.elapsed().as_secs_f64(), "data loaded from the dump"
-    );
-    Ok(Some(path))
+    match loading::load_dump(settings, keyspace, now_ms, false) {
+        Ok(None) => Ok(None),
+        Ok(Some(loaded)) => {
+            let seconds = begun.elapsed().as_secs_f64();
+            tracing::info!(file = %path.display(), ?loaded, seconds, "data loaded from the dump");
+            Ok(Some(path))
+        }
+        Err(why) => Err(StartError::Dump { path, why }),
+    }
 }
 
 /// Opens the append-only file and applies it; says, too, whether it holds nothing.

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod harness;
+
+use harness::config;
 use tempfile::TempDir;
 use thali_journal::{Journal, JournalConfig, JournalError, RealDisk, RecoveryReport};
-use thali_server::config::Config;
 use thali_server::{Server, StartError};
 use thali_testkit::{Reply, RespClient};
 
@@ -22,6 +24,7 @@ fn cuts(len: usize) -> impl Iterator<Item = usize> {
     let near = if all { TAIL } else { 2 << 10 };
     (len - TAIL..len - near).step_by(11).chain(len - near..len)
 }
+
 const HEADER_LEN: usize = 48;
 const INCREMENT: &str = "appendonlydir/appendonly.aof.1.incr.aof";
 const COUNTERS: usize = 20;
@@ -29,12 +32,6 @@ const COUNTERS: usize = 20;
 /// In memory where possible: nothing here is about the disk.
 fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
-
-fn config(dir: &Path, settings: &[(&str, &str)]) -> Config {
-    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir.to_str().unwrap())];
-    let settings = base.iter().chain(settings);
-    settings.fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap())
 }
 
 /// Zeros in a value, in bytes at most: where a whole sector is zero, it may be one that a machine's death took.

@@ -1,29 +1,13 @@
 //! Claims about dumps and rewrites while clients write: each snapshot is a point in time, and nothing
 //! acknowledged is lost on the way.
 
-use std::path::Path;
+mod harness;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tempfile::TempDir;
-use thali_server::config::Config;
+use harness::{ask, config, start};
 use thali_server::{Server, StartError};
 use thali_testkit::{Reply, RespClient, start_redis};
-
-fn config(dir: &Path, settings: &[(&str, &str)]) -> Config {
-    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir.to_str().unwrap())];
-    let settings = base.iter().chain(settings);
-    settings.fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap())
-}
-
-fn start(dir: &TempDir, settings: &[(&str, &str)]) -> (Server, String) {
-    let server = Server::start(config(dir.path(), settings)).unwrap();
-    let address = server.addresses()[0].to_string();
-    (server, address)
-}
-
-fn ask(client: &mut RespClient, line: &str) -> Reply {
-    client.command(&line.split(' ').collect::<Vec<_>>()).unwrap()
-}
 
 fn ok(client: &mut RespClient, line: &str) {
     let reply = ask(client, line);

@@ -9,7 +9,7 @@ use super::Entry;
 use crate::busy::BUSY;
 use crate::call::Call;
 use crate::digest::Digest;
-use crate::snapshots;
+use crate::loading;
 use crate::table::Handler;
 
 const DEBUG: Spec = Spec {
@@ -116,7 +116,9 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
         }
         drop(locked);
     }
-    snapshots::reload(call.shared, has("merge")).map_err(|why| {
+    let loaded =
+        loading::load_dump(&call.side.settings, &call.shared.keyspace, call.side.now_ms, has("merge"));
+    loaded.and_then(|loaded| loaded.ok_or("there is no dump".into())).map_err(|why: String| {
         tracing::error!(why, "DEBUG RELOAD lost data");
         ErrorReply::new("ERR Error trying to load the RDB dump, check server logs.")
     })?;

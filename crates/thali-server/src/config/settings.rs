@@ -182,6 +182,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The file that dumps are written to and loaded from.
+    pub fn dump_path(&self) -> PathBuf {
+        self.dir.join(&self.dbfilename)
+    }
+
     /// `loglevel` as a filter for tracing.
     pub fn log_filter(&self) -> &'static str {
         match self.loglevel.as_str() {

@@ -20,7 +20,6 @@ use self::file::AsideFile;
 use self::pieces::Pieces;
 use self::walk::{Form, Purpose};
 use crate::call::Shared;
-use crate::loading::{self, Target};
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -234,7 +233,7 @@ pub(crate) fn dump(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<(), S
 fn try_dump(shared: &Shared, gives_up: &dyn Fn() -> bool, dirty: &mut u64) -> Result<walk::Outcome, String> {
     let settings = shared.settings.load_full();
     let named = |what: &str, error: std::io::Error| {
-        format!("cannot {what} {}: {error}", settings.dir.join(&settings.dbfilename).display())
+        format!("cannot {what} {}: {error}", settings.dump_path().display())
     };
     let mut file = AsideFile::create(&RealDisk, &settings.dir, settings.rdb_save_incremental_fsync)
         .map_err(|error| named("create the file for", error))?;
@@ -246,22 +245,6 @@ fn try_dump(shared: &Shared, gives_up: &dyn Fn() -> bool, dirty: &mut u64) -> Re
     let outcome = outcome.map_err(|error| named("write", error))?;
     file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
     Ok(outcome)
-}
-
-/// Loads the dump into the keyspace as it is: DEBUG RELOAD.
-pub(crate) fn reload(shared: &Shared, replaces: bool) -> Result<(), String> {
-    let settings = shared.settings.load_full();
-    let path = settings.dir.join(&settings.dbfilename);
-    let mut file = std::fs::File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let target = Target {
-        keyspace: &shared.keyspace,
-        limits: &settings.limits,
-        dbs_len: settings.databases,
-        expired_before_ms: Some(unix_s() * 1000),
-        source_len: file.metadata().map_or(0, |meta| meta.len()),
-        replaces,
-    };
-    loading::load(&mut file, &target).map(drop)
 }
 
 /// Gives the append-only file a new base, on the calling thread; the outcome is in the log and in INFO.

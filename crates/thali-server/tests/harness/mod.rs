@@ -3,6 +3,7 @@
 
 #![allow(dead_code)]
 
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -10,14 +11,14 @@ use thali_server::Server;
 use thali_server::config::Config;
 use thali_testkit::{Reply, RespClient};
 
+pub fn config(dir: &Path, settings: &[(&str, &str)]) -> Config {
+    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir.to_str().unwrap())];
+    let settings = base.iter().chain(settings);
+    settings.fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap())
+}
+
 pub fn start(dir: &TempDir, settings: &[(&str, &str)]) -> (Server, String) {
-    let dir = dir.path().to_str().unwrap();
-    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir)];
-    let config = base
-        .iter()
-        .chain(settings)
-        .fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap());
-    let server = Server::start(config).unwrap();
+    let server = Server::start(config(dir.path(), settings)).unwrap();
     let address = server.addresses()[0].to_string();
     (server, address)
 }
