@@ -154,8 +154,8 @@ impl Folder {
             let path = self.dir.join(&name);
             let is_free = match disk.file_len(&path).map_err(JournalError::io("look at", &path))? {
                 None => true,
-                // What a crash leaves of the first start.
-                Some(_) => self.manifest.entries.is_empty() && is_unused(disk, &path)?,
+                // What a crash leaves of an increment that was about to be named.
+                Some(_) => is_unused(disk, &path)?,
             };
             if is_free {
                 return Ok(Entry { name, seq, kind });

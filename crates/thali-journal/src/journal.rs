@@ -124,6 +124,8 @@ pub(crate) struct Progress {
     pub durable: u64,
     pub len: u64,
     pub durable_len: u64,
+    /// Nothing was written since a mark, or since the start.
+    pub is_marked: bool,
 }
 
 #[derive(Default)]
@@ -197,7 +199,7 @@ impl Shared {
     /// Begins to write behind the `len` good bytes of `open`, the last of the folder's files, which have
     /// `size_bytes`.
     pub fn start(shared: &Arc<Self>, folder: Folder, open: OpenFile, len: u64, size_bytes: u64) {
-        *shared.progress.lock() = Progress { len, durable_len: len, ..Progress::default() };
+        *shared.progress.lock() = Progress { len, durable_len: len, is_marked: true, ..Progress::default() };
         {
             let mut health = shared.health.lock();
             health.base_size_bytes = size_bytes;

@@ -89,12 +89,20 @@ impl Manifest {
         self.entries.iter().rfind(|e| e.kind == Kind::Increment)
     }
 
+    /// The manifest before `base` bears its name: as history, so that a crash leaves no file that nobody
+    /// names, for somebody to delete.
+    pub fn announcing(&self, base: &Entry) -> Manifest {
+        let mut manifest = self.clone();
+        manifest.entries.push(Entry { kind: Kind::History, ..base.clone() });
+        manifest
+    }
+
     /// The manifest once `base` stands for all but the last increment.
-    pub fn superseded_by(&self, base: Entry) -> Manifest {
+    pub fn superseded_by(&self, base: &Entry) -> Manifest {
         let last = self.last_increment();
-        let old = self.entries.iter().filter(|entry| Some(*entry) != last);
+        let old = self.entries.iter().filter(|entry| Some(*entry) != last && entry.name != base.name);
         let history = old.map(|entry| Entry { kind: Kind::History, ..entry.clone() });
-        Manifest { entries: [base].into_iter().chain(history).chain(last.cloned()).collect() }
+        Manifest { entries: [base.clone()].into_iter().chain(history).chain(last.cloned()).collect() }
     }
 
     /// Replaces the manifest file in one step that a crash cannot halve.

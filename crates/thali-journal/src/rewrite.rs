@@ -4,7 +4,8 @@
 //! begin    the next increment is created and synced, the manifest names it            old base, old, next
 //! cut      all shards locked: what is appended from here on is for the next increment
 //!          the writer syncs the old increment, then goes over
-//! finish   the new base is synced, renamed and named; all before the cut is history   new base, next
+//! finish   the new base is synced, named as history, renamed                          old base, old, next
+//!          the new base is named; all before the cut is history                        new base, next
 //!          history is deleted, then forgotten by the manifest
 //! ```
 //!
@@ -217,13 +218,11 @@ impl Rewrite {
         base.complete()?;
         let folder = self.folder();
         let path = folder.path(&base.entry);
+        folder.store(disk, folder.manifest.announcing(&base.entry))?;
         disk.rename(&base.open.path, &path).map_err(JournalError::io("rename", &base.open.path))?;
         base.is_renamed = true;
-        // Only a durable manifest that calls it history makes sure that the file is not needed.
-        let base_entry = base.entry.clone();
-        let manifest = folder.manifest.superseded_by(base_entry.clone());
-        folder.manifest.entries.push(Entry { kind: Kind::History, ..base_entry });
         disk.sync_dir(&folder.dir).map_err(JournalError::io("sync", &folder.dir))?;
+        let manifest = folder.manifest.superseded_by(&base.entry);
         self.cut = CutState::Final;
         self.folder().store(disk, manifest)?;
         self.cut = CutState::Finished;

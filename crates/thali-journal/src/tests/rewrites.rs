@@ -245,9 +245,24 @@ fn a_crash_at_any_step_of_a_rewrite_loses_nothing_acknowledged() {
             one_rewrite(&mut store);
             let acknowledged = store.acknowledged();
             let image = if seed == 0 { disk.killed() } else { disk.crashed(seed) };
-            drop(store.check(Policy::Always, &image, acknowledged));
+            let mut store = store.check(Policy::Always, &image, acknowledged);
+            // Nothing of it stays once the next one has succeeded.
+            (0..3).for_each(|_| store.step().unwrap());
+            assert_eq!(files_of(&image), named_files(&image), "died at step {n}, seed {seed}");
         }
     }
+}
+
+fn files_of(disk: &SimDisk) -> Vec<String> {
+    let names = disk.list(std::path::Path::new("/data/appendonlydir")).unwrap();
+    names.into_iter().filter(|name| !name.ends_with(".manifest")).collect()
+}
+
+fn named_files(disk: &SimDisk) -> Vec<String> {
+    let manifest = String::from_utf8(disk.get(MANIFEST).unwrap()).unwrap();
+    let mut names: Vec<_> = manifest.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();
+    names.sort();
+    names
 }
 
 /// A disk that lies may lose what it called safe; then what comes back is an earlier state, or a refusal.
@@ -314,7 +329,8 @@ fn a_rewrite_leaves_one_base_and_one_increment() {
         }
         let before = store.journal.state().size_bytes;
         assert!(store.journal.wants_rewrite(100, 1000, Instant::now()));
-        assert!(!store.journal.wants_rewrite(100, before, Instant::now()));
+        // A stream that rests may have got a mark since.
+        assert!(!store.journal.wants_rewrite(100, before + HEADER_LEN as u64, Instant::now()));
         assert!(!store.journal.wants_rewrite(0, 0, Instant::now()));
         for _ in 0..3 {
             store.step().unwrap();
