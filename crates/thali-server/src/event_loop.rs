@@ -53,8 +53,6 @@ pub(crate) struct EventLoop {
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
     next_session: u64,
-    /// Where the next connection goes.
-    next_loop: usize,
     ready: Vec<u64>,
     dirty: Vec<u64>,
     /// Sessions whose output waits for the journal.
@@ -84,7 +82,6 @@ impl EventLoop {
             listeners,
             sessions: HashMap::default(),
             next_session: SESSIONS as u64,
-            next_loop: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
             held: Vec::new(),
@@ -196,12 +193,12 @@ impl EventLoop {
     }
 
     /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&mut self) -> usize {
+    fn next_free_loop(&self) -> usize {
         let loops = self.core.side.settings.loops;
         for _ in 0..loops {
-            self.next_loop = (self.next_loop + 1) % loops;
-            if self.core.shared.busy.is_free(self.next_loop) {
-                return self.next_loop;
+            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
+            if self.core.shared.busy.is_free(next) {
+                return next;
             }
         }
         loops
@@ -490,7 +487,9 @@ impl EventLoop {
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
         // Only while writing fails; else nothing is held for long.
-        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
         for (id, session) in &mut self.sessions {
             if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
                 tracing::warn!(
@@ -534,8 +533,8 @@ impl EventLoop {
 
     /// One write for all that the tick has changed, before its replies leave.
     fn write_journal(&mut self) {
-        if let Some(journal) = &self.core.shared.journal
-            && let Some(seq) = self.core.side.appended.take()
+        if let Some(seq) = self.core.side.appended.take()
+            && let Some(journal) = &*self.core.shared.journal.load()
         {
             journal.flush(seq);
         }
@@ -556,8 +555,8 @@ impl EventLoop {
     fn flush(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_dirty = false;
-        if self.core.side.settings.holds_replies
-            && let Some(journal) = &self.core.shared.journal
+        if session.state.hold > Seq::default()
+            && let Some(journal) = &*self.core.shared.journal.load()
             && journal.synced() < session.state.hold
         {
             if journal.is_stuck() {
