@@ -72,7 +72,7 @@ impl Db {
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let entry = self.table.get_mut(key)?;
-        if let Some(snapshot) = &self.snapshot
+        if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
         {
             snapshot.save(key, entry);
@@ -143,8 +143,8 @@ impl Db {
     }
 
     /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&self, key: &[u8], old: &Entry) {
-        if let Some(snapshot) = &self.snapshot
+    fn save_removed(&mut self, key: &[u8], old: &Entry) {
+        if let Some(snapshot) = &mut self.snapshot
             && old.mark() != self.mark
         {
             snapshot.save(key, old);
