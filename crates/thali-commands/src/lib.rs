@@ -18,6 +18,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod bitmaps;
 pub mod generic;
 pub mod hashes;
 pub mod lists;
