@@ -21,6 +21,7 @@ mod testing;
 pub mod bitmaps;
 pub mod generic;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;

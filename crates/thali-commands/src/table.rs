@@ -1,9 +1,9 @@
 //! The table of all data commands.
 
-use crate::{Command, bitmaps, generic, hashes, lists, sets, sorted_sets, streams, strings};
+use crate::{Command, bitmaps, generic, hashes, hyperloglog, lists, sets, sorted_sets, streams, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 8] {
+pub const fn groups() -> [&'static [Command]; 9] {
     [
         generic::TABLE,
         strings::TABLE,
@@ -13,6 +13,7 @@ pub const fn groups() -> [&'static [Command]; 8] {
         sets::TABLE,
         sorted_sets::TABLE,
         streams::TABLE,
+        hyperloglog::TABLE,
     ]
 }
 
