@@ -12,7 +12,7 @@ use crate::folder::{Folder, NO_END_MARK, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
-use crate::{Disk, Effect, Journal, JournalConfig, JournalError};
+use crate::{Disk, Effect, Journal, JournalConfig, JournalError, Seq};
 
 const LOCK_NAME: &str = "thali.lock";
 /// What a file in RDB form begins with, be it all of it or what comes before the requests.
@@ -76,15 +76,20 @@ impl std::fmt::Debug for Recovery {
 
 /// Takes the folder's lock and makes sure that there is a manifest with an increment to grow.
 pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), JournalError> {
-    let data_dir = config.dir.clone();
-    disk.create_dir_all(&data_dir).map_err(JournalError::io("make the folder", &data_dir))?;
-    let lock_path = data_dir.join(LOCK_NAME);
-    let lock = disk.lock(&lock_path).map_err(JournalError::io("lock", &lock_path))?;
-    let lock = lock.ok_or(JournalError::Locked { dir: data_dir })?;
+    let lock = lock(&config, &*disk)?;
     let folder = Folder::open(&config, &*disk)?;
     let shared = Arc::new(Shared::new(config, disk, lock));
     let journal = Journal::new(Arc::clone(&shared));
     Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
+}
+
+/// Makes the data folder this process's own, for as long as the lock is kept.
+pub(crate) fn lock(config: &JournalConfig, disk: &dyn Disk) -> Result<Box<dyn Send + Sync>, JournalError> {
+    let dir = &config.dir;
+    disk.create_dir_all(dir).map_err(JournalError::io("make the folder", dir))?;
+    let path = dir.join(LOCK_NAME);
+    let lock = disk.lock(&path).map_err(JournalError::io("lock", &path))?;
+    lock.ok_or_else(|| JournalError::Locked { dir: dir.clone() })
 }
 
 /// How a file ended.
@@ -157,7 +162,7 @@ impl Recovery {
         report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
-        Shared::start(&self.shared, self.folder, open, len, size_bytes);
+        Shared::start(&self.shared, self.folder, open, len, size_bytes, Seq::default());
         Ok(report)
     }
 

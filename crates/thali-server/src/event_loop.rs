@@ -22,6 +22,7 @@ use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::snapshots::{Stepped, Walker};
 use crate::unit::Leftover;
 use crate::{cron, unit};
 
@@ -41,6 +42,8 @@ const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
 /// Whether the write will survive is unknown then, and the end of the connection says just that.
 const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
+/// Where a snapshot has to be written before it can go on, a loop looks again after this.
+const WALK_AGAIN: Duration = Duration::from_millis(1);
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -62,6 +65,10 @@ pub(crate) struct EventLoop {
     accept_again: BTreeSet<usize>,
     next_cron: Instant,
     cron: cron::Cron,
+    /// This loop's part in the running snapshot.
+    walker: Option<Walker>,
+    /// When the snapshot wants the loop again, events or not.
+    walk_again: Option<Duration>,
     is_ending: bool,
 }
 
@@ -86,6 +93,8 @@ impl EventLoop {
             accept_again: BTreeSet::new(),
             next_cron: Instant::now(),
             cron: cron::Cron::default(),
+            walker: None,
+            walk_again: None,
             is_ending: false,
         })
     }
@@ -101,6 +110,8 @@ impl EventLoop {
                 return Err(error);
             }
             self.read_clock();
+            let begun = Instant::now();
+            let was_asked = !events.is_empty() || !self.ready.is_empty();
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -115,6 +126,7 @@ impl EventLoop {
             self.timers();
             self.write_journal();
             self.flush_all();
+            self.walk_snapshot(was_asked.then(|| begun.elapsed()));
         }
         self.end();
         Ok(())
@@ -127,6 +139,7 @@ impl EventLoop {
 
     fn until_next_timer(&self) -> Duration {
         let cron = self.next_cron.saturating_duration_since(Instant::now());
+        let cron = self.walk_again.map_or(cron, |again| again.min(cron));
         let deadline = self.core.side.deadlines.first().map(|next| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             Duration::from_millis(next.0.saturating_sub(now))
@@ -579,6 +592,30 @@ impl EventLoop {
             session.out.drain(..session.out_at);
             session.out_at = 0;
         }
+    }
+
+    /// This loop's part in a running snapshot, after a tick that took `tick`.
+    fn walk_snapshot(&mut self, tick: Option<Duration>) {
+        let shared = &self.core.shared;
+        let Some(walk) = shared.snapshots.walk_of_loops() else {
+            (self.walker, self.walk_again) = (None, None);
+            return;
+        };
+        let (own, loops) = (usize::from(self.core.side.event_loop), self.core.side.settings.loops);
+        if own >= loops {
+            return;
+        }
+        if !self.walker.as_ref().is_some_and(|walker| walker.is_of(&walk)) {
+            self.walker = Some(Walker::new(walk, own, loops));
+        }
+        let walker = self.walker.as_mut().expect("made just now");
+        let mut retired = Vec::new();
+        self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
+            Stepped::More => Some(Duration::ZERO),
+            Stepped::NotNow => Some(WALK_AGAIN),
+            Stepped::Through => None,
+        };
+        shared.freer.free(Vec::new(), retired);
     }
 
     /// Ends a connection and everything that it left anywhere.

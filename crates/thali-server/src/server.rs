@@ -170,7 +170,7 @@ impl Server {
         }
         if let Some(path) = adopted {
             // Before anybody is served: the next start will look at the append-only file alone.
-            snapshots::rewrite(&shared, &|| false).map_err(|why| StartError::Adopt { path, why })?;
+            snapshots::rewrite_alone(&shared).map_err(|why| StartError::Adopt { path, why })?;
         }
         let mut threads = Vec::new();
         let snapshots = spawn_snapshots(&shared)?;
@@ -244,7 +244,7 @@ impl Server {
         self.shared.snapshots.stop(!wants_dump);
         let _ = self.snapshots.join();
         let dumped = match wants_dump {
-            true => snapshots::dump(&self.shared, &|| false).map_err(EndError::Dump),
+            true => snapshots::dump_alone(&self.shared).map_err(EndError::Dump),
             false => Ok(()),
         };
         let closed = self.shared.journal.as_ref().map_or(Ok(()), Journal::close).map_err(EndError::Journal);

@@ -1,6 +1,7 @@
 //! The values that the server works with, typed once after each change instead of at every use.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thali_commands::EventClass;
 use thali_data::Limits;
@@ -143,6 +144,8 @@ pub struct Settings {
     pub rdbcompression: bool,
     pub rdbchecksum: bool,
     pub rdb_save_incremental_fsync: bool,
+    /// A pause after each key that a snapshot saves, for tests.
+    pub rdb_key_save_delay: Duration,
     pub stop_writes_on_bgsave_error: bool,
     pub auto_aof_rewrite_percentage: u32,
     pub auto_aof_rewrite_min_size: u64,
@@ -250,6 +253,7 @@ impl From<&Config> for Settings {
             rdbcompression: c.flag("rdbcompression"),
             rdbchecksum: c.flag("rdbchecksum"),
             rdb_save_incremental_fsync: c.flag("rdb-save-incremental-fsync"),
+            rdb_key_save_delay: delay(c.number("rdb-key-save-delay")),
             stop_writes_on_bgsave_error: c.flag("stop-writes-on-bgsave-error"),
             auto_aof_rewrite_percentage: c.number("auto-aof-rewrite-percentage"),
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),
@@ -322,6 +326,14 @@ fn output_limits(c: &Config) -> [OutputLimit; 3] {
         soft_bytes: number(at + 2),
         soft_s: number(at + 3),
     })
+}
+
+/// Microseconds a key; below zero, a microsecond for so many keys.
+fn delay(us: i64) -> Duration {
+    match us {
+        0.. => Duration::from_micros(us.unsigned_abs()),
+        _ => Duration::from_nanos(1000 / us.unsigned_abs()),
+    }
 }
 
 fn save_rules(c: &Config) -> Vec<SaveRule> {

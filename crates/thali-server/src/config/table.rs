@@ -191,6 +191,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("rdbcompression", Bool, "yes"),
     live("rdb-del-sync-files", Bool, "no"),
     live("rdb-save-incremental-fsync", Bool, "yes"),
+    live("rdb-key-save-delay", Int(i32::MIN as i64, I32), "0"),
     live("sanitize-dump-payload", Enum(&["no", "yes", "clients"]), "no"),
     live("stop-writes-on-bgsave-error", Bool, "yes"),
 
