@@ -165,22 +165,33 @@ impl Field {
         self.fit(i128::from(value) + i128::from(by), overflow)
     }
 
-    /// What is written for `value`. For an unsigned field a negative number counts as one beyond all bounds.
+    /// What is written for `value`. For an unsigned field a negative number counts as one beyond all bounds, and for
+    /// a signed one of less than 64 bits what lies more than an i64 below its highest number.
+    /// SOURCE: Redis 7.2 `bitops.c`, checkUnsignedBitfieldOverflow and checkSignedBitfieldOverflow.
     pub fn admit(self, value: i64, overflow: Overflow) -> Option<i64> {
         let wide = if self.is_signed { i128::from(value) } else { i128::from(value as u64) };
+        let (min, max) = self.bounds();
+        if overflow == Overflow::Saturate && wide < min && max - wide > i128::from(i64::MAX) {
+            return Some(max as i64);
+        }
         self.fit(wide, overflow)
     }
 
     fn fit(self, wide: i128, overflow: Overflow) -> Option<i64> {
-        let (min, max) = match self.is_signed {
-            true => (-(1i128 << (self.bits - 1)), (1i128 << (self.bits - 1)) - 1),
-            false => (0, (1i128 << self.bits) - 1),
-        };
+        let (min, max) = self.bounds();
         match overflow {
             _ if (min..=max).contains(&wide) => Some(wide as i64),
             Overflow::Wrap => Some(self.cut(wide as u64)),
             Overflow::Saturate => Some(wide.clamp(min, max) as i64),
             Overflow::Fail => None,
+        }
+    }
+
+    fn bounds(self) -> (i128, i128) {
+        if self.is_signed {
+            (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
+        } else {
+            (0, (1 << self.bits) - 1)
         }
     }
 
@@ -253,6 +264,13 @@ mod tests {
         assert_eq!(u2.admit(-1, Overflow::Saturate), Some(3), "a negative number is a large one");
         assert_eq!(u2.admit(-1, Overflow::Wrap), Some(3));
         assert_eq!(i5.admit(-17, Overflow::Saturate), Some(-16));
+        assert_eq!(i5.admit(i64::MIN + 16, Overflow::Saturate), Some(-16));
+        assert_eq!(
+            i5.admit(i64::MIN + 15, Overflow::Saturate),
+            Some(15),
+            "so far below that Redis's check wraps"
+        );
+        assert_eq!(i64_.admit(i64::MIN, Overflow::Saturate), Some(i64::MIN));
     }
 
     proptest! {

@@ -255,8 +255,9 @@ fn inspections(judge: &mut RespClient) -> Result<Vec<Command>> {
             "stream" => &["XRANGE", "<key>", "-", "+"],
             _ => continue,
         };
-        let dump: &[&str] = if kind == "string" { &["DUMP", "<key>"] } else { &[] };
-        for words in [&["TYPE", "<key>"], &["PEXPIRETIME", "<key>"], look, dump] {
+        let dump: &[&str] = &["DUMP", "<key>"];
+        let looks = [&["TYPE", "<key>"], &["PEXPIRETIME", "<key>"], look];
+        for words in looks.into_iter().chain((kind == "string").then_some(dump)) {
             let fill = |word: &&str| if *word == "<key>" { key.clone() } else { word.as_bytes().to_vec() };
             commands.push(words.iter().map(fill).collect());
         }

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_limit_makes_it_dense() {
         let mut store = Store::new();
-        store.limits.hll_sparse_max_bytes = 20;
+        store.limits.hll_sparse_max_bytes = 21;
         store.check(&[
             ("PFADD k a", ":1"),
             ("PFDEBUG ENCODING k", "+sparse"),
