@@ -50,6 +50,8 @@ pub struct JournalConfig {
     pub retry_interval: Duration,
     /// The second of `everysec`.
     pub sync_interval: Duration,
+    /// Where the stream goes on, so that places of a journal before stay in order with this one's.
+    pub at: Seq,
 }
 
 impl JournalConfig {
@@ -64,6 +66,7 @@ impl JournalConfig {
             buffer_bytes_max: 64 * 1024 * 1024,
             retry_interval: Duration::from_millis(100),
             sync_interval: Duration::from_secs(1),
+            at: Seq::default(),
         }
     }
 }
@@ -197,15 +200,9 @@ impl Shared {
     }
 
     /// Begins to write behind the `len` good bytes of `open`, the last of the folder's files, which have
-    /// `size_bytes`. `at`: where the stream goes on.
-    pub fn start(
-        shared: &Arc<Self>,
-        folder: Folder,
-        open: OpenFile,
-        len: u64,
-        size_bytes: u64,
-        Seq(at): Seq,
-    ) {
+    /// `size_bytes`.
+    pub fn start(shared: &Arc<Self>, folder: Folder, open: OpenFile, len: u64, size_bytes: u64) {
+        let Seq(at) = shared.config.at;
         *shared.progress.lock() =
             Progress { written: at, durable: at, len, durable_len: len, is_marked: true };
         shared.buffer.lock().appended += at;
@@ -263,14 +260,8 @@ impl Journal {
     /// kept, and counts once a first base stands before it, see [`Rewrite`]. The moment for which the base
     /// stands is the one at which the caller, holding all shards, begins to append; [`Rewrite::cut`] is not
     /// called. Until [`Rewrite::finish`], the folder holds what it held before.
-    ///
-    /// `at`: where the stream goes on, so that places of a journal before stay in order with this one's.
-    pub fn create(
-        config: JournalConfig,
-        disk: Arc<dyn Disk>,
-        at: Seq,
-    ) -> Result<(Journal, Rewrite), JournalError> {
-        rewrite::create(config, disk, at)
+    pub fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Rewrite), JournalError> {
+        rewrite::create(config, disk)
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {

@@ -12,7 +12,7 @@ use crate::folder::{Folder, NO_END_MARK, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
-use crate::{Disk, Effect, Journal, JournalConfig, JournalError, Seq};
+use crate::{Disk, Effect, Journal, JournalConfig, JournalError};
 
 const LOCK_NAME: &str = "thali.lock";
 /// What a file in RDB form begins with, be it all of it or what comes before the requests.
@@ -162,7 +162,7 @@ impl Recovery {
         report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
-        Shared::start(&self.shared, self.folder, open, len, size_bytes, Seq::default());
+        Shared::start(&self.shared, self.folder, open, len, size_bytes);
         Ok(report)
     }
 

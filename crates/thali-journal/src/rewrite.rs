@@ -330,11 +330,7 @@ impl Drop for Rewrite {
 }
 
 /// See [`Journal::create`].
-pub(crate) fn create(
-    config: JournalConfig,
-    disk: Arc<dyn Disk>,
-    at: Seq,
-) -> Result<(Journal, Rewrite), JournalError> {
+pub(crate) fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Rewrite), JournalError> {
     let begun = Instant::now();
     let lock = recovery::lock(&config, &*disk)?;
     let folder = Folder::find(&config, &*disk)?;
@@ -342,7 +338,7 @@ pub(crate) fn create(
     let open = folder.begin_increment(&*disk, folder.dir.join(aside_name(&entry.name)))?;
     let shared = Arc::new(Shared::new(config, disk, lock));
     let len = HEADER_LEN as u64;
-    Shared::start(&shared, folder, open.clone(), len, len, at);
+    Shared::start(&shared, folder, open.clone(), len, len);
     let folder = shared.rewrites.lock().folder.take();
     let first = Some((entry, open));
     let rewrite =

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
@@ -17,6 +17,7 @@ use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
@@ -37,10 +38,14 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
-    /// `None` with `appendonly no`.
-    pub journal: Option<Journal>,
+    /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
+    /// sees one or the other.
+    pub journal: ArcSwapOption<Journal>,
+    /// Behind all places that journals which are no more have given out.
+    pub journal_at: AtomicU64,
+    pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
@@ -52,6 +57,8 @@ pub(crate) struct Shared {
     pub run_id: String,
     /// The TCP port in use.
     pub port: u16,
+    /// Where the next connection goes, whoever accepts it.
+    pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
@@ -82,10 +89,15 @@ impl Shared {
                 return Err(DUMP_FAILED.into());
             }
         }
-        match &self.journal {
+        match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
+    pub fn durable(&self) -> Seq {
+        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
     }
 
     /// Tells every loop.
@@ -122,6 +134,8 @@ pub(crate) struct Side {
     pub subscriptions: Subscriptions,
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
+    /// Sessions that wait for their writes to be durable.
+    pub durable_waits: Vec<u64>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

@@ -17,11 +17,11 @@ use thali_resp::{Limits, Reply, Step};
 
 use crate::call::Core;
 use crate::clients::ClientInfo;
-use crate::commands::pubsub;
+use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
 use crate::unit::Leftover;
 use crate::{cron, unit};
@@ -53,8 +53,6 @@ pub(crate) struct EventLoop {
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
     next_session: u64,
-    /// Where the next connection goes.
-    next_loop: usize,
     ready: Vec<u64>,
     dirty: Vec<u64>,
     /// Sessions whose output waits for the journal.
@@ -84,7 +82,6 @@ impl EventLoop {
             listeners,
             sessions: HashMap::default(),
             next_session: SESSIONS as u64,
-            next_loop: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
             held: Vec::new(),
@@ -196,12 +193,12 @@ impl EventLoop {
     }
 
     /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&mut self) -> usize {
+    fn next_free_loop(&self) -> usize {
         let loops = self.core.side.settings.loops;
         for _ in 0..loops {
-            self.next_loop = (self.next_loop + 1) % loops;
-            if self.core.shared.busy.is_free(self.next_loop) {
-                return self.next_loop;
+            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
+            if self.core.shared.busy.is_free(next) {
+                return next;
             }
         }
         loops
@@ -388,7 +385,7 @@ impl EventLoop {
                 if error {
                     state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                 } else {
-                    reply_timed_out(out, state);
+                    reply_timed_out(out, state, false);
                 }
             }),
             Message::Published(publication) => {
@@ -469,7 +466,8 @@ impl EventLoop {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
-                self.unpark(id, Seq::default(), reply_timed_out);
+                let is_durable = self.is_durable(id);
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, is_durable));
             }
         }
         let now = Instant::now();
@@ -490,7 +488,9 @@ impl EventLoop {
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
         // Only while writing fails; else nothing is held for long.
-        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
         for (id, session) in &mut self.sessions {
             if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
                 tracing::warn!(
@@ -534,8 +534,8 @@ impl EventLoop {
 
     /// One write for all that the tick has changed, before its replies leave.
     fn write_journal(&mut self) {
-        if let Some(journal) = &self.core.shared.journal
-            && let Some(seq) = self.core.side.appended.take()
+        if let Some(seq) = self.core.side.appended.take()
+            && let Some(journal) = &*self.core.shared.journal.load()
         {
             journal.flush(seq);
         }
@@ -545,6 +545,10 @@ impl EventLoop {
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
         }
+        if !self.core.side.durable_waits.is_empty() {
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            self.end_durable_waits();
+        }
         if !self.held.is_empty() {
             self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
             for id in std::mem::take(&mut self.held) {
@@ -553,11 +557,35 @@ impl EventLoop {
         }
     }
 
+    /// Whether what a session wrote survives the death of the machine.
+    fn is_durable(&self, id: u64) -> bool {
+        let written = self.sessions.get(&id).map_or(Seq::default(), |session| session.state.written);
+        self.core.shared.durable() >= written
+    }
+
+    /// WAITAOF's replies.
+    fn end_durable_waits(&mut self) {
+        for id in std::mem::take(&mut self.core.side.durable_waits) {
+            let waits = |session: &Session| {
+                session.state.parked.is_some() && session.state.parked_time_up == TimeUp::Durable
+            };
+            if !self.sessions.get(&id).is_some_and(waits) {
+                continue;
+            }
+            if !self.is_durable(id) {
+                self.core.side.durable_waits.push(id);
+            } else if self.sessions[&id].state.parked.as_ref().is_some_and(|waiter| waiter.finish()) {
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, true));
+                self.flush(id);
+            }
+        }
+    }
+
     fn flush(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_dirty = false;
-        if self.core.side.settings.holds_replies
-            && let Some(journal) = &self.core.shared.journal
+        if session.state.hold > Seq::default()
+            && let Some(journal) = &*self.core.shared.journal.load()
             && journal.synced() < session.state.hold
         {
             if journal.is_stuck() {
@@ -695,9 +723,13 @@ fn push(session: &mut Session, bytes: &[u8], bytes_max: u64) -> bool {
     true
 }
 
-fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
+fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState, is_durable: bool) {
     let mut reply = Reply::new(out, state.protocol);
-    if state.parked_null_array { reply.null_array() } else { reply.null() }
+    match state.parked_time_up {
+        TimeUp::Null => reply.null(),
+        TimeUp::NullArray => reply.null_array(),
+        TimeUp::Durable => persistence::reply_durable(&mut reply, is_durable),
+    }
 }
 
 /// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.

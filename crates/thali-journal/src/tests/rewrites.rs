@@ -517,10 +517,11 @@ fn begin_late(disk: &SimDisk, journals: &mut Vec<Journal>) -> (Vec<(Seq, Keys)>,
     const FROM: Seq = Seq(1000);
     let mut keys = Keys::from([("0 k".to_owned(), "memory".to_owned())]);
     let mut states = vec![(FROM, keys.clone())];
-    let (journal, mut rewrite) = match Journal::create(config(Policy::Always), Arc::new(disk.clone()), FROM) {
-        Ok(made) => made,
-        Err(error) => return (states, Err(error)),
-    };
+    let (journal, mut rewrite) =
+        match Journal::create(JournalConfig { at: FROM, ..config(Policy::Always) }, Arc::new(disk.clone())) {
+            Ok(made) => made,
+            Err(error) => return (states, Err(error)),
+        };
     journals.push(journal);
     let journal = &journals[0];
     let at_the_cut = keys.clone();

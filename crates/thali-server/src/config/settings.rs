@@ -137,8 +137,6 @@ pub struct Settings {
     pub appenddirname: String,
     pub appendfilename: String,
     pub aof_load_truncated: bool,
-    /// Replies to writes wait for the journal.
-    pub holds_replies: bool,
     pub save: Vec<SaveRule>,
     pub dbfilename: String,
     pub rdbcompression: bool,
@@ -146,6 +144,8 @@ pub struct Settings {
     pub rdb_save_incremental_fsync: bool,
     /// A pause after each key that a snapshot saves, for tests.
     pub rdb_key_save_delay: Duration,
+    /// A pause after each key that is loaded, for tests.
+    pub key_load_delay: Duration,
     pub stop_writes_on_bgsave_error: bool,
     pub auto_aof_rewrite_percentage: u32,
     pub auto_aof_rewrite_min_size: u64,
@@ -205,7 +205,6 @@ impl Settings {
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         let c = config;
-        let appendonly = c.flag("appendonly");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let [output_limit_normal, output_limit_replica, output_limit_pubsub] = output_limits(c);
         Settings {
@@ -238,7 +237,7 @@ impl From<&Config> for Settings {
             active_expire: true,
             active_expire_effort: c.number("active-expire-effort"),
             dir: PathBuf::from(c.text("dir")),
-            appendonly,
+            appendonly: c.flag("appendonly"),
             appendfsync: match c.text("appendfsync") {
                 "always" => Policy::Always,
                 "no" => Policy::No,
@@ -247,13 +246,13 @@ impl From<&Config> for Settings {
             appenddirname: c.text("appenddirname").to_owned(),
             appendfilename: c.text("appendfilename").to_owned(),
             aof_load_truncated: c.flag("aof-load-truncated"),
-            holds_replies: appendonly,
             save: save_rules(c),
             dbfilename: c.text("dbfilename").to_owned(),
             rdbcompression: c.flag("rdbcompression"),
             rdbchecksum: c.flag("rdbchecksum"),
             rdb_save_incremental_fsync: c.flag("rdb-save-incremental-fsync"),
             rdb_key_save_delay: delay(c.number("rdb-key-save-delay")),
+            key_load_delay: delay(c.number("key-load-delay")),
             stop_writes_on_bgsave_error: c.flag("stop-writes-on-bgsave-error"),
             auto_aof_rewrite_percentage: c.number("auto-aof-rewrite-percentage"),
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),

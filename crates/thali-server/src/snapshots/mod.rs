@@ -16,12 +16,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use thali_journal::{BaseForm, RealDisk};
+use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
 
 use self::file::AsideFile;
 use self::output::{Form, Outcome, Purpose};
 use self::walk::Pace;
 pub(crate) use self::walk::{Stepped, Walk, Walker};
+use crate::append_only;
 use crate::call::Shared;
 use crate::config::Settings;
 
@@ -89,6 +90,7 @@ pub(crate) struct State {
     pub rewrites: u64,
     pub last_rewrite_failed: bool,
     pub last_rewrite_took: Option<Duration>,
+    last_rewrite_tried: Option<Instant>,
     /// The longest time that the last snapshot held a shard.
     pub longest_hold: Duration,
 }
@@ -320,6 +322,7 @@ impl Maker<'_> {
             state.rewrites += 1;
             state.last_rewrite_failed = outcome.is_err();
             state.last_rewrite_took = Some(begun.elapsed());
+            state.last_rewrite_tried = Some(begun);
             if let Ok(longest_hold) = outcome {
                 state.longest_hold = longest_hold;
             }
@@ -329,19 +332,53 @@ impl Maker<'_> {
 
     fn try_rewrite(&self) -> Result<Duration, String> {
         let text = |error: thali_journal::JournalError| error.to_string();
+        match self.shared.journal.load_full() {
+            Some(journal) => {
+                let rewrite = journal.begin_rewrite().map_err(text)?;
+                let cut = |rewrite: &mut Rewrite| {
+                    rewrite.cut();
+                };
+                self.write_base(&journal, rewrite, cut)
+            }
+            None if self.shared.settings.load().appendonly => {
+                let (journal, rewrite) = append_only::create(self.shared).map_err(text)?;
+                let put_in = |_: &mut Rewrite| self.shared.journal.store(Some(Arc::clone(&journal)));
+                let outcome = self.write_base(&journal, rewrite, put_in);
+                if outcome.is_err() && self.is_in_use(&journal) {
+                    // Nothing of it counts. The next try begins anew.
+                    drop(append_only::take_out(self.shared));
+                    let _ = journal.close();
+                }
+                outcome
+            }
+            None => Err("appendonly is no".into()),
+        }
+    }
+
+    fn write_base(
+        &self,
+        journal: &Arc<Journal>,
+        mut rewrite: Rewrite,
+        at_the_cut: impl FnOnce(&mut Rewrite),
+    ) -> Result<Duration, String> {
+        let text = |error: thali_journal::JournalError| error.to_string();
         let settings = self.shared.settings.load_full();
-        let journal = self.shared.journal.as_ref().ok_or("appendonly is no")?;
-        let mut rewrite = journal.begin_rewrite().map_err(text)?;
         let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
-        let walk = self.begin(&settings, || {
-            rewrite.cut();
-        });
+        let walk = self.begin(&settings, || at_the_cut(&mut rewrite));
         let form = Form { purpose: Purpose::AofBase, checksum: true };
         let outcome = output::write(&self.shared.keyspace, &walk, form, &mut base, self.gives_up);
         let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
+        if !self.is_in_use(journal) {
+            return Err("appendonly was set to no meanwhile".into());
+        }
         let report = rewrite.finish(base).map_err(text)?;
         tracing::info!(?report, ?outcome, "the append-only file has a new base");
         Ok(outcome.longest_hold)
+    }
+
+    /// Whether it was not taken out since.
+    fn is_in_use(&self, journal: &Arc<Journal>) -> bool {
+        self.shared.journal.load().as_ref().is_some_and(|used| Arc::ptr_eq(used, journal))
     }
 
     /// Fixes the point in time and tells the loops.
@@ -375,15 +412,19 @@ pub(crate) fn cron(shared: &Shared) {
         shared.snapshots.ask(Kind::Dump, false);
         return;
     }
-    let wants_rewrite = |journal: &thali_journal::Journal| {
-        journal.wants_rewrite(
+    let wants_rewrite = match &*shared.journal.load() {
+        Some(journal) => journal.wants_rewrite(
             settings.auto_aof_rewrite_percentage,
             settings.auto_aof_rewrite_min_size,
             Instant::now(),
-        )
+        ),
+        // It was turned on, and its first base failed.
+        None => {
+            settings.appendonly && state.last_rewrite_tried.is_some_and(|tried| tried.elapsed() > RETRY_AFTER)
+        }
     };
-    if shared.journal.as_ref().is_some_and(wants_rewrite) {
-        tracing::info!("the append-only file has grown. Rewriting...");
+    if wants_rewrite {
+        tracing::info!("the append-only file wants a new base. Rewriting...");
         shared.snapshots.ask(Kind::Rewrite, false);
     }
 }

@@ -209,11 +209,12 @@ impl Walker {
                 Walked::Done => break false,
             }
         };
+        // While the shard is held: another walker may be the one that finds it through, and then everything of
+        // it is to be in the pieces.
+        self.walk.pieces.append(&mut self.keys);
         drop(locked);
         let nanos = u64::try_from(held_since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.walk.longest_hold_nanos.fetch_max(nanos, Ordering::Relaxed);
-        // Before the shard counts as through: who sees that finds everything in the pieces.
-        self.walk.pieces.append(&mut self.keys);
         self.keys.bytes.shrink_to(2 * HOLD_BYTES);
         if !is_spent {
             self.walk.end_shard(self.shard);
