@@ -113,7 +113,7 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         },
         "$p" => pick(&PATTERNS, rng),
         "$o" => rng.u32(0..70).to_string(),
-        "-$o" => format!("-{}", rng.u32(0..70)),
+        "-$o" => format!("-{}", rng.u32(1..70)),
         "#$c" => format!("#{}", rng.u32(0..=5)),
         "$O" => pick(&OFFSETS, rng),
         "$w" => format!("{}{}", pick(&["i", "u"], rng), pick(&WIDTHS, rng)),
