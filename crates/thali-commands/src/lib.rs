@@ -18,8 +18,10 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod bitmaps;
 pub mod generic;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;

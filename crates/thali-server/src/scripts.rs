@@ -210,7 +210,7 @@ impl RunHost<'_, '_, '_> {
         if spec.flags.contains(Flags::NOSCRIPT) {
             return Ok(Err(ErrorReply::new("ERR This Redis command is not allowed from script")));
         }
-        if self.read_only && spec.flags.contains(Flags::WRITE) {
+        if self.read_only && spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE)) {
             return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
         }
         let keyspace = &self.call.shared.keyspace;

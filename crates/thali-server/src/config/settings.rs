@@ -311,6 +311,8 @@ fn limits(c: &Config) -> Limits {
         zset_max_listpack_value: c.number("zset-max-listpack-value"),
         stream_node_max_bytes: c.number("stream-node-max-bytes"),
         stream_node_max_entries: c.number("stream-node-max-entries"),
+        hll_sparse_max_bytes: c.number("hll-sparse-max-bytes"),
+        proto_max_bulk_len: c.number::<usize>("proto-max-bulk-len").min(Limits::PROTO_MAX_BULK_LEN_MAX),
     }
 }
 
