@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use thali_commands::Origin;
 
 use crate::call::Core;
-use crate::{snapshots, unit};
+use crate::{snapshots, tracking, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -27,12 +27,17 @@ impl Cron {
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
             snapshots::cron(&core.shared);
         }
+        if core.side.event_loop == 0 {
+            core.shared.pause.clear_if_over(core.side.now_ms);
+            tracking::limit(core, tracking::EVICTED_BY_CRON_MAX);
+            tracking::forget_if_unused(&core.shared);
+        }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted {
+        if core.side.keeps_expired || !core.shared.active_expire.load(Ordering::Relaxed) || !admitted {
             return;
         }
         let loops = core.shared.mailboxes.len();

@@ -9,6 +9,7 @@
 
 mod busy;
 mod call;
+mod client_memory;
 mod clients;
 mod command_stats;
 mod commands;
@@ -23,6 +24,8 @@ mod loading;
 mod mailbox;
 pub mod memory;
 mod open_files;
+mod pause;
+mod ports;
 mod pubsub;
 mod recovery;
 mod scripts;
@@ -32,6 +35,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod unit;
 
 pub use server::{Server, StartError, Stopper};

@@ -1,9 +1,10 @@
 //! Starting and ending: recovery, ports, threads.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,7 @@ use thali_script::Watchdog;
 
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
+use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
@@ -23,6 +25,7 @@ use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::open_files;
+use crate::ports::{PortError, Ports};
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::recovery;
 use crate::scripts::Scripts;
@@ -53,6 +56,16 @@ pub enum StartError {
     Adopt { path: PathBuf, why: String },
     #[error("cannot start: {0}")]
     System(io::Error),
+}
+
+impl From<PortError> for StartError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Address(name) => Self::Address(name),
+            PortError::Listen { address, error } => Self::Bind { address: address.to_string(), error },
+            PortError::Copy(error) => Self::System(error),
+        }
+    }
 }
 
 impl From<JournalError> for StartError {
@@ -113,16 +126,12 @@ impl Server {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
-        let mut listeners = Vec::new();
-        for address in addresses(&settings.bind, settings.port)? {
-            let listener = Listener::tcp(address, settings.tcp_backlog)
-                .map_err(|error| StartError::Bind { address: address.to_string(), error })?;
-            listeners.push(listener);
-        }
-        let bound: Vec<SocketAddr> = listeners.iter().filter_map(Listener::local_addr).collect();
+        let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
+        let bound: Vec<SocketAddr> = ports.addresses().collect();
         if let Some(path) = &settings.unixsocket {
             let listener = Listener::unix(path, settings.unixsocketperm)
                 .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
+            second.push(listener.try_clone()?);
             listeners.push(listener);
         }
         let now_ms = unix_ms();
@@ -152,10 +161,14 @@ impl Server {
             settings: ArcSwap::new(Arc::clone(&settings)),
             started_at_ms: now_ms,
             run_id,
-            port: bound.first().map_or(0, SocketAddr::port),
+            ports: Mutex::new(ports),
+            tracking: Default::default(),
+            pause: Default::default(),
+            client_memory: ClientMemory::new(loops_len),
             monitors_len: Default::default(),
             is_out_of_memory: Default::default(),
             is_shutting_down: Default::default(),
+            active_expire: AtomicBool::new(true),
             dump_at_end: Default::default(),
             busy: BusyScripts::new(loops_len),
             end: End::default(),
@@ -174,8 +187,6 @@ impl Server {
         }
         let mut threads = Vec::new();
         let snapshots = spawn_snapshots(&shared)?;
-        // The first loop and the spare one accept for all: a script can keep the first one busy.
-        let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
         for (i, poll) in polls.into_iter().enumerate() {
             let own_listeners = match i {
                 0 => std::mem::take(&mut listeners),
@@ -328,6 +339,9 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             deadlines: Default::default(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
+            keeps_expired: false,
+            postpones: false,
+            commands: 0,
             appended: None,
             interpreter: None,
             script_flushes_seen: 0,
@@ -389,31 +403,6 @@ fn open_journal(
     );
     let is_empty = report.records == 0 && report.rdb_bytes == 0;
     Ok((journal, is_empty))
-}
-
-/// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
-fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    let mut found = Vec::new();
-    if port == 0 && bind.is_empty() {
-        return Ok(found);
-    }
-    for name in bind {
-        let (name, optional) = match name.strip_prefix('-') {
-            Some(name) => (name, true),
-            None => (name.as_str(), false),
-        };
-        let host = match name {
-            "*" => "0.0.0.0",
-            "::*" => "::",
-            name => name,
-        };
-        match (host, port).to_socket_addrs() {
-            Ok(addresses) => found.extend(addresses.take(1)),
-            Err(_) if optional => {}
-            Err(_) => return Err(StartError::Address(name.to_owned())),
-        }
-    }
-    Ok(found)
 }
 
 /// Lowers `maxclients` where the system does not let this process have so many open files.

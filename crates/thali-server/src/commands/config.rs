@@ -7,6 +7,7 @@ use thali_resp::Reply;
 
 use super::Entry;
 use crate::call::Call;
+use crate::config::Settings;
 use crate::mailbox::Message;
 use crate::open_files;
 use crate::table::Handler;
@@ -108,6 +109,30 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
+/// Listens where the new settings say; nothing else has changed yet, so a refusal leaves all as it was.
+fn change_ports(call: &Call<'_, '_>, settings: &Settings) -> Result<(), ErrorReply> {
+    let before = call.shared.settings.load();
+    let is_same_port = before.port == settings.port;
+    if is_same_port && before.bind == settings.bind {
+        return Ok(());
+    }
+    let mut ports = call.shared.ports.lock();
+    // The start took any port for 0; a change of the addresses alone keeps it.
+    let port = if is_same_port { ports.number() } else { settings.port };
+    let [first, spare] = ports.change(&settings.bind, port, settings.tcp_backlog).map_err(|error| {
+        tracing::warn!(%error, "the ports stay as they were");
+        let (name, why) = match is_same_port {
+            true => ("bind", "Failed to bind to specified addresses."),
+            false => ("port", "Unable to listen on this port. Check server logs."),
+        };
+        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    })?;
+    // With the lock held: who changes them next comes after this in the loops' mail.
+    call.shared.mailboxes[0].send(Message::Ports(first));
+    call.shared.mailboxes[settings.loops].send(Message::Ports(spare));
+    Ok(())
+}
+
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
     let room = open_files::clients_max();
     if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
@@ -119,8 +144,12 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     }
     let settings = {
         let mut config = call.shared.config.lock();
-        config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
-        Arc::new(config.settings())
+        let mut changed = config.clone();
+        changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        let settings = Arc::new(changed.settings());
+        change_ports(call, &settings)?;
+        *config = changed;
+        settings
     };
     if let Some(journal) = &call.shared.journal {
         journal.set_policy(settings.appendfsync);

@@ -1,5 +1,7 @@
 //! DEBUG, LATENCY, MEMORY, SLOWLOG, LOLWUT: as far as clients and their tests ask.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
 use thali_data::double::parse_double;
 use thali_keyspace::Locked;
@@ -9,8 +11,8 @@ use super::Entry;
 use crate::busy::BUSY;
 use crate::call::Call;
 use crate::digest::Digest;
-use crate::loading;
 use crate::table::Handler;
+use crate::{loading, tracking};
 
 const DEBUG: Spec = Spec {
     name: "debug",
@@ -56,9 +58,12 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
         }
-        b"jmap" | b"set-active-expire" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => {
-            reply.ok()
+        b"set-active-expire" if args.len() == 3 => {
+            call.shared.active_expire.store(args[2] != b"0", Relaxed);
+            reply.ok();
         }
+        b"protocol" if args.len() == 3 => protocol(args[2], reply)?,
+        b"jmap" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => reply.ok(),
         b"digest" if args.len() == 2 => {
             let locked = all_shards(call)?;
             reply.simple(&Digest::of_all(&locked, call.side.settings.databases).to_string());
@@ -86,6 +91,61 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     Ok(Flow::Done)
 }
 
+/// DEBUG PROTOCOL: one reply of each type, for the tests of clients. SOURCE: Valkey 8.0 `debug.c`.
+fn protocol(kind: &[u8], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double_text(b"3.141"),
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.boolean(n == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.is_resp3() {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" if !reply.is_resp3() => {
+            return Err(ErrorReply::new("ERR RESP2 is not supported by this command"));
+        }
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            reply.bulk(b"Some real reply following the push reply");
+        }
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => {
+            return Err(ErrorReply::new(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|\
+                 array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// All shards, for a command that runs by itself.
 fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
     // Who holds shards may not wait for others.
@@ -97,7 +157,7 @@ fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
 
 /// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
 /// again meanwhile.
-fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn reload(call: &mut Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let has = |name: &str| options.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()));
     if !options.iter().all(|option| ["NOSAVE", "NOFLUSH", "MERGE"].iter().any(|name| is_word(option, name))) {
         return Err(ErrorReply::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
@@ -114,7 +174,10 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
                 emptied.extend(shard.retire(old));
             }
         }
+        let forgotten = locked.forget_readers();
+        tracking::tell_all(call.shared, call.side);
         drop(locked);
+        drop(forgotten);
     }
     let loaded =
         loading::load_dump(&call.side.settings, &call.shared.keyspace, call.side.now_ms, has("merge"));
