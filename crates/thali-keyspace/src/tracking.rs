@@ -15,11 +15,19 @@ use thali_data::Table;
 use crate::SessionAddress;
 use crate::locks::{Keyspace, Locked};
 
-/// What all shards share.
+/// What all shards share. Every change of a key looks at the first part, every note of a reading writes the second:
+/// each has cache lines of its own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Tracking {
     clients: AtomicUsize,
     prefixes: AtomicUsize,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counts {
     keys: AtomicUsize,
     items: AtomicUsize,
 }
@@ -43,12 +51,12 @@ impl Tracking {
 
     /// Keys with readers.
     pub fn keys_len(&self) -> usize {
-        self.keys.load(Relaxed)
+        self.counts.keys.load(Relaxed)
     }
 
     /// Readers of all keys together.
     pub fn items_len(&self) -> usize {
-        self.items.load(Relaxed)
+        self.counts.items.load(Relaxed)
     }
 
     /// One client more tracks.
@@ -226,8 +234,8 @@ impl Locked<'_> {
         let (readers, is_new_key) = self.shard_mut(key).read_keys.get_or_insert_with(key, Readers::new);
         let is_new_reader = readers.add(reader);
         let tracking = self.keyspace().tracking();
-        tracking.keys.fetch_add(usize::from(is_new_key), Relaxed);
-        tracking.items.fetch_add(usize::from(is_new_reader), Relaxed);
+        tracking.counts.keys.fetch_add(usize::from(is_new_key), Relaxed);
+        tracking.counts.items.fetch_add(usize::from(is_new_reader), Relaxed);
     }
 
     /// Takes out the readers of a key, whose shard is held: the caller tells them.
@@ -262,8 +270,8 @@ impl Locked<'_> {
     /// after the shards are let go.
     pub fn forget_readers(&mut self) -> Forgotten {
         let tracking = self.keyspace().tracking();
-        tracking.keys.store(0, Relaxed);
-        tracking.items.store(0, Relaxed);
+        tracking.counts.keys.store(0, Relaxed);
+        tracking.counts.items.store(0, Relaxed);
         let full = self.shards_mut().filter(|(_, shard)| !shard.read_keys.is_empty());
         Forgotten { _tables: full.map(|(_, shard)| std::mem::take(&mut shard.read_keys)).collect() }
     }
@@ -286,8 +294,8 @@ pub struct Forgotten {
 
 impl Tracking {
     fn took(&self, keys: usize, items: usize) {
-        self.keys.fetch_sub(keys, Relaxed);
-        self.items.fetch_sub(items, Relaxed);
+        self.counts.keys.fetch_sub(keys, Relaxed);
+        self.counts.items.fetch_sub(items, Relaxed);
     }
 }
 

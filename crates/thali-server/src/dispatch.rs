@@ -11,7 +11,7 @@ use crate::commands::monitor;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
-use crate::{pause, tracking};
+use crate::{clients, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
@@ -21,7 +21,7 @@ pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]]
         return out.truncate(start);
     }
     core.shared.stats_of(core.side.event_loop).commands.add(1);
-    state.info.commands.fetch_add(core.side.commands - commands, Relaxed);
+    clients::add(&state.info.commands, core.side.commands - commands);
     if let Err(error) = outcome {
         out.truncate(start);
         state.error(out, &error);

@@ -447,7 +447,7 @@ impl EventLoop {
             self.core.side.deadlines.remove(&(deadline_ms, id));
         }
         session.state.hold = session.state.hold.max(seq);
-        session.state.info.commands.fetch_add(1, Relaxed);
+        crate::clients::add(&session.state.info.commands, 1);
         let start = session.out.len();
         reply(&mut session.out, &mut session.state);
         session.state.apply_reply_mode(&mut session.out, start, b"");
@@ -522,7 +522,7 @@ impl EventLoop {
             match session.stream.write(&session.out[session.out_at..]) {
                 Ok(len) => {
                     session.out_at += len;
-                    session.state.info.net_out_bytes.fetch_add(len as u64, Relaxed);
+                    crate::clients::add(&session.state.info.net_out_bytes, len as u64);
                     self.core.shared.stats_of(self.core.side.event_loop).output_bytes.add(len as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.writable = false,
