@@ -25,7 +25,10 @@ impl Cron {
             let max = core.side.settings.maxmemory;
             let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
-            snapshots::cron(&core.shared);
+            core.shared.loading.log();
+            if !core.shared.loading.is_on() {
+                snapshots::cron(&core.shared);
+            }
         }
         if core.side.event_loop == 0 {
             core.shared.pause.clear_if_over(core.side.now_ms);
@@ -37,7 +40,8 @@ impl Cron {
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if core.side.keeps_expired || !core.shared.active_expire.load(Ordering::Relaxed) || !admitted {
+        let may_expire = core.shared.active_expire.load(Ordering::Relaxed) && !core.side.keeps_expired;
+        if !may_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
         let loops = core.shared.mailboxes.len();

@@ -246,9 +246,10 @@ struct Served {
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Option<Seq> {
     cx.remove_expired_seen();
     let mut served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
-    let seq = match &shared.journal {
-        Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
-        _ => None,
+    let seq = if cx.effects.is_empty() {
+        None
+    } else {
+        shared.journal.load().as_ref().map(|journal| journal.append(cx.effects.iter(), true))
     };
     side.appended = seq.or(side.appended);
     let stats = shared.stats_of(side.event_loop);

@@ -24,7 +24,9 @@ impl EventLoop {
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
         // Only while writing fails; else nothing is held for long.
-        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
         for (id, session) in &mut self.sessions {
             if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
                 tracing::warn!(
