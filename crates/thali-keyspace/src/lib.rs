@@ -14,7 +14,7 @@ mod waiter;
 
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag};
-pub use snapshot::{SnapshotSink, Walked};
+pub use snapshot::{Part, Saver, SnapshotSink, Walked};
 pub use tracking::{Forgotten, Modes, Readers, Tracker, Tracking};
 pub use value::{Entry, Typed, Value};
 pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

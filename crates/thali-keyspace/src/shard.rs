@@ -73,7 +73,7 @@ impl Db {
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let entry = self.table.get_mut(key)?;
-        if let Some(snapshot) = &self.snapshot
+        if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
         {
             snapshot.save(key, entry);
@@ -144,8 +144,8 @@ impl Db {
     }
 
     /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&self, key: &[u8], old: &Entry) {
-        if let Some(snapshot) = &self.snapshot
+    fn save_removed(&mut self, key: &[u8], old: &Entry) {
+        if let Some(snapshot) = &mut self.snapshot
             && old.mark() != self.mark
         {
             snapshot.save(key, old);
@@ -200,6 +200,9 @@ pub struct Shard {
     pub(crate) dbs: Vec<Db>,
     /// Emptied databases that the running snapshot still needs.
     pub(crate) retired: Vec<Db>,
+    /// The journal's place behind the last change of anything here, for those who read it before it is
+    /// durable; whoever changes notes it. 0: none.
+    pub written_at: u64,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
     /// Who caches what; see [`crate::tracking`].

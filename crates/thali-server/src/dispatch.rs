@@ -393,9 +393,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         reply.null_array();
     }
     state.db = cx.db;
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     if state.tracked.is_some() {

@@ -10,16 +10,16 @@ use smallvec::SmallVec;
 use thali_commands::{
     Access, Context, ErrorReply, EventClass, Flags, Flow, KeyspaceEvent, Origin, Outcome, Spec, Wait,
 };
-use thali_journal::Seq;
+use thali_journal::{Policy, Seq};
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Extend, Keyspace, Locked, Patience, Waiter, WaiterState};
+use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
 use crate::busy::BUSY;
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, Watching, borrowed};
+use crate::session::{SessionState, TimeUp, Watching, borrowed};
 use crate::table::{self, Handler, Row};
 use crate::{pause, tracking};
 
@@ -115,11 +115,9 @@ pub(crate) fn run_single(
         state.db = cx.db;
         state.info.db.store(cx.db, Relaxed);
     }
-    let seq = settle(cx, shared, side);
+    let owed = settle(cx, shared, side);
     core.engine.effects.clear();
-    if let Some(seq) = seq {
-        state.hold = seq;
-    }
+    state.owe(owed);
     serve_deferred(core);
     if state.tracked.is_some() {
         tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
@@ -190,8 +188,37 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
     }
     *state.info.waiter.lock() = Some(Arc::clone(&waiter));
     state.parked_deadline_ms = wait.deadline_ms;
-    state.parked_null_array = wait.null_array;
+    state.parked_time_up = if wait.null_array { TimeUp::NullArray } else { TimeUp::Null };
     state.parked = Some(waiter);
+}
+
+/// Parks a session until its writes survive the death of the machine, or for its whole time (WAITAOF).
+pub(crate) fn park_until_durable(
+    side: &mut Side,
+    state: &mut SessionState,
+    deadline_ms: Option<u64>,
+    for_its_time: bool,
+) {
+    let waiter = Arc::new(Waiter {
+        address: state.info.address,
+        db: state.db,
+        kind: WaitKind::List,
+        keys: Vec::new(),
+        request: Vec::new(),
+        resp3: state.protocol == Protocol::Resp3,
+        is_timed: deadline_ms.is_some(),
+        state: parking_lot::Mutex::new(WaiterState::Waiting),
+    });
+    if let Some(deadline_ms) = deadline_ms {
+        side.deadlines.insert((deadline_ms, state.id));
+    }
+    *state.info.waiter.lock() = Some(Arc::clone(&waiter));
+    state.parked_deadline_ms = deadline_ms;
+    state.parked_time_up = TimeUp::Durable;
+    state.parked = Some(waiter);
+    if !for_its_time {
+        side.durable_waits.push(state.id);
+    }
 }
 
 /// What a session has in shards and no longer needs. It does no harm there: a flag that nobody looks
@@ -241,9 +268,18 @@ struct Served {
     reply: Vec<u8>,
 }
 
-/// Does everything that a unit owes, see the module. Gives the journal's sequence number of its
-/// effects, where it had any.
-pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Option<Seq> {
+/// Where the journal must be before the reply may leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Owed {
+    /// Behind the unit's own effects, where it had any.
+    pub written: Option<Seq>,
+    /// Under `always`: behind what others wrote and it may have read, so that no reply tells of what the death
+    /// of the machine could take back. SOURCE: redis-server syncs before it replies to anybody.
+    pub read: Seq,
+}
+
+/// Does everything that a unit owes, see the module.
+pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
     let mut served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
     let seq = if cx.effects.is_empty() {
@@ -252,6 +288,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         shared.journal.load().as_ref().map(|journal| journal.append(cx.effects.iter(), true))
     };
     side.appended = seq.or(side.appended);
+    let owed = Owed { written: seq, read: note_written(&mut cx, side, seq) };
     let stats = shared.stats_of(side.event_loop);
     stats.hits.add(cx.hits.get());
     stats.misses.add(cx.misses.get());
@@ -260,24 +297,35 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     let Context { locked, garbage, dropped_dbs, events, stale, .. } = cx;
     if let Some(stale) = &stale {
         // With the shards held, see there; behind the replies to those who waited, which may be stale already.
-        send_served(shared, side, std::mem::take(&mut served), seq);
+        send_served(shared, side, std::mem::take(&mut served), seq.unwrap_or_default().max(owed.read));
         tracking::tell(shared, side, stale);
     }
     drop(locked);
     if !events.is_empty() {
         notify(shared, side, &events);
     }
-    send_served(shared, side, served, seq);
+    send_served(shared, side, served, seq.unwrap_or_default().max(owed.read));
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
         shared.freer.free(garbage, dropped_dbs);
     }
-    seq
+    owed
 }
 
-fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Option<Seq>) {
+/// Marks the held shards as written up to `seq`; gives what readers of them wait for.
+fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
+    if side.settings.appendfsync != Policy::Always {
+        return Seq::default();
+    }
+    if let Some(Seq(at)) = seq {
+        cx.locked.shards_mut().for_each(|(_, shard)| shard.written_at = at);
+    }
+    Seq(cx.locked.shards().map(|(_, shard)| shard.written_at).max().unwrap_or(0))
+}
+
+fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Seq) {
     for Served { waiter, reply } in served {
         let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
+        let message = Message::Served { session, reply, seq };
         side.send(shared, event_loop, message);
     }
 }
