@@ -1,4 +1,4 @@
-//! A shard: the part of every database whose slots fold into it, and who watches or waits there.
+//! A shard: the part of every database whose slots fold into it, and who watches, waits or caches there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use thali_data::Table;
 
 use crate::snapshot::Unfinished;
+use crate::tracking::ReadKeys;
 use crate::{Entry, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -204,6 +205,8 @@ pub struct Shard {
     pub written_at: u64,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
+    /// Who caches what; see [`crate::tracking`].
+    pub(crate) read_keys: ReadKeys,
 }
 
 impl Shard {
