@@ -421,7 +421,15 @@ impl<'a> Context<'a> {
             return;
         }
         for (db, key) in self.expired_seen.take() {
-            self.remove_expired(db, &key);
+            self.remove_expired_if_cheap(db, &key);
+        }
+    }
+
+    /// As [`Context::remove_expired`], later where a snapshot still has to save much of the value: a key counts as
+    /// missing without that, too.
+    pub fn remove_expired_if_cheap(&mut self, db: u32, key: &[u8]) {
+        if !self.locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) {
+            self.remove_expired(db, key);
         }
     }
 

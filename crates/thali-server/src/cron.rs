@@ -75,7 +75,7 @@ fn expire_some(core: &mut Core, shard: u16) -> bool {
     }
     let mut cx = unit::context(locked, 0, engine, side, Origin::Unit);
     for (db, key) in found {
-        cx.remove_expired(db, &key);
+        cx.remove_expired_if_cheap(db, &key);
     }
     unit::settle(cx, shared, side);
     core.engine.effects.clear();

@@ -353,11 +353,21 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     if let Some(watching) = &watching {
         plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
     }
-    let Some(locked) = plan.lock(shared, side) else {
+    let Some(mut locked) = plan.lock(shared, side) else {
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(BUSY.text()));
     };
+    let is_waited_for = transaction.queue.iter().any(|Queued { row, args }| {
+        let args = borrowed(args);
+        let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+        shared.snapshots.is_waited_for(&mut locked, state.db, spec, &args)
+    });
+    if is_waited_for {
+        (state.transaction, state.watching) = (Some(transaction), watching);
+        state.is_postponed = true;
+        return Ok(());
+    }
     if shared.pause.is_set() {
         state.transaction = Some(transaction);
         let row = table::find(b"exec").expect("this command");

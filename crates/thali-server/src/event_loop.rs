@@ -606,6 +606,8 @@ impl EventLoop {
             self.walker = Some(Walker::new(walk, own, loops));
         }
         let walker = self.walker.as_mut().expect("made just now");
+        // Whoever waits for the walk has nothing else that the loop could do.
+        let tick = tick.filter(|_| self.postponed.is_empty());
         let mut retired = Vec::new();
         self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
             Stepped::More => Some(Duration::ZERO),

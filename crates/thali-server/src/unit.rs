@@ -89,7 +89,11 @@ pub(crate) fn run_single(
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
-    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let mut locked = plan.lock(shared, side).ok_or(BUSY)?;
+    if shared.snapshots.is_waited_for(&mut locked, state.db, spec, args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
     // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
     if shared.pause.is_set() && pause::holds_back(shared, side.now_ms, state, (row, spec), args) {
         state.is_postponed = true;
