@@ -10,6 +10,7 @@
 mod append_only;
 mod busy;
 mod call;
+mod client_memory;
 mod clients;
 mod command_stats;
 mod commands;
@@ -24,6 +25,8 @@ mod loading;
 mod mailbox;
 pub mod memory;
 mod open_files;
+mod pause;
+mod ports;
 mod pubsub;
 mod recovery;
 mod scripts;
@@ -33,6 +36,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod unit;
 
 pub use server::{Server, StartError, Stopper};
