@@ -15,10 +15,12 @@ use thali_script::Interpreter;
 
 use crate::busy::BusyScripts;
 use crate::clients::Clients;
+use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
@@ -44,6 +46,7 @@ pub(crate) struct Shared {
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
+    pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -60,6 +63,7 @@ pub(crate) struct Shared {
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
+    pub switches: Arc<Switches>,
 }
 
 impl Shared {
@@ -128,8 +132,11 @@ pub(crate) struct Side {
     pub leftovers: Vec<Leftover>,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
+    /// What scripts called since the last command that a client sent has ended.
+    pub nested_calls: u64,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,
 }

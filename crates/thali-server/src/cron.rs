@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use thali_commands::Origin;
 
 use crate::call::Core;
-use crate::{snapshots, unit};
+use crate::{memory, snapshots, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -21,10 +21,12 @@ pub(crate) struct Cron {}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
+        if core.shared.switches.pauses_cron.load(Ordering::Relaxed) {
+            return;
+        }
         if core.side.event_loop == 0 {
-            let max = core.side.settings.maxmemory;
-            let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
-            core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
+            memory::look_at_limit(&core.shared, &core.side.settings);
+            core.shared.rates.look(&core.shared.stats, core.side.clock);
             snapshots::cron(&core.shared);
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
@@ -32,7 +34,7 @@ impl Cron {
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted {
+        if core.shared.switches.keeps_expired.load(Ordering::Relaxed) || !admitted {
             return;
         }
         let loops = core.shared.mailboxes.len();

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Spec};
 use thali_resp::Reply;
 
 use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
-use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
+use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
 
@@ -20,7 +20,14 @@ pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]]
         out.truncate(start);
         state.error(out, &error);
     }
+    // What subscriptions answer is pushed: CLIENT REPLY OFF lets it through.
+    let start = if is_subscription(args[0]) { out.len() } else { start };
     state.apply_reply_mode(out, start);
+}
+
+fn is_subscription(name: &[u8]) -> bool {
+    table::find(name)
+        .is_some_and(|row| row.spec.group == Group::PubSub && row.spec.name.ends_with("subscribe"))
 }
 
 fn admit_and_run(
@@ -63,6 +70,9 @@ fn admit_and_run(
         let nanos = core.side.lap(begun);
         let stats = core.shared.stats_of(core.side.event_loop);
         stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
+        stats.command_nanos.add(nanos);
+        state.info.note_commands(1);
+        state.publish_info();
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
@@ -213,6 +223,7 @@ fn run_verb(
     match verb {
         SessionVerb::Multi => {
             if state.transaction.is_some() {
+                state.doom_transaction();
                 return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
             }
             state.transaction = Some(Box::default());
@@ -250,17 +261,27 @@ fn run_verb(
 }
 
 fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<(), ErrorReply> {
+    let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    plan.shards.extend(keys.iter().map(|key| core.shared.keyspace.shard_of(key)));
-    let mut locked = plan.lock(&core.shared, &core.side).ok_or(BUSY)?;
+    plan.shards.extend(keys.iter().map(|key| shared.keyspace.shard_of(key)));
+    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let mut cx = unit::context(locked, state.db, engine, side, Origin::Client);
     let watching = state.watching.get_or_insert_default();
     for key in keys {
-        if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
+        if watching.keys.iter().any(|watched| watched.db == state.db && *watched.key == **key) {
             continue;
         }
-        locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
-        watching.keys.push((state.db, (*key).into()));
+        // What is over already goes first, so that its end is no change.
+        cx.remove_expired(state.db, key);
+        let is_there = cx.exists(key);
+        cx.locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
+        watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
     }
+    if let Some(seq) = unit::settle(cx, shared, side) {
+        state.hold = seq;
+    }
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
     Ok(())
 }
 
@@ -313,7 +334,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         return Err(exec_aborted(refusal.as_bytes()));
     }
     if let Some(watching) = &watching {
-        plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+        plan.shards.extend(watching.keys.iter().map(|watched| shared.keyspace.shard_of(&watched.key)));
     }
     let Some(locked) = plan.lock(shared, side) else {
         state.watching = watching;
@@ -356,8 +377,11 @@ fn exec_aborted(reason: &[u8]) -> ErrorReply {
 
 /// Takes the watches out; whether nothing that was watched has changed or expired.
 fn end_watch(cx: &mut thali_commands::Context<'_>, watching: &Watching) -> bool {
-    for (db, key) in &watching.keys {
-        cx.remove_expired(*db, key);
+    for Watched { db, key, is_there } in &watching.keys {
+        // One that came and is over again meanwhile (SWAPDB) is as missing as it was.
+        if *is_there {
+            cx.remove_expired(*db, key);
+        }
         cx.locked.shard_mut(key).unwatch(*db, key, &watching.flag);
     }
     !watching.flag.is_raised()

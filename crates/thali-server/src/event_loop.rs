@@ -22,6 +22,7 @@ use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::stats::LoopStats;
 use crate::unit::Leftover;
 use crate::{cron, unit};
 
@@ -101,6 +102,7 @@ impl EventLoop {
                 return Err(error);
             }
             self.read_clock();
+            let (begun, commands) = (Instant::now(), self.stats().commands.get());
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -115,9 +117,22 @@ impl EventLoop {
             self.timers();
             self.write_journal();
             self.flush_all();
+            self.count_cycle(begun, commands);
         }
         self.end();
         Ok(())
+    }
+
+    fn stats(&self) -> &LoopStats {
+        self.core.shared.stats_of(self.core.side.event_loop)
+    }
+
+    fn count_cycle(&self, begun: Instant, commands_before: u64) {
+        let (stats, nanos) = (self.stats(), nanos_since(begun));
+        stats.cycles.add(1);
+        stats.cycle_nanos.add(nanos);
+        stats.cycle_nanos_max.raise(nanos);
+        stats.commands_in_cycle_max.raise(stats.commands.get().saturating_sub(commands_before));
     }
 
     fn read_clock(&mut self) {
@@ -279,6 +294,7 @@ impl EventLoop {
                 Ok(0) => session.note_end(),
                 Ok(len) => {
                     self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
+                    session.state.info.note_input(len);
                     session.note_read(len, self.read_buffer.len());
                     session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
                     let buffer = std::mem::take(&mut self.read_buffer);
@@ -294,6 +310,7 @@ impl EventLoop {
             Ok(0) => session.note_end(),
             Ok(got) => {
                 self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
+                session.state.info.note_input(got);
                 session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
                 if session.input.len() >= session.wanted_len {
                     let input = std::mem::take(&mut session.input);
@@ -335,6 +352,8 @@ impl EventLoop {
             match session.stream.read(&mut self.read_buffer) {
                 Ok(0) => session.note_end(),
                 Ok(len) => {
+                    self.core.shared.stats_of(self.core.side.event_loop).input_bytes.add(len as u64);
+                    session.state.info.note_input(len);
                     session.input.extend_from_slice(&self.read_buffer[..len]);
                     session.note_read(len, self.read_buffer.len());
                 }
@@ -368,7 +387,13 @@ impl EventLoop {
         match message {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
-            Message::Served { session, reply, seq } => {
+            Message::Served { session, reply, seq, nanos } => {
+                if let Some(Session { state, .. }) = self.sessions.get(&session) {
+                    state.info.note_commands(1);
+                    if let Some(waiter) = &state.parked {
+                        self.core.shared.slowlog.note_request(&self.core.side, state, &waiter.request, nanos);
+                    }
+                }
                 self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
             }
             Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
@@ -465,6 +490,7 @@ impl EventLoop {
             self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.stats().cron_nanos.add(nanos_since(now));
             for listener in self.accept_again.clone() {
                 self.accept(listener);
             }
@@ -524,7 +550,9 @@ impl EventLoop {
         if let Some(journal) = &self.core.shared.journal
             && let Some(seq) = self.core.side.appended.take()
         {
+            let begun = Instant::now();
             journal.flush(seq);
+            self.stats().journal_nanos.add(nanos_since(begun));
         }
     }
 
@@ -558,6 +586,7 @@ impl EventLoop {
             match session.stream.write(&session.out[session.out_at..]) {
                 Ok(len) => {
                     session.out_at += len;
+                    session.state.info.note_output(len);
                     self.core.shared.stats_of(self.core.side.event_loop).output_bytes.add(len as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.writable = false,
@@ -638,6 +667,10 @@ const PROTECTED: &str = "-DENIED Thali is running in protected mode because no p
 told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
 set protected-mode no if only trusted machines can reach this port.\r\n";
 
+fn nanos_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn mark_dirty(dirty: &mut Vec<u64>, id: u64, session: &mut Session) {
     if !std::mem::replace(&mut session.is_dirty, true) {
         dirty.push(id);
@@ -680,6 +713,15 @@ fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: us
                 at = end;
                 if !args.is_empty() {
                     dispatch::dispatch(core, state, &args, out);
+                }
+                // Nothing of a reply that is too long is sent, and nothing behind it runs.
+                if out.len() - *out_at > core.side.settings.output_limit_normal.hard_bytes_or_max()
+                    && state.subscribed.is_none()
+                    && !state.is_monitor
+                {
+                    tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
+                    core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
+                    state.close = Close::Now;
                 }
                 *wanted_len = 0;
                 if state.parked.is_some()

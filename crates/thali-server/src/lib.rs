@@ -24,6 +24,7 @@ mod mailbox;
 pub mod memory;
 mod open_files;
 mod pubsub;
+mod rates;
 mod recovery;
 mod scripts;
 mod server;

@@ -128,6 +128,8 @@ impl Server {
         let now_ms = unix_ms();
         let keyspace = Keyspace::new(settings.loops * SHARDS_PER_LOOP);
         let loops_len = settings.loops + SPARE_LOOPS;
+        // Who starts servers waits for this line, and for "Ready to accept connections" after the loading.
+        tracing::info!("Server initialized");
         let (journal, adopted) = load(&settings, &keyspace, now_ms)?;
         let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
@@ -147,6 +149,7 @@ impl Server {
             snapshots: Snapshots::new(now_ms / 1000),
             scripts: Scripts::new(watchdog),
             slowlog: Default::default(),
+            rates: Default::default(),
             freer: Freer::start()?,
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
@@ -159,6 +162,7 @@ impl Server {
             dump_at_end: Default::default(),
             busy: BusyScripts::new(loops_len),
             end: End::default(),
+            switches: Default::default(),
         });
         if let Some(journal) = &shared.journal {
             let weak = Arc::downgrade(&shared);
@@ -329,7 +333,9 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             deferred: Vec::new(),
             leftovers: Vec::new(),
             appended: None,
+            nested_calls: 0,
             interpreter: None,
+            switches: Arc::clone(&shared.switches),
             script_flushes_seen: 0,
         },
         shared,
@@ -431,7 +437,7 @@ fn fit_maxclients(config: Config) -> Config {
     config.with("maxclients", &room.to_string()).expect("a smaller count is as good a value")
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 

@@ -3,6 +3,7 @@
 //! waiters' replies sent, memory freed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -18,7 +19,8 @@ use crate::busy::BUSY;
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, Watching, borrowed};
+use crate::server::unix_ms;
+use crate::session::{SessionState, Watched, Watching, borrowed};
 use crate::table::{self, Handler, Row};
 
 /// Shards that a unit needs.
@@ -70,6 +72,10 @@ pub(crate) fn context<'a>(
     let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
     cx.dbs_len = side.settings.databases;
     cx.events_wanted = side.events_wanted();
+    if origin == Origin::Client {
+        cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
+    }
+    cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
     cx.origin = origin;
     cx
 }
@@ -100,13 +106,33 @@ pub(crate) fn run_single(
         Err(error) => reply.error(error.text()),
     }
     state.db = cx.db;
+    let elsewhere = std::mem::take(&mut cx.expired_elsewhere);
     let seq = settle(cx, shared, side);
     core.engine.effects.clear();
+    remove_expired(core, elsewhere);
     if let Some(seq) = seq {
         state.hold = seq;
     }
     serve_deferred(core);
     Ok(())
+}
+
+/// Removes keys that a look at one shard after the other found expired; some at a time, each lot a unit. What a
+/// busy script holds stays: it is found again.
+fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
+    const KEYS_AT_ONCE: usize = 64;
+    for lot in keys.chunks(KEYS_AT_ONCE) {
+        let Core { shared, engine, side } = core;
+        let mut plan = Plan::default();
+        plan.shards.extend(lot.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+        let Some(locked) = plan.lock(shared, side) else { return };
+        let mut cx = context(locked, 0, engine, side, Origin::Unit);
+        for (db, key) in lot {
+            cx.remove_expired(*db, key);
+        }
+        settle(cx, shared, side);
+        core.engine.effects.clear();
+    }
 }
 
 /// Calls the command's function, undoes the reply of one that failed, and notes its effect.
@@ -142,6 +168,12 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
     stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
     if let Err(error) = outcome {
         stats.note_error(error.text());
+    }
+    stats.command_nanos.add(nanos);
+    match call.state.as_deref() {
+        Some(state) => state.info.note_commands(1 + std::mem::take(&mut call.side.nested_calls)),
+        None if call.cx.origin == Origin::Unit => call.side.nested_calls += 1,
+        None => {}
     }
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
@@ -185,14 +217,14 @@ pub(crate) fn clear(shared: &Shared, side: &mut Side, leftover: Leftover) {
     let keyspace = &shared.keyspace;
     match &leftover {
         Leftover::Watching(watching) => {
-            plan.shards.extend(watching.keys.iter().map(|(_, key)| keyspace.shard_of(key)));
+            plan.shards.extend(watching.keys.iter().map(|watched| keyspace.shard_of(&watched.key)));
         }
         Leftover::Waiter(waiter) => plan.shards.extend(waiter.keys.iter().map(|key| keyspace.shard_of(key))),
     }
     let Some(mut locked) = plan.lock(shared, side) else { return side.leftovers.push(leftover) };
     match leftover {
         Leftover::Watching(watching) => {
-            for (db, key) in &watching.keys {
+            for Watched { db, key, .. } in &watching.keys {
                 locked.shard_mut(key).unwatch(*db, key, &watching.flag);
             }
         }
@@ -216,13 +248,20 @@ pub(crate) fn clear_leftovers(core: &mut Core) {
 struct Served {
     waiter: Arc<Waiter>,
     reply: Vec<u8>,
+    nanos: u64,
 }
 
 /// Does everything that a unit owes, see the module. Gives the journal's sequence number of its
 /// effects, where it had any.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Option<Seq> {
     cx.remove_expired_seen();
-    let served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
+    let served = if cx.ready.is_empty() {
+        Vec::new()
+    } else {
+        // Another command, another time: the unit may have taken long, and a key's time be over.
+        cx.now_ms = cx.now_ms.max(unix_ms());
+        serve_waiters(&mut cx, shared, side)
+    };
     let seq = match &shared.journal {
         Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
         _ => None,
@@ -238,9 +277,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     if !events.is_empty() {
         notify(shared, side, &events);
     }
-    for Served { waiter, reply } in served {
+    for Served { waiter, reply, nanos } in served {
         let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
+        let message = Message::Served { session, reply, seq: seq.unwrap_or_default(), nanos };
         side.send(shared, event_loop, message);
     }
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
@@ -265,8 +304,10 @@ fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<
             if !waiter.kind.accepts(type_name) {
                 continue;
             }
+            let begun = side.clock;
             if let Some(reply) = serve(cx, shared, side, &waiter, &key) {
-                served.push(Served { waiter, reply });
+                let nanos = u64::try_from((side.clock - begun).as_nanos()).unwrap_or(u64::MAX);
+                served.push(Served { waiter, reply, nanos });
             }
         }
     }

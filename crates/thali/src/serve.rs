@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use thali_client::StoreAddress;
-use thali_server::Server;
 use thali_server::config::{Config, Settings};
+use thali_server::{Server, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +20,7 @@ pub struct Start {
     pub store: Option<Server>,
     /// Where the layers above find the store.
     pub store_address: StoreAddress,
+    pub role: Role,
 }
 
 /// What the program is called as.
@@ -48,7 +49,8 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     if role == Role::RedisServer && !settings.http_given {
         settings.http_bind.clear();
     }
-    app::begin_log(&settings)?;
+    app::begin_log(&settings, role)?;
+    tracing::info!("Thali {} begins as a store. PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
     for name in unknown {
         tracing::warn!(name, "this variable names no setting");
     }
@@ -58,7 +60,7 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     let listeners = runtime.block_on(app::listen(&settings))?;
     if let Some(url) = &settings.store {
         let store_address = StoreAddress::parse(url)?;
-        return Ok(Start { settings, runtime, signals, listeners, store: None, store_address });
+        return Ok(Start { settings, runtime, signals, listeners, store: None, store_address, role });
     }
     std::fs::create_dir_all(&settings.dir).map_err(|error| {
         let dir = settings.dir.display();
@@ -67,7 +69,7 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     let password = settings.requirepass.clone();
     let store = Server::start(config)?;
     let store_address = StoreAddress::parse(&url_of(&store, &password)?)?;
-    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address })
+    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address, role })
 }
 
 /// How this process itself reaches its store.
@@ -89,8 +91,48 @@ fn url_of(store: &Server, password: &str) -> Result<String> {
 }
 
 /// As redis-server: the store alone, unless somebody asks for HTTP. So several can run on one machine.
+///
+/// What keeps it from starting stands in its log, too, in the words that who starts redis-servers looks for.
 pub fn run_as_server(arguments: &[String]) -> Result<()> {
-    run_started(start(arguments, Role::RedisServer)?)
+    let start = start(arguments, Role::RedisServer).inspect_err(|error| match error.downcast_ref() {
+        Some(StartError::Bind { address, .. }) => {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            tracing::error!("Failed listening on port {port}: {error:#}");
+        }
+        Some(_) => tracing::error!("Fatal error: {error:#}"),
+        None => {}
+    })?;
+    let pidfile = Pidfile::write(&start.settings.pidfile);
+    let result = run_started(start);
+    drop(pidfile);
+    result
+}
+
+/// The number of this process in a file, as long as it runs.
+struct Pidfile(Option<std::path::PathBuf>);
+
+impl Pidfile {
+    /// Without a name there is none; one that cannot be written keeps nobody from running.
+    fn write(path: &str) -> Self {
+        if path.is_empty() {
+            return Self(None);
+        }
+        match std::fs::write(path, format!("{}\n", std::process::id())) {
+            Ok(()) => Self(Some(path.into())),
+            Err(error) => {
+                tracing::warn!(path, %error, "cannot write the file with the process's number");
+                Self(None)
+            }
+        }
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -120,6 +162,10 @@ fn run_started(mut start: Start) -> Result<()> {
 
 /// Says where everything is. The last line is what scripts and process managers wait for.
 pub fn ready(start: &Start, app: Option<&App>) {
+    if start.role == Role::RedisServer {
+        tracing::info!("Ready to accept connections");
+        return;
+    }
     for address in app.iter().flat_map(|app| &app.addresses) {
         println!("HTTP, sockets and metrics on http://{address}");
     }
@@ -131,7 +177,6 @@ pub fn ready(start: &Start, app: Option<&App>) {
         }
         None => println!("Store at {}", start.store_address.shown()),
     }
-    println!("Server initialized");
     println!("Ready to accept connections");
 }
 

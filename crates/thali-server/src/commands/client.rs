@@ -249,7 +249,13 @@ fn parse_filters(args: &[&[u8]]) -> Result<Filters, ErrorReply> {
                 }
                 filters.user = Some(text);
             }
-            b"maxage" => filters.max_age_s = Some(integer(pair[1])?),
+            b"maxage" => {
+                let age = integer(pair[1])?;
+                if age <= 0 {
+                    return Err(ErrorReply::new("ERR maxage should be greater than 0"));
+                }
+                filters.max_age_s = Some(age);
+            }
             b"skipme" if is_word(pair[1], "yes") => filters.skip_me = true,
             b"skipme" if is_word(pair[1], "no") => filters.skip_me = false,
             _ => return Err(ErrorReply::SYNTAX),

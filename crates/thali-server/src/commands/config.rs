@@ -87,6 +87,8 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         }
         b"resetstat" => {
             call.shared.stats.iter().for_each(|stats| stats.reset());
+            call.shared.rates.reset();
+            call.shared.freer.reset();
             reply.ok();
         }
         b"rewrite" => {
@@ -125,6 +127,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     if let Some(journal) = &call.shared.journal {
         journal.set_policy(settings.appendfsync);
     }
+    crate::memory::look_at_limit(call.shared, &settings);
     call.shared.settings.store(settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);

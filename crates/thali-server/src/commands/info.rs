@@ -47,10 +47,13 @@ const SECTIONS: &[(&str, Section)] = &[
     ("latencystats", latency_stats),
     ("cluster", |_, text| writeln!(text, "# Cluster\ncluster_enabled:0")),
     ("keyspace", keyspace),
+    ("debug", debug),
 ];
 
 /// Sections that plain INFO leaves out.
-const ONLY_ASKED: &[&str] = &["commandstats", "latencystats"];
+const ONLY_ASKED: &[&str] = &["commandstats", "latencystats", "debug"];
+/// Of these, what ALL and EVERYTHING leave out, too.
+const ONLY_BY_NAME: &[&str] = &["debug"];
 
 fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let asked: Vec<String> =
@@ -60,7 +63,10 @@ fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     let default = asked.is_empty() || is_asked("default");
     let mut text = String::new();
     for (name, section) in SECTIONS {
-        if everything || is_asked(name) || (default && !ONLY_ASKED.contains(name)) {
+        if (everything && !ONLY_BY_NAME.contains(name))
+            || is_asked(name)
+            || (default && !ONLY_ASKED.contains(name))
+        {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -116,6 +122,10 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "cluster_connections:0")?;
     writeln!(text, "maxclients:{}", call.side.settings.maxclients)?;
     writeln!(text, "blocked_clients:{blocked}\ntracking_clients:0\npubsub_clients:{subscribers}")?;
+    let watching = all.iter().filter(|info| info.watched_len.load(Relaxed) > 0).count();
+    let watched: usize =
+        call.cx.shard_ids().filter_map(|id| call.cx.see_shard(id, Shard::watched_len).ok()).sum();
+    writeln!(text, "watching_clients:{watching}\ntotal_watched_keys:{watched}")?;
     writeln!(text, "clients_in_timeout_table:0")?;
     writeln!(text, "total_blocking_keys:{awaited}")?;
     writeln!(text, "total_blocking_keys_on_nokey:{}", for_groups.len())
@@ -134,6 +144,8 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     let max = call.side.settings.maxmemory;
     writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
     writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;
+    writeln!(text, "lazyfree_pending_objects:{}", call.shared.freer.pending())?;
+    writeln!(text, "lazyfreed_objects:{}", call.shared.freer.freed())?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
     writeln!(text, "mem_allocator:jemalloc")
 }
@@ -177,7 +189,16 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     use crate::pubsub::Kind;
     writeln!(text, "# Stats")?;
-    let figures: [(&str, u64); 16] = [
+    let means = call.shared.rates.means();
+    writeln!(text, "instantaneous_ops_per_sec:{}", means.commands_per_s)?;
+    writeln!(text, "instantaneous_input_kbps:{:.2}", means.input_bytes_per_s as f64 / 1024.0)?;
+    writeln!(text, "instantaneous_output_kbps:{:.2}", means.output_bytes_per_s as f64 / 1024.0)?;
+    writeln!(text, "instantaneous_eventloop_cycles_per_sec:{}", means.cycles_per_s)?;
+    writeln!(text, "instantaneous_eventloop_duration_usec:{}", means.cycle_us)?;
+    writeln!(text, "eventloop_cycles:{}", sum(call, |s| &s.cycles))?;
+    writeln!(text, "eventloop_duration_sum:{}", sum(call, |s| &s.cycle_nanos) / 1000)?;
+    writeln!(text, "eventloop_duration_cmd_sum:{}", sum(call, |s| &s.command_nanos) / 1000)?;
+    let figures: [(&str, u64); 18] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
@@ -185,6 +206,8 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
         ("rejected_connections", sum(call, |s| &s.rejected)),
         ("expired_keys", sum(call, |s| &s.expired)),
         ("evicted_keys", 0),
+        ("evicted_clients", 0),
+        ("evicted_scripts", 0),
         ("keyspace_hits", sum(call, |s| &s.hits)),
         ("keyspace_misses", sum(call, |s| &s.misses)),
         ("total_error_replies", sum(call, |s| &s.errors)),
@@ -203,6 +226,16 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "pubsubshard_channels:{}", call.shared.pubsub.len(Kind::Shard))?;
     writeln!(text, "monitor_clients:{}", call.shared.monitors_len.load(Relaxed))?;
     writeln!(text, "latest_fork_usec:0\ntotal_forks:0\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0")
+}
+
+/// Figures for who looks for what keeps the loops busy.
+fn debug(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let max = |of: fn(&LoopStats) -> &Counter| call.shared.stats.iter().map(|stats| of(stats).get()).max();
+    writeln!(text, "# Debug")?;
+    writeln!(text, "eventloop_duration_aof_sum:{}", sum(call, |s| &s.journal_nanos) / 1000)?;
+    writeln!(text, "eventloop_duration_cron_sum:{}", sum(call, |s| &s.cron_nanos) / 1000)?;
+    writeln!(text, "eventloop_duration_max:{}", max(|s| &s.cycle_nanos_max).unwrap_or(0) / 1000)?;
+    writeln!(text, "eventloop_cmd_per_cycle_max:{}", max(|s| &s.commands_in_cycle_max).unwrap_or(0))
 }
 
 /// Each command and subcommand that was called, under INFO's name for it.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec, integer};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec, integer, parse_i64};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -156,10 +156,12 @@ fn role(_: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     Ok(Flow::Done)
 }
 
-fn wait(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+fn wait(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     integer(args[1])?;
-    if integer(args[2])? < 0 {
-        return Err(ErrorReply::TIMEOUT_NEGATIVE);
+    let ms = parse_i64(args[2]).ok_or(ErrorReply::TIMEOUT_NOT_INTEGER)?;
+    let ms = u64::try_from(ms).map_err(|_| ErrorReply::TIMEOUT_NEGATIVE)?;
+    if i64::try_from(ms + call.side.now_ms).is_err() {
+        return Err(ErrorReply::TIMEOUT_OUT_OF_RANGE);
     }
     // There are no replicas, so none will ever answer: the count is known at once.
     reply.integer(0);

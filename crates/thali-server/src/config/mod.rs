@@ -83,11 +83,15 @@ impl Config {
 
     /// Names and values that match a glob pattern; an alias is found under its own name.
     pub fn get(&self, pattern: &str) -> Vec<(String, String)> {
+        let is_pattern = pattern.contains(['*', '?', '[']);
         let matches = |name: &&'static str| {
             thali_keyspace::glob::matches_ignore_case(pattern.as_bytes(), name.as_bytes())
         };
         let mut found = Vec::new();
         for (index, directive) in TABLE.iter().enumerate() {
+            if is_pattern && directive.is_hidden {
+                continue;
+            }
             for name in [Some(directive.name), directive.alias].into_iter().flatten().filter(matches) {
                 found.push((name.to_owned(), self.value(index).to_owned()));
             }

@@ -20,6 +20,14 @@ pub struct OutputLimit {
 }
 
 impl OutputLimit {
+    /// The hard limit, without bound where there is none.
+    pub fn hard_bytes_or_max(&self) -> usize {
+        match self.hard_bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Whether a client with this many unsent bytes is to be closed. `since_ms` remembers when it went over
     /// the soft limit.
     pub fn exceeded(&self, bytes: u64, since_ms: &mut Option<u64>, now_ms: u64) -> bool {
@@ -127,7 +135,6 @@ pub struct Settings {
     pub lfu_decay_time: u32,
     pub limits: Limits,
     pub notify_keyspace_events: EventClass,
-    pub active_expire: bool,
     pub active_expire_effort: u32,
 
     pub dir: PathBuf,
@@ -232,7 +239,6 @@ impl From<&Config> for Settings {
             lfu_decay_time: c.number("lfu-decay-time"),
             limits: limits(c),
             notify_keyspace_events: events(c.text("notify-keyspace-events")).expect("checked by the table"),
-            active_expire: true,
             active_expire_effort: c.number("active-expire-effort"),
             dir: PathBuf::from(c.text("dir")),
             appendonly,

@@ -138,10 +138,10 @@ impl Config {
             self.others.push([&[lower], args].concat());
             return Ok(());
         };
-        if args.is_empty() {
+        let directive = &TABLE[index];
+        if args.is_empty() && !matches!(directive.kind, Kind::Save) {
             return Err("wrong number of arguments".into());
         }
-        let directive = &TABLE[index];
         let words: Vec<&str> = match args {
             // `--save "60 1"`: a list in one word, as Redis takes it too.
             [list] if directive.kind.is_list() && list.contains(' ') => list.split_whitespace().collect(),
