@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
@@ -18,6 +18,7 @@ use crate::clients::Clients;
 use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::rates::Rates;
@@ -39,10 +40,14 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
-    /// `None` with `appendonly no`.
-    pub journal: Option<Journal>,
+    /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
+    /// sees one or the other.
+    pub journal: ArcSwapOption<Journal>,
+    /// Behind all places that journals which are no more have given out.
+    pub journal_at: AtomicU64,
+    pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
@@ -55,6 +60,8 @@ pub(crate) struct Shared {
     pub run_id: String,
     /// The TCP port in use.
     pub port: u16,
+    /// Where the next connection goes, whoever accepts it.
+    pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
@@ -86,7 +93,7 @@ impl Shared {
                 return Err(DUMP_FAILED.into());
             }
         }
-        match &self.journal {
+        match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }

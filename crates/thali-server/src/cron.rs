@@ -27,14 +27,18 @@ impl Cron {
         if core.side.event_loop == 0 {
             memory::look_at_limit(&core.shared, &core.side.settings);
             core.shared.rates.look(&core.shared.stats, core.side.clock);
-            snapshots::cron(&core.shared);
+            core.shared.loading.log();
+            if !core.shared.loading.is_on() {
+                snapshots::cron(&core.shared);
+            }
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if core.shared.switches.keeps_expired.load(Ordering::Relaxed) || !admitted {
+        let keeps_expired = core.shared.switches.keeps_expired.load(Ordering::Relaxed);
+        if keeps_expired || !admitted || core.shared.loading.is_on() {
             return;
         }
         let loops = core.shared.mailboxes.len();

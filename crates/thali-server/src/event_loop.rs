@@ -22,6 +22,7 @@ use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
 use crate::{cron, unit};
@@ -42,6 +43,8 @@ const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
 /// Whether the write will survive is unknown then, and the end of the connection says just that.
 const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
+/// Where a snapshot has to be written before it can go on, a loop looks again after this.
+const WALK_AGAIN: Duration = Duration::from_millis(1);
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -51,8 +54,6 @@ pub(crate) struct EventLoop {
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
     next_session: u64,
-    /// Where the next connection goes.
-    next_loop: usize,
     ready: Vec<u64>,
     dirty: Vec<u64>,
     /// Sessions whose output waits for the journal.
@@ -63,6 +64,10 @@ pub(crate) struct EventLoop {
     accept_again: BTreeSet<usize>,
     next_cron: Instant,
     cron: cron::Cron,
+    /// This loop's part in the running snapshot.
+    walker: Option<Walker>,
+    /// When the snapshot wants the loop again, events or not.
+    walk_again: Option<Duration>,
     is_ending: bool,
 }
 
@@ -78,7 +83,6 @@ impl EventLoop {
             listeners,
             sessions: HashMap::default(),
             next_session: SESSIONS as u64,
-            next_loop: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
             held: Vec::new(),
@@ -87,6 +91,8 @@ impl EventLoop {
             accept_again: BTreeSet::new(),
             next_cron: Instant::now(),
             cron: cron::Cron::default(),
+            walker: None,
+            walk_again: None,
             is_ending: false,
         })
     }
@@ -103,6 +109,7 @@ impl EventLoop {
             }
             self.read_clock();
             let (begun, commands) = (Instant::now(), self.stats().commands.get());
+            let was_asked = !events.is_empty() || !self.ready.is_empty();
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -118,6 +125,7 @@ impl EventLoop {
             self.write_journal();
             self.flush_all();
             self.count_cycle(begun, commands);
+            self.walk_snapshot(was_asked.then(|| begun.elapsed()));
         }
         self.end();
         Ok(())
@@ -142,6 +150,7 @@ impl EventLoop {
 
     fn until_next_timer(&self) -> Duration {
         let cron = self.next_cron.saturating_duration_since(Instant::now());
+        let cron = self.walk_again.map_or(cron, |again| again.min(cron));
         let deadline = self.core.side.deadlines.first().map(|next| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             Duration::from_millis(next.0.saturating_sub(now))
@@ -198,12 +207,12 @@ impl EventLoop {
     }
 
     /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&mut self) -> usize {
+    fn next_free_loop(&self) -> usize {
         let loops = self.core.side.settings.loops;
         for _ in 0..loops {
-            self.next_loop = (self.next_loop + 1) % loops;
-            if self.core.shared.busy.is_free(self.next_loop) {
-                return self.next_loop;
+            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
+            if self.core.shared.busy.is_free(next) {
+                return next;
             }
         }
         loops
@@ -503,7 +512,9 @@ impl EventLoop {
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
         // Only while writing fails; else nothing is held for long.
-        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
         for (id, session) in &mut self.sessions {
             if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
                 tracing::warn!(
@@ -547,8 +558,8 @@ impl EventLoop {
 
     /// One write for all that the tick has changed, before its replies leave.
     fn write_journal(&mut self) {
-        if let Some(journal) = &self.core.shared.journal
-            && let Some(seq) = self.core.side.appended.take()
+        if let Some(seq) = self.core.side.appended.take()
+            && let Some(journal) = &*self.core.shared.journal.load()
         {
             let begun = Instant::now();
             journal.flush(seq);
@@ -571,8 +582,8 @@ impl EventLoop {
     fn flush(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_dirty = false;
-        if self.core.side.settings.holds_replies
-            && let Some(journal) = &self.core.shared.journal
+        if session.state.hold > Seq::default()
+            && let Some(journal) = &*self.core.shared.journal.load()
             && journal.synced() < session.state.hold
         {
             if journal.is_stuck() {
@@ -608,6 +619,30 @@ impl EventLoop {
             session.out.drain(..session.out_at);
             session.out_at = 0;
         }
+    }
+
+    /// This loop's part in a running snapshot, after a tick that took `tick`.
+    fn walk_snapshot(&mut self, tick: Option<Duration>) {
+        let shared = &self.core.shared;
+        let Some(walk) = shared.snapshots.walk_of_loops() else {
+            (self.walker, self.walk_again) = (None, None);
+            return;
+        };
+        let (own, loops) = (usize::from(self.core.side.event_loop), self.core.side.settings.loops);
+        if own >= loops {
+            return;
+        }
+        if !self.walker.as_ref().is_some_and(|walker| walker.is_of(&walk)) {
+            self.walker = Some(Walker::new(walk, own, loops));
+        }
+        let walker = self.walker.as_mut().expect("made just now");
+        let mut retired = Vec::new();
+        self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
+            Stepped::More => Some(Duration::ZERO),
+            Stepped::NotNow => Some(WALK_AGAIN),
+            Stepped::Through => None,
+        };
+        shared.freer.free(Vec::new(), retired);
     }
 
     /// Ends a connection and everything that it left anywhere.

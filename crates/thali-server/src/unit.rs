@@ -262,9 +262,10 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
         cx.now_ms = cx.now_ms.max(unix_ms());
         serve_waiters(&mut cx, shared, side)
     };
-    let seq = match &shared.journal {
-        Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
-        _ => None,
+    let seq = if cx.effects.is_empty() {
+        None
+    } else {
+        shared.journal.load().as_ref().map(|journal| journal.append(cx.effects.iter(), true))
     };
     side.appended = seq.or(side.appended);
     let stats = shared.stats_of(side.event_loop);

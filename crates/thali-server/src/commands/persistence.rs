@@ -109,7 +109,7 @@ fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
 }
 
 fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    if call.shared.journal.is_none() {
+    if !call.side.settings.appendonly {
         return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
     }
     match call.shared.snapshots.ask(Kind::Rewrite, true) {

@@ -191,8 +191,7 @@ pub(super) static TABLE: &[Directive] = &[
 
     // durability
     protected("dir", Dir, "./thali-data"), // Thali: Redis has the working directory
-    // Thali: Redis has `no`. Fixed until a running store can write a base file.
-    fixed("appendonly", Bool, "yes"),
+    live("appendonly", Bool, "yes"), // Thali: Redis has `no`
     live("appendfsync", Enum(&["everysec", "always", "no"]), "everysec"),
     fixed("appendfilename", FileName, "appendonly.aof"),
     fixed("appenddirname", FileName, "appendonlydir"),
