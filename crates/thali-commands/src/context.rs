@@ -151,6 +151,8 @@ pub struct Context<'a> {
     pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
     /// Keys found expired in shards that were looked at one after the other and are not held any more.
     pub expired_elsewhere: Vec<(u32, Box<[u8]>)>,
+    /// What the log should say.
+    pub notes: Vec<String>,
     /// Values to be freed after the locks are let go.
     pub garbage: Vec<Value>,
     /// Whole databases to be freed likewise.
@@ -191,6 +193,7 @@ impl<'a> Context<'a> {
             effects_named: false,
             expired_seen: Default::default(),
             expired_elsewhere: Vec::new(),
+            notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
             hits: Default::default(),

@@ -75,4 +75,4 @@ pub use encode::{Encoder, KeyMeta, Version};
 pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, restore, restore_unsummed};
+pub use restore::{RestoreError, form_name, restore, restore_unsummed};

@@ -6,7 +6,7 @@ use thali_keyspace::Value;
 use crate::error::{Error, Fault};
 use crate::input::{Input, Source};
 use crate::reader::is_known_version;
-use crate::wire::FOOTER_BYTES;
+use crate::wire::{FOOTER_BYTES, kind};
 use crate::{Checksum, decode, scan};
 
 /// Why a payload is refused. Redis tells the two apart.
@@ -28,6 +28,24 @@ pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, RestoreError> {
 /// As [`restore`], whatever the checksum says.
 pub fn restore_unsummed(payload: &[u8], limits: &Limits) -> Result<Value, RestoreError> {
     restore_with(payload, limits, false)
+}
+
+/// What a payload that begins with this byte holds, in the words of Redis's log.
+pub fn form_name(kind: u8) -> &'static str {
+    match kind {
+        kind::HASH_ZIPMAP => "Zipmap",
+        kind::LIST_ZIPLIST => "List ziplist",
+        kind::SET_INTSET => "Intset",
+        kind::ZSET_ZIPLIST => "Zset ziplist",
+        kind::HASH_ZIPLIST => "Hash ziplist",
+        kind::LIST_QUICKLIST => "Quicklist ziplist",
+        kind::LIST_QUICKLIST_2 => "Quicklist listpack",
+        kind::HASH_LISTPACK => "Hash listpack",
+        kind::ZSET_LISTPACK => "Zset listpack",
+        kind::SET_LISTPACK => "Set listpack",
+        kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => "Stream listpack",
+        _ => "value",
+    }
 }
 
 fn restore_with(payload: &[u8], limits: &Limits, checks_checksum: bool) -> Result<Value, RestoreError> {

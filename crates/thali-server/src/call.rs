@@ -20,6 +20,8 @@ use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::oom::OomScore;
+use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::rates::Rates;
 use crate::scripts::Scripts;
@@ -58,8 +60,8 @@ pub(crate) struct Shared {
     pub started_at_ms: u64,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
-    /// The TCP port in use.
-    pub port: u16,
+    pub ports: Ports,
+    pub oom_score: OomScore,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,

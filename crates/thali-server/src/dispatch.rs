@@ -57,7 +57,10 @@ fn admit_and_run(
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
-    if core.shared.monitors_len.load(Relaxed) > 0 {
+    // What is queued is shown when it runs, and EXEC behind it.
+    let is_queued = state.transaction.is_some() && !matches!(row.handler, Handler::Session(_));
+    let is_exec = matches!(row.handler, Handler::Session(SessionVerb::Exec));
+    if core.shared.monitors_len.load(Relaxed) > 0 && !is_queued && !is_exec {
         monitor::feed(core, state, spec, args);
     }
     *state.info.last_command.lock() =
@@ -367,6 +370,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 reply.ok();
                 continue;
             }
+            if shared.monitors_len.load(Relaxed) > 0 {
+                let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+                monitor::feed_queued(shared, side, cx.db, state, spec, &args);
+            }
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {
                 Ok(Flow::Done) => {}
@@ -380,6 +387,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     state.db = cx.db;
     if let Some(seq) = unit::settle(cx, shared, side) {
         state.hold = seq;
+    }
+    if shared.monitors_len.load(Relaxed) > 0 {
+        let exec = table::find(b"exec").expect("this command").spec;
+        monitor::feed_queued(shared, side, state.db, state, exec, &[b"exec"]);
     }
     core.engine.effects.clear();
     unit::serve_deferred(core);

@@ -21,11 +21,11 @@ use crate::commands::pubsub;
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, borrowed};
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{cron, unit};
+use crate::{cron, table, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -175,9 +175,28 @@ impl EventLoop {
         }
     }
 
+    /// Puts TCP listeners in the place of those so far.
+    fn listen(&mut self, new: Vec<Listener>) {
+        self.accept_again.clear();
+        let old = std::mem::take(&mut self.listeners);
+        for mut listener in old {
+            let _ = listener.deregister(self.poll.registry());
+            if listener.local_addr().is_none() {
+                self.listeners.push(listener);
+            }
+        }
+        self.listeners.extend(new);
+        for (i, listener) in self.listeners.iter_mut().enumerate() {
+            if let Err(error) = listener.register(self.poll.registry(), Token(LISTENERS + i)) {
+                tracing::error!(%error, "cannot watch a listener; nobody is accepted there by this loop");
+            }
+        }
+    }
+
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_MAX {
-            match self.listeners[listener].accept() {
+            let Some(listening) = self.listeners.get(listener) else { return };
+            match listening.accept() {
                 Ok(accepted) => {
                     let to = self.next_free_loop();
                     if to == usize::from(self.core.side.event_loop) {
@@ -191,6 +210,8 @@ impl EventLoop {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It was stopped; what comes in its place is on its way.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     // No event will speak of those that wait already: the timer asks again.
                     if self.accept_again.is_empty() {
@@ -321,7 +342,10 @@ impl EventLoop {
                 self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
                 session.state.info.note_input(got);
                 session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
-                if session.input.len() >= session.wanted_len {
+                // Before it runs: one read may make a request whole and too long.
+                self.check_query_len(id);
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                if session.state.close == Close::No && session.input.len() >= session.wanted_len {
                     let input = std::mem::take(&mut session.input);
                     let used = run_requests(&mut self.core, session, &input, 0);
                     session.keep_rest(input, used);
@@ -396,6 +420,7 @@ impl EventLoop {
         match message {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
+            Message::Listen(listeners) => self.listen(listeners),
             Message::Served { session, reply, seq, nanos } => {
                 if let Some(Session { state, .. }) = self.sessions.get(&session) {
                     state.info.note_commands(1);
@@ -405,13 +430,15 @@ impl EventLoop {
                 }
                 self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
             }
-            Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
-                if error {
-                    state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-                } else {
-                    reply_timed_out(out, state);
-                }
-            }),
+            Message::Unblocked { session, error } => {
+                const UNBLOCKED: ErrorReply =
+                    ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                self.count_ended_wait(session, error.then_some(&UNBLOCKED));
+                self.unpark(session, Seq::default(), |out, state| match error {
+                    true => state.error(out, &UNBLOCKED),
+                    false => reply_timed_out(out, state),
+                });
+            }
             Message::Published(publication) => {
                 let Self { core, sessions, dirty, ready, .. } = self;
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
@@ -462,6 +489,21 @@ impl EventLoop {
         }
     }
 
+    /// Counts a command that has waited in vain: it ran now.
+    fn count_ended_wait(&self, id: u64, error: Option<&ErrorReply>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(waiter) = &session.state.parked else { return };
+        let args = borrowed(&waiter.request);
+        let Some(row) = table::find(args[0]) else { return };
+        let stats = self.stats();
+        let is_timed = self.core.side.settings.latency_tracking;
+        stats.by_command.of(row, row.spec).record(0, error.is_some(), is_timed);
+        session.state.info.note_commands(1);
+        if let Some(error) = error {
+            stats.note_error(error.text());
+        }
+    }
+
     /// Ends a session's wait with a reply and lets it go on with what it sent meanwhile.
     fn unpark(&mut self, id: u64, seq: Seq, reply: impl FnOnce(&mut Vec<u8>, &mut SessionState)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -490,6 +532,7 @@ impl EventLoop {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
+                self.count_ended_wait(id, None);
                 self.unpark(id, Seq::default(), reply_timed_out);
             }
         }

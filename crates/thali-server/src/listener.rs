@@ -91,6 +91,21 @@ impl Listener {
         }
     }
 
+    /// Listens no more, in whatever other copies there are.
+    pub fn stop(&self) {
+        if let Self::Tcp(listener) = self {
+            // An error: it has stopped already.
+            let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.deregister(registry),
+            Self::Unix(listener, _) => listener.deregister(registry),
+        }
+    }
+
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),

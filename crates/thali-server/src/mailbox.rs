@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use parking_lot::Mutex;
 use thali_journal::Seq;
 
-use crate::listener::Accepted;
+use crate::listener::{Accepted, Listener};
 use crate::pubsub::Publication;
 
 /// What a loop is told.
@@ -16,6 +16,8 @@ pub(crate) enum Message {
     Accepted(Accepted),
     /// The listener may have more connections than one turn takes.
     AcceptMore(usize),
+    /// These in the place of the TCP listeners so far.
+    Listen(Vec<Listener>),
     /// A parked session's reply; `seq` must be durable before it is sent. `nanos`: what its run took.
     Served { session: u64, reply: Vec<u8>, seq: Seq, nanos: u64 },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.

@@ -44,7 +44,7 @@ pub enum StartError {
     #[error("{0}")]
     Journal(JournalError),
     #[error(
-        "cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
+        "Terminating server after rdb file reading failure. Cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
          ('thali check' says what is in it)",
         path.display()
     )]
@@ -141,8 +141,11 @@ impl Server {
         let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let port = bound.first().map_or(0, SocketAddr::port);
-        let (shared, seed) = shared(config, settings, &polls, port)?;
+        let (shared, seed) = shared(config, settings, &polls)?;
+        shared.ports.note(&listeners)?;
+        if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
+            tracing::warn!(%error, "oom-score-adj has no effect");
+        }
         let loading = shared.loading.begin();
         // Who starts servers waits for this line, and for "Ready to accept connections" after the loading.
         tracing::info!("Server initialized");
@@ -245,12 +248,7 @@ impl Stopper {
 }
 
 /// What all loops share, before anything is loaded, and what their random generators begin with.
-fn shared(
-    config: Config,
-    settings: Arc<Settings>,
-    polls: &[mio::Poll],
-    port: u16,
-) -> io::Result<(Arc<Shared>, Random)> {
+fn shared(config: Config, settings: Arc<Settings>, polls: &[mio::Poll]) -> io::Result<(Arc<Shared>, Random)> {
     let now_ms = unix_ms();
     let loops_len = polls.len();
     let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
@@ -278,7 +276,8 @@ fn shared(
         settings: ArcSwap::new(settings),
         started_at_ms: now_ms,
         run_id,
-        port,
+        ports: Default::default(),
+        oom_score: Default::default(),
         next_loop: Default::default(),
         monitors_len: Default::default(),
         is_out_of_memory: Default::default(),
@@ -420,7 +419,7 @@ fn load_dump(
 }
 
 /// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
-fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
+pub(crate) fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let mut found = Vec::new();
     if port == 0 && bind.is_empty() {
         return Ok(found);

@@ -273,8 +273,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, dropped_dbs, events, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, notes, .. } = cx;
     drop(locked);
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     if !events.is_empty() {
         notify(shared, side, &events);
     }

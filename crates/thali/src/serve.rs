@@ -28,7 +28,7 @@ pub struct Start {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Thali,
-    /// Standing in for it: HTTP only where somebody asks for it.
+    /// Standing in for it: HTTP and an append-only file only where somebody asks for them.
     RedisServer,
 }
 
@@ -44,12 +44,19 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         );
         std::process::exit(0);
     }
-    let (config, unknown) = Config::from_sources(arguments, std::env::vars())?;
+    let base = match role {
+        Role::Thali => Config::default(),
+        Role::RedisServer => Config::of_redis_server(),
+    };
+    let (config, unknown) = base.overridden(arguments, std::env::vars())?;
     config.check().map_err(anyhow::Error::msg)?;
-    let mut settings = config.settings();
-    if role == Role::RedisServer && !settings.http_given {
-        settings.http_bind.clear();
-    }
+    let settings = config.settings();
+    // Who gives redis-server's stand-in a port for HTTP wants it.
+    let config = match config.gives_http_port_alone() && settings.http_bind.is_empty() {
+        true => config.with("http-bind", "127.0.0.1")?,
+        false => config,
+    };
+    let settings = config.settings();
     app::begin_log(&settings, role)?;
     tracing::info!("Thali {} begins as a store. PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
     for name in unknown {

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,6 +48,10 @@ const PERSISTENCE: &[&str] = &[
 
 /// Tests with these tags need what one server of its own does not have: a replica, a cluster bus, modules.
 const TAGS_DENIED: &str = "-needs:repl -repl -cluster -modules";
+
+/// Loops of each server. A busy script keeps its loop's clients waiting, and the suite's clients expect to be
+/// told BUSY: so many that two of a test's clients rarely share one.
+const LOOPS: &str = "8";
 
 /// The first port, and how many each job has: the harness's own and those of its servers.
 const PORTS_FIRST: usize = 21_200;
@@ -180,7 +184,7 @@ fn prepare(arguments: &ValkeyArguments, suite: &Path) -> Result<()> {
     for (name, stands_in) in TOOLS {
         let tool = shell::find(stands_in)
             .with_context(|| format!("{stands_in} is missing; Debian's package is 'redis-tools'"))?;
-        link(&tool, &src.join(name))?;
+        call(&tool, &src.join(name))?;
     }
     let tmp = suite.join("tests/tmp");
     if tmp.is_dir() {
@@ -198,6 +202,20 @@ fn link(to: &Path, at: &Path) -> Result<()> {
         Err(_) => {}
     }
     symlink(to, at).with_context(|| format!("link {}", at.display()))
+}
+
+/// A script that calls a tool under its own name, which some of them look at.
+fn call(tool: &Path, at: &Path) -> Result<()> {
+    const MARK: &str = "# Written by cargo xtask suite.";
+    match std::fs::symlink_metadata(at) {
+        Ok(found) if found.file_type().is_symlink() => std::fs::remove_file(at)?,
+        Ok(_) if std::fs::read_to_string(at).is_ok_and(|text| text.contains(MARK)) => {}
+        Ok(_) => bail!("{} was made by somebody; it is left alone. Move it away first", at.display()),
+        Err(_) => {}
+    }
+    std::fs::write(at, format!("#!/bin/sh\n{MARK}\nexec '{}' \"$@\"\n", tool.display()))?;
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} a program", at.display()))
 }
 
 struct Harness<'a> {
@@ -249,6 +267,7 @@ impl Harness<'_> {
             .args(["--dont-clean", "--dont-pre-clean", "--tags", TAGS_DENIED])
             .args(["--baseport", &port.to_string(), "--portcount", &(PORTS_PER_JOB - 100).to_string()])
             .args(["--timeout", &self.arguments.patience.to_string()])
+            .args(["--config", "loops", LOOPS])
             .arg("--skipfile")
             .arg(&skipfile)
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ use thali_resp::Reply;
 use super::Entry;
 use crate::append_only;
 use crate::call::Call;
+use crate::config::{Config, Settings};
 use crate::mailbox::Message;
 use crate::open_files;
 use crate::snapshots::Kind;
@@ -112,6 +113,30 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
+/// Listens elsewhere where `port` or `bind` have changed.
+fn move_ports(call: &Call<'_, '_>, config: &Config, new: &Settings) -> Result<(), ErrorReply> {
+    let old = call.shared.settings.load();
+    let (name, why) = match (old.port != new.port, old.bind != new.bind) {
+        (false, false) => return Ok(()),
+        (true, _) => ("port", "Unable to listen on this port. Check server logs."),
+        (false, true) => ("bind", "Failed to bind to specified addresses."),
+    };
+    let refuse = |why: &str| {
+        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    };
+    if !new.http_bind.is_empty() {
+        return Err(refuse(
+            "HTTP and sockets of this process use the store's address; restart it for another",
+        ));
+    }
+    config.check().map_err(|why| refuse(&why))?;
+    let accepting = [0, new.loops].map(|event_loop| &call.shared.mailboxes[event_loop]);
+    call.shared.ports.move_to(new, accepting).map_err(|error| {
+        tracing::warn!(%error, name, "the ports stay where they are");
+        refuse(why)
+    })
+}
+
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
     let room = open_files::clients_max();
     if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
@@ -128,8 +153,23 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     };
     let settings = {
         let mut config = call.shared.config.lock();
-        config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
-        Arc::new(config.settings())
+        let mut changed = config.clone();
+        changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        let settings = Arc::new(changed.settings());
+        let oom_score = &call.shared.oom_score;
+        oom_score.apply(&settings).map_err(|error| {
+            ErrorReply::owned(format!(
+                "ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') - Failed to set the score: \
+                 {error}"
+            ))
+        })?;
+        move_ports(call, &changed, &settings).inspect_err(|_| {
+            if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
+                tracing::warn!(%error, "oom-score-adj stays changed");
+            }
+        })?;
+        *config = changed;
+        settings
     };
     let had_journal = call.side.settings.appendonly;
     let has_journal = settings.appendonly;

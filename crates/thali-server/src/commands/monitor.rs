@@ -43,14 +43,26 @@ pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&
     tell(&core.shared, &mut core.side, &format!("{} {}", state.db, state.info.peer), spec, args);
 }
 
+/// The same of what EXEC runs, and of EXEC itself.
+pub(crate) fn feed_queued(
+    shared: &Shared,
+    side: &mut Side,
+    db: u32,
+    state: &SessionState,
+    spec: &Spec,
+    args: &[&[u8]],
+) {
+    tell(shared, side, &format!("{db} {}", state.info.peer), spec, args);
+}
+
 /// The same of a command that a script calls.
 pub(crate) fn feed_from_script(call: &mut Call<'_, '_>, spec: &Spec, args: &[&[u8]]) {
     tell(call.shared, call.side, &format!("{} lua", call.cx.db), spec, args);
 }
 
 fn tell(shared: &Shared, side: &mut Side, who: &str, spec: &Spec, args: &[&[u8]]) {
-    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello")
-    {
+    // Scripts are shown all the same, before what they call: the flag is for who shows them afterwards.
+    if spec.flags.contains(Flags::ADMIN) || matches!(spec.name, "auth" | "hello") {
         return;
     }
     let us =

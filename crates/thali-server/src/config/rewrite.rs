@@ -55,8 +55,7 @@ impl Config {
                 }
             }
         }
-        let default = Config::default();
-        let changed = |index: &usize| !written[*index] && self.values[*index] != default.values[*index];
+        let changed = |index: &usize| !written[*index] && self.values[*index] != self.defaults[*index];
         let missing: Vec<usize> = (0..TABLE.len()).filter(changed).collect();
         if !missing.is_empty() && !old.lines().any(|line| line == SIGNATURE) {
             out.push_str(SIGNATURE);

@@ -75,10 +75,10 @@ const FACILITIES: &[&str] =
 #[rustfmt::skip]
 pub(super) static TABLE: &[Directive] = &[
     // network and clients
-    // Thali: Redis has `* -::*`. Fixed, as the listeners are opened once.
-    fixed("bind", Bind, "127.0.0.1"),
+    // Thali: Redis has `* -::*`.
+    live("bind", Bind, "127.0.0.1"),
     live("bind-source-addr", Text, ""),
-    fixed("port", PORT, "6379"),
+    live("port", PORT, "6379"),
     fixed("unixsocket", Text, ""),
     fixed("unixsocketperm", Octal, "0"),
     fixed("unixsocketgroup", Text, ""),
