@@ -364,7 +364,7 @@ impl EventLoop {
             true => self.core.side.settings.client_query_buffer_limit,
             false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
         };
-        if bytes > bytes_max {
+        if bytes > bytes_max && session.state.close != Close::Now {
             let client = session.state.info.id;
             tracing::warn!(client, bytes, "client closed: query buffer limit reached");
             self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);

@@ -88,7 +88,9 @@ pub(crate) fn load_dump(
         gives_up,
         read: &read,
     };
-    load(&mut file, &target).map(Some)
+    let loaded = load(&mut file, &target)?;
+    shared.loading.note_dump(loaded.keys, loaded.expired);
+    Ok(Some(loaded))
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is

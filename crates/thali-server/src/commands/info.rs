@@ -167,6 +167,7 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "rdb_last_bgsave_status:{}", status(snapshots.last_dump_failed))?;
     writeln!(text, "rdb_last_bgsave_time_sec:{}", seconds(snapshots.last_dump_took))?;
     writeln!(text, "rdb_current_bgsave_time_sec:{}", seconds(dump.map(|since| since.elapsed())))?;
+    call.shared.loading.last_info(text)?;
     writeln!(text, "rdb_saves:{}", snapshots.dumps_done)?;
     writeln!(text, "snapshot_longest_hold_usec:{}", snapshots.longest_hold.as_micros())?;
     writeln!(text, "aof_enabled:{}", i32::from(call.side.settings.appendonly))?;
