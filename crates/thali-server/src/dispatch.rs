@@ -246,7 +246,16 @@ fn run_verb(
             }
             state.transaction = Some(Box::default());
         }
-        SessionVerb::Exec => return exec(core, state, out),
+        SessionVerb::Exec => {
+            let ends_one = state.transaction.is_some();
+            let outcome = exec(core, state, out);
+            // One that was refused has come to its end, too.
+            if ends_one && core.shared.monitors_len.load(Relaxed) > 0 {
+                let exec = table::find(args[0]).expect("this command").spec;
+                monitor::feed(core, state, exec, args);
+            }
+            return outcome;
+        }
         SessionVerb::Discard => {
             if state.transaction.take().is_none() {
                 return Err(ErrorReply::new("ERR DISCARD without MULTI"));
@@ -387,10 +396,6 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     state.db = cx.db;
     if let Some(seq) = unit::settle(cx, shared, side) {
         state.hold = seq;
-    }
-    if shared.monitors_len.load(Relaxed) > 0 {
-        let exec = table::find(b"exec").expect("this command").spec;
-        monitor::feed_queued(shared, side, state.db, state, exec, &[b"exec"]);
     }
     core.engine.effects.clear();
     unit::serve_deferred(core);
