@@ -27,7 +27,7 @@ use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
 
@@ -99,6 +99,21 @@ impl Shared {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
+    /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
+    pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
+        if wanted && !insists && !self.loading.is_on() {
+            // Another one that runs is ended by the end itself, and a last one made then.
+            if self.snapshots.dump_and_wait() == Err(Asked::Started) {
+                tracing::error!("Error trying to save the DB, can't exit");
+                return false;
+            }
+        }
+        *self.dump_at_end.lock() = dump;
+        true
     }
 
     /// Tells every loop.

@@ -190,6 +190,16 @@ impl Server {
         }
     }
 
+    /// Whether the process may end, as a signal asks: with the last dump made, as `shutdown-on-sigterm` or
+    /// `shutdown-on-sigint` say, or with none wanted.
+    pub fn may_end(&self, is_interrupt: bool) -> bool {
+        let settings = self.shared.settings.load_full();
+        let how = if is_interrupt { &settings.shutdown_on_sigint } else { &settings.shutdown_on_sigterm };
+        let says = |word: &str| how.iter().any(|said| said == word);
+        let dump = if says("nosave") { Some(false) } else { says("save").then_some(true) };
+        self.shared.save_before_end(dump, says("force"))
+    }
+
     /// Asks for the end, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))
@@ -216,6 +226,11 @@ impl Server {
             Some(wanted) => wanted,
             None => !self.shared.settings.load().save.is_empty(),
         };
+        let state = self.shared.snapshots.state();
+        let is_saved = state.dumps_done > 0
+            && !state.last_dump_failed
+            && state.dirty_at_last_dump == self.shared.dirty();
+        let wants_dump = wants_dump && !is_saved;
         self.shared.snapshots.stop(!wants_dump);
         let _ = self.snapshots.join();
         let dumped = match wants_dump {

@@ -197,7 +197,9 @@ pub fn ready(start: &Start, app: Option<&App>) {
 /// What asks for the end from outside. Listened to from the start: a signal that comes as soon as the
 /// server says that it is ready, or before, ends it as cleanly as a later one.
 pub struct Signals {
-    came: watch::Receiver<bool>,
+    came: watch::Receiver<Came>,
+    /// How many of them were waited for.
+    seen: u32,
 }
 
 impl Signals {
@@ -206,25 +208,40 @@ impl Signals {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let (mut terminate, mut interrupt) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let (tell, came) = watch::channel(false);
+        let (tell, came) = watch::channel(Came::default());
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                let is_interrupt = tokio::select! {
+                    _ = terminate.recv() => false,
+                    _ = interrupt.recv() => true,
+                };
+                tell.send_modify(|came| *came = Came { count: came.count + 1, is_interrupt });
             }
-            tell.send_replace(true);
         });
-        Ok(Self { came })
+        Ok(Self { came, seen: 0 })
     }
 
     fn have_come(&self) -> bool {
-        *self.came.borrow()
+        self.came.borrow().count > 0
     }
 
-    async fn come(&mut self) {
-        // The task ends only after it has told.
-        let _ = self.came.wait_for(|came| *came).await;
+    /// Waits for one that was not waited for yet; whether it is SIGINT.
+    async fn come(&mut self) -> bool {
+        let seen = self.seen;
+        // The task that tells does not end.
+        let Ok(came) = self.came.wait_for(|came| came.count > seen).await.map(|came| *came) else {
+            return std::future::pending().await;
+        };
+        self.seen = came.count;
+        came.is_interrupt
     }
+}
+
+/// Signals so far, and which the last was.
+#[derive(Clone, Copy, Default)]
+struct Came {
+    count: u32,
+    is_interrupt: bool,
 }
 
 /// Waits for SIGTERM, SIGINT or SHUTDOWN.
@@ -235,8 +252,17 @@ pub async fn end(signals: &mut Signals, store: Option<&Server>) {
             None => std::future::pending().await,
         }
     };
+    let may_end = async {
+        loop {
+            let is_interrupt = signals.come().await;
+            // The dump waits for the disk, and nobody else is served here.
+            if tokio::task::block_in_place(|| store.is_none_or(|store| store.may_end(is_interrupt))) {
+                return;
+            }
+        }
+    };
     tokio::select! {
-        () = signals.come() => {}
+        () = may_end => {}
         () = shutdown => {}
     }
     tracing::info!("ending");
@@ -249,6 +275,7 @@ pub async fn end(signals: &mut Signals, store: Option<&Server>) {
 pub fn finish(store: Option<Server>, result: Result<()>) -> Result<()> {
     if let Some(store) = store {
         store.shutdown().context("the journal could not be written to its end")?;
+        tracing::info!("Thali is now ready to exit, bye bye...");
     }
     result
 }

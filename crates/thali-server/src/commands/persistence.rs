@@ -123,21 +123,24 @@ fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> 
 }
 
 fn shutdown(call: &mut Call<'_, '_>, args: &[&[u8]], _: &mut Reply<'_>) -> Outcome {
-    let mut dump = None;
+    let (mut dump, mut insists) = (None, false);
     for arg in &args[1..] {
         match arg.to_ascii_lowercase().as_slice() {
             b"nosave" if dump != Some(true) => dump = Some(false),
             b"save" if dump != Some(false) => dump = Some(true),
-            b"now" | b"force" => {}
+            b"now" => {}
+            b"force" => insists = true,
             b"abort" => return Err(ErrorReply::new("ERR No shutdown in progress.")),
             _ => return Err(ErrorReply::SYNTAX),
         }
+    }
+    if !call.shared.save_before_end(dump, insists) {
+        return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     if let Some(state) = call.state.as_deref_mut() {
         // The connection just ends, as clients expect.
         state.close = Close::Now;
     }
-    *call.shared.dump_at_end.lock() = dump;
     call.shared.is_shutting_down.store(true, Relaxed);
     call.shared.end.notify();
     Ok(Flow::Done)

@@ -160,6 +160,8 @@ pub struct Settings {
     /// 1 to 500.
     pub hz: u32,
     pub loglevel: String,
+    pub shutdown_on_sigint: Vec<String>,
+    pub shutdown_on_sigterm: Vec<String>,
     pub oom_score_adj: String,
     /// The first of `oom-score-adj-values`; the others are for processes that are not here.
     pub oom_score_adj_value: i32,
@@ -265,6 +267,8 @@ impl From<&Config> for Settings {
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),
             hz: c.number::<u32>("hz").clamp(1, 500),
             loglevel: c.text("loglevel").to_owned(),
+            shutdown_on_sigint: c.words("shutdown-on-sigint"),
+            shutdown_on_sigterm: c.words("shutdown-on-sigterm"),
             oom_score_adj: c.text("oom-score-adj").to_owned(),
             oom_score_adj_value: c.words("oom-score-adj-values")[0].parse().expect("checked by the table"),
             logfile: c.text("logfile").to_owned(),
