@@ -116,6 +116,11 @@ impl Shared {
         true
     }
 
+    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
+    pub fn durable(&self) -> Seq {
+        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
+    }
+
     /// Tells every loop.
     pub fn broadcast(&self, message: impl Fn() -> Message) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.send(message()));
@@ -150,6 +155,8 @@ pub(crate) struct Side {
     pub subscriptions: Subscriptions,
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
+    /// Sessions that wait for their writes to be durable.
+    pub durable_waits: Vec<u64>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

@@ -304,9 +304,7 @@ fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<()
         cx.locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
         watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
     }
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     Ok(())
@@ -394,9 +392,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         reply.null_array();
     }
     state.db = cx.db;
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     Ok(())

@@ -17,11 +17,11 @@ use thali_resp::{Limits, Reply, Step};
 
 use crate::call::Core;
 use crate::clients::ClientInfo;
-use crate::commands::pubsub;
+use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, borrowed};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp, borrowed};
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
@@ -436,7 +436,7 @@ impl EventLoop {
                 self.count_ended_wait(session, error.then_some(&UNBLOCKED));
                 self.unpark(session, Seq::default(), |out, state| match error {
                     true => state.error(out, &UNBLOCKED),
-                    false => reply_timed_out(out, state),
+                    false => reply_timed_out(out, state, false),
                 });
             }
             Message::Published(publication) => {
@@ -533,7 +533,8 @@ impl EventLoop {
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
                 self.count_ended_wait(id, None);
-                self.unpark(id, Seq::default(), reply_timed_out);
+                let is_durable = self.is_durable(id);
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, is_durable));
             }
         }
         let now = Instant::now();
@@ -614,9 +615,37 @@ impl EventLoop {
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
         }
+        if !self.core.side.durable_waits.is_empty() {
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            self.end_durable_waits();
+        }
         if !self.held.is_empty() {
             self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
             for id in std::mem::take(&mut self.held) {
+                self.flush(id);
+            }
+        }
+    }
+
+    /// Whether what a session wrote survives the death of the machine.
+    fn is_durable(&self, id: u64) -> bool {
+        let written = self.sessions.get(&id).map_or(Seq::default(), |session| session.state.written);
+        self.core.shared.durable() >= written
+    }
+
+    /// WAITAOF's replies.
+    fn end_durable_waits(&mut self) {
+        for id in std::mem::take(&mut self.core.side.durable_waits) {
+            let waits = |session: &Session| {
+                session.state.parked.is_some() && session.state.parked_time_up == TimeUp::Durable
+            };
+            if !self.sessions.get(&id).is_some_and(waits) {
+                continue;
+            }
+            if !self.is_durable(id) {
+                self.core.side.durable_waits.push(id);
+            } else if self.sessions[&id].state.parked.as_ref().is_some_and(|waiter| waiter.finish()) {
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, true));
                 self.flush(id);
             }
         }
@@ -769,9 +798,13 @@ fn push(session: &mut Session, bytes: &[u8], bytes_max: u64) -> bool {
     true
 }
 
-fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
+fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState, is_durable: bool) {
     let mut reply = Reply::new(out, state.protocol);
-    if state.parked_null_array { reply.null_array() } else { reply.null() }
+    match state.parked_time_up {
+        TimeUp::Null => reply.null(),
+        TimeUp::NullArray => reply.null_array(),
+        TimeUp::Durable => persistence::reply_durable(&mut reply, is_durable),
+    }
 }
 
 /// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.

@@ -57,7 +57,7 @@ pub(crate) fn replay(
     recovery.replay_with_base(
         &mut |group| {
             groups = groups.wrapping_add(1);
-            if (groups % GROUPS_A_LOOK == 0 || !delay.is_zero()) && gives_up() {
+            if (groups.is_multiple_of(GROUPS_A_LOOK) || !delay.is_zero()) && gives_up() {
                 return Err(GIVEN_UP.into());
             }
             group.iter().try_for_each(&mut apply)

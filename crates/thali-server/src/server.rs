@@ -381,6 +381,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             local: Vec::new(),
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
+            durable_waits: Vec::new(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
             appended: None,
