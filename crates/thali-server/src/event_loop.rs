@@ -21,7 +21,7 @@ use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp, borrowed};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
@@ -493,8 +493,8 @@ impl EventLoop {
     fn count_ended_wait(&self, id: u64, error: Option<&ErrorReply>) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(waiter) = &session.state.parked else { return };
-        let args = borrowed(&waiter.request);
-        let Some(row) = table::find(args[0]) else { return };
+        // WAITAOF has no request: it is counted when it is sent.
+        let Some(row) = waiter.request.first().and_then(|name| table::find(name)) else { return };
         let stats = self.stats();
         let is_timed = self.core.side.settings.latency_tracking;
         stats.by_command.of(row, row.spec).record(0, error.is_some(), is_timed);

@@ -58,7 +58,7 @@ impl Slowlog {
     /// As [`Slowlog::note`], for a request that had waited.
     pub fn note_request(&self, side: &Side, state: &SessionState, request: &[Vec<u8>], nanos: u64) {
         let args = borrowed(request);
-        if let Some(row) = table::find(args[0]) {
+        if let Some(row) = args.first().and_then(|name| table::find(name)) {
             self.note(side, state, row.spec, &args, nanos);
         }
     }
