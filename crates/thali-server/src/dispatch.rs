@@ -344,11 +344,12 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     let watching = state.watching.take();
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    let mut writes = false;
+    let (mut writes, mut takes_memory) = (false, false);
     for Queued { row, args } in &transaction.queue {
         let args = borrowed(args);
         let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
         writes |= spec.flags.contains(Flags::WRITE);
+        takes_memory |= spec.flags.contains(Flags::DENYOOM);
         plan.add_in_unit(&shared.keyspace, spec, &args);
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
     }
@@ -357,6 +358,11 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(refusal.as_bytes()));
+    }
+    if takes_memory && shared.is_out_of_memory.load(Relaxed) {
+        state.watching = watching;
+        unwatch(core, state);
+        return Err(exec_aborted(OUT_OF_MEMORY.text()));
     }
     if let Some(watching) = &watching {
         plan.shards.extend(watching.keys.iter().map(|watched| shared.keyspace.shard_of(&watched.key)));
