@@ -14,6 +14,7 @@ use thali_keyspace::Keyspace;
 use thali_script::Interpreter;
 
 use crate::busy::BusyScripts;
+use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
 use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
@@ -21,6 +22,7 @@ use crate::freer::Freer;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::oom::OomScore;
+use crate::pause::Pause;
 use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::rates::Rates;
@@ -29,6 +31,7 @@ use crate::session::SessionState;
 use crate::slowlog::Slowlog;
 use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
+use crate::tracking::Tracking;
 use crate::unit::Leftover;
 
 const DUMP_FAILED: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist \
@@ -60,7 +63,11 @@ pub(crate) struct Shared {
     pub started_at_ms: u64,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
-    pub ports: Ports,
+    /// The TCP ports in use.
+    pub ports: Mutex<Ports>,
+    pub tracking: Tracking,
+    pub pause: Pause,
+    pub client_memory: ClientMemory,
     pub oom_score: OomScore,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
@@ -68,6 +75,8 @@ pub(crate) struct Shared {
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
@@ -161,10 +170,14 @@ pub(crate) struct Side {
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// Expired keys stay for now: CLIENT PAUSE. Looked at once a tick.
+    pub keeps_expired: bool,
+    /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.
+    pub postpones: bool,
+    /// Commands that have run, those of scripts included.
+    pub commands: u64,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
-    /// What scripts called since the last command that a client sent has ended.
-    pub nested_calls: u64,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
     pub switches: Arc<Switches>,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Spec};
+use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
 use crate::busy::BUSY;
@@ -12,23 +12,25 @@ use crate::loading::LOADING;
 use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
+use crate::{clients, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
-    let start = out.len();
+    let (start, commands) = (out.len(), core.side.commands);
+    let outcome = admit_and_run(core, state, args, out);
+    if state.is_postponed {
+        return out.truncate(start);
+    }
     core.shared.stats_of(core.side.event_loop).commands.add(1);
-    if let Err(error) = admit_and_run(core, state, args, out) {
+    clients::add(&state.info.commands, core.side.commands - commands);
+    if let Err(error) = outcome {
         out.truncate(start);
         state.error(out, &error);
     }
-    // What subscriptions answer is pushed: CLIENT REPLY OFF lets it through.
-    let start = if is_subscription(args[0]) { out.len() } else { start };
-    state.apply_reply_mode(out, start);
-}
-
-fn is_subscription(name: &[u8]) -> bool {
-    table::find(name)
-        .is_some_and(|row| row.spec.group == Group::PubSub && row.spec.name.ends_with("subscribe"))
+    state.apply_reply_mode(out, start, args[0]);
+    if state.tracked.is_some() {
+        tracking::after_command(state, args[0]);
+    }
 }
 
 fn admit_and_run(
@@ -57,6 +59,12 @@ fn admit_and_run(
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
+    if core.shared.pause.is_set()
+        && pause::holds_back(&core.shared, core.side.now_ms, state, (row, spec), args)
+    {
+        state.is_postponed = true;
+        return Ok(());
+    }
     // What is queued is shown when it runs, and EXEC behind it.
     let is_queued = state.transaction.is_some() && !matches!(row.handler, Handler::Session(_));
     let is_exec = matches!(row.handler, Handler::Session(SessionVerb::Exec));
@@ -66,17 +74,18 @@ fn admit_and_run(
     *state.info.last_command.lock() =
         if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
     if row.spec.name == "ping" && state.is_confined_to_pubsub() {
+        core.side.commands += 1;
         return ping_subscriber(state, args, out);
     }
     if let Handler::Session(verb) = row.handler {
         let begun = core.side.clock;
         let outcome = run_verb(core, state, verb, args, out);
         let nanos = core.side.lap(begun);
+        core.side.commands += 1;
+        state.publish_info();
         let stats = core.shared.stats_of(core.side.event_loop);
         stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
         stats.command_nanos.add(nanos);
-        state.info.note_commands(1);
-        state.publish_info();
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
@@ -227,6 +236,7 @@ fn queue(
     // Bounded by `client-query-buffer-limit`, which the loop looks at after each read.
     transaction.queued_bytes += args.iter().map(|arg| arg.len() + 32).sum::<usize>();
     transaction.queue.push(Queued { row, args: owned(args) });
+    state.publish_info();
     Reply::new(out, state.protocol).simple("QUEUED");
     Ok(())
 }
@@ -325,6 +335,10 @@ fn reset(core: &mut Core, state: &mut SessionState) {
     if std::mem::take(&mut state.is_monitor) {
         core.shared.monitors_len.fetch_sub(1, Relaxed);
     }
+    core.shared.tracking.disable(&core.shared, state);
+    for switch in [&state.info.no_evict, &state.info.no_touch, &state.info.import_source] {
+        switch.store(false, Relaxed);
+    }
     state.protocol = Default::default();
     state.db = 0;
     state.replies = Replies::On;
@@ -334,7 +348,7 @@ fn reset(core: &mut Core, state: &mut SessionState) {
 
 /// EXEC: all shards of all commands, then one command after the other.
 fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
-    let Some(transaction) = state.transaction.take() else {
+    let Some(mut transaction) = state.transaction.take() else {
         return Err(ErrorReply::new("ERR EXEC without MULTI"));
     };
     if transaction.is_doomed {
@@ -372,7 +386,18 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         unwatch(core, state);
         return Err(exec_aborted(BUSY.text()));
     };
+    if shared.pause.is_set() {
+        state.transaction = Some(transaction);
+        let row = table::find(b"exec").expect("this command");
+        if pause::holds_back(shared, side.now_ms, state, (row, row.spec), &[&b"exec"[..]]) {
+            state.watching = watching;
+            state.is_postponed = true;
+            return Ok(());
+        }
+        transaction = state.transaction.take().expect("it was put back just now");
+    }
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Unit);
+    cx.session = Some(state.info.address);
     let mut reply = Reply::new(out, state.protocol);
     let unchanged = watching.is_none_or(|watching| end_watch(&mut cx, &watching));
     if unchanged {
@@ -387,6 +412,8 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
                 monitor::feed_queued(shared, side, cx.db, state, spec, &args);
             }
+            cx.reader = state.reader();
+            cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {
                 Ok(Flow::Done) => {}
@@ -401,6 +428,9 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
 }
 

@@ -48,6 +48,7 @@ pub(crate) struct LoopStats {
     pub script_restarts: Counter,
     pub output_limit_closes: Counter,
     pub query_limit_closes: Counter,
+    pub evicted_clients: Counter,
     pub protocol_errors: Counter,
     /// Turns of the event loop, and what they took without the waiting for events.
     pub cycles: Counter,
@@ -86,6 +87,7 @@ impl LoopStats {
             &self.script_restarts,
             &self.output_limit_closes,
             &self.query_limit_closes,
+            &self.evicted_clients,
             &self.protocol_errors,
             &self.cycles,
             &self.cycle_nanos,

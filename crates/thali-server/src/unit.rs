@@ -1,6 +1,6 @@
 //! A unit of work: shards locked, commands run, and then everything that is owed, in this order:
-//! expired keys removed, waiters served, effects journaled, shards let go, subscribers notified,
-//! waiters' replies sent, memory freed.
+//! expired keys removed, waiters served, effects journaled, those told who cache what has changed, shards let
+//! go, subscribers notified, waiters' replies sent, memory freed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +22,7 @@ use crate::pubsub::Kind;
 use crate::server::unix_ms;
 use crate::session::{SessionState, TimeUp, Watched, Watching, borrowed};
 use crate::table::{self, Handler, Row};
+use crate::{pause, tracking};
 
 /// Shards that a unit needs.
 #[derive(Debug, Default)]
@@ -76,6 +77,7 @@ pub(crate) fn context<'a>(
         cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
     }
     cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
+    cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx
 }
@@ -93,25 +95,40 @@ pub(crate) fn run_single(
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
     let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
+    if shared.pause.is_set() && pause::holds_back(shared, side.now_ms, state, (row, spec), args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
     let own = side.event_loop;
     let gives_up = || shared.busy.elsewhere(own);
     let mut cx = context(locked, state.db, engine, side, Origin::Client);
     cx.gives_up = &gives_up;
+    cx.session = Some(state.info.address);
+    cx.reader = state.reader();
+    cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
     match outcome {
         Ok(Flow::Done) => {}
         Ok(Flow::Park(wait)) => park(&mut cx, side, state, wait),
+        Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
-    state.db = cx.db;
     let elsewhere = std::mem::take(&mut cx.expired_elsewhere);
+    if state.db != cx.db {
+        state.db = cx.db;
+        state.info.db.store(cx.db, Relaxed);
+    }
     let owed = settle(cx, shared, side);
     core.engine.effects.clear();
     remove_expired(core, elsewhere);
     state.owe(owed);
     serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
 }
 
@@ -148,6 +165,9 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     if outcome.is_err() {
         reply.truncate(start);
     }
+    if call.cx.reader.is_some() {
+        tracking::note_read(call, row.spec.subcommand(args).unwrap_or(row.spec), args);
+    }
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
     }
@@ -161,6 +181,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
         return;
     }
     let nanos = call.side.lap(begun);
+    call.side.commands += 1;
     let spec = row.spec.subcommand(args).unwrap_or(row.spec);
     let stats = call.stats();
     stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
@@ -168,11 +189,6 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
         stats.note_error(error.text());
     }
     stats.command_nanos.add(nanos);
-    match call.state.as_deref() {
-        Some(state) => state.info.note_commands(1 + std::mem::take(&mut call.side.nested_calls)),
-        None if call.cx.origin == Origin::Unit => call.side.nested_calls += 1,
-        None => {}
-    }
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
     }
@@ -187,6 +203,7 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
         keys: wait.keys,
         request: wait.request,
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: wait.deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     for key in &waiter.keys {
@@ -215,6 +232,7 @@ pub(crate) fn park_until_durable(
         keys: Vec::new(),
         request: Vec::new(),
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     if let Some(deadline_ms) = deadline_ms {
@@ -290,7 +308,7 @@ pub(crate) struct Owed {
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
-    let served = if cx.ready.is_empty() {
+    let mut served = if cx.ready.is_empty() {
         Vec::new()
     } else {
         // Another command, another time: the unit may have taken long, and a key's time be over.
@@ -309,18 +327,18 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, dropped_dbs, events, notes, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
+    if let Some(stale) = &stale {
+        // With the shards held, see there; behind the replies to those who waited, which may be stale already.
+        send_served(shared, side, std::mem::take(&mut served), seq.unwrap_or_default().max(owed.read));
+        tracking::tell(shared, side, stale);
+    }
     drop(locked);
     notes.iter().for_each(|note| tracing::warn!("{note}"));
     if !events.is_empty() {
         notify(shared, side, &events);
     }
-    for Served { waiter, reply, nanos } in served {
-        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let seq = seq.unwrap_or_default().max(owed.read);
-        let message = Message::Served { session, reply, seq, nanos };
-        side.send(shared, event_loop, message);
-    }
+    send_served(shared, side, served, seq.unwrap_or_default().max(owed.read));
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
         shared.freer.free(garbage, dropped_dbs);
     }
@@ -338,10 +356,19 @@ fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
     Seq(cx.locked.shards().map(|(_, shard)| shard.written_at).max().unwrap_or(0))
 }
 
+fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Seq) {
+    for Served { waiter, reply, nanos } in served {
+        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
+        let message = Message::Served { session, reply, seq, nanos };
+        side.send(shared, event_loop, message);
+    }
+}
+
 /// Runs the requests of those who wait for keys that have changed, first come first served.
 fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<Served> {
     let mut served = Vec::new();
-    let (db, origin) = (cx.db, cx.origin);
+    let (db, origin, session, reader) = (cx.db, cx.origin, cx.session, cx.reader.take());
+    let commands = side.commands;
     let mut at = 0;
     // Serving one may change further keys (BLMOVE), which join the list.
     while at < cx.ready.len() {
@@ -362,7 +389,9 @@ fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<
         }
     }
     cx.ready.clear();
-    (cx.db, cx.origin) = (db, origin);
+    (cx.db, cx.origin, cx.session, cx.reader) = (db, origin, session, reader);
+    // They count for those who waited.
+    side.commands = commands;
     served
 }
 
@@ -394,6 +423,7 @@ fn serve(
     let mut reply = Reply::new(&mut bytes, protocol);
     cx.origin = Origin::Waiter;
     cx.db = waiter.db;
+    cx.session = Some(waiter.address);
     let mut call = Call { cx, shared, side, state: None };
     match invoke(row, &mut call, &args, &mut reply) {
         Ok(Flow::Park(_)) => return None,

@@ -8,7 +8,7 @@ use thali_resp::Reply;
 use super::Entry;
 use crate::append_only;
 use crate::call::Call;
-use crate::config::{Config, Settings};
+use crate::config::Settings;
 use crate::mailbox::Message;
 use crate::open_files;
 use crate::snapshots::Kind;
@@ -113,28 +113,28 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
-/// Listens elsewhere where `port` or `bind` have changed.
-fn move_ports(call: &Call<'_, '_>, config: &Config, new: &Settings) -> Result<(), ErrorReply> {
-    let old = call.shared.settings.load();
-    let (name, why) = match (old.port != new.port, old.bind != new.bind) {
-        (false, false) => return Ok(()),
-        (true, _) => ("port", "Unable to listen on this port. Check server logs."),
-        (false, true) => ("bind", "Failed to bind to specified addresses."),
-    };
-    let refuse = |why: &str| {
-        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
-    };
-    if !new.http_bind.is_empty() {
-        return Err(refuse(
-            "HTTP and sockets of this process use the store's address; restart it for another",
-        ));
+/// Listens where the new settings say; nothing else has changed yet, so a refusal leaves all as it was.
+fn change_ports(call: &Call<'_, '_>, settings: &Settings) -> Result<(), ErrorReply> {
+    let before = call.shared.settings.load();
+    let is_same_port = before.port == settings.port;
+    if is_same_port && before.bind == settings.bind {
+        return Ok(());
     }
-    config.check().map_err(|why| refuse(&why))?;
-    let accepting = [0, new.loops].map(|event_loop| &call.shared.mailboxes[event_loop]);
-    call.shared.ports.move_to(new, accepting).map_err(|error| {
-        tracing::warn!(%error, name, "the ports stay where they are");
-        refuse(why)
-    })
+    let mut ports = call.shared.ports.lock();
+    // The start took any port for 0; a change of the addresses alone keeps it.
+    let port = if is_same_port { ports.number() } else { settings.port };
+    let [first, spare] = ports.change(&settings.bind, port, settings.tcp_backlog).map_err(|error| {
+        tracing::warn!(%error, "the ports stay as they were");
+        let (name, why) = match is_same_port {
+            true => ("bind", "Failed to bind to specified addresses."),
+            false => ("port", "Unable to listen on this port. Check server logs."),
+        };
+        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    })?;
+    // With the lock held: who changes them next comes after this in the loops' mail.
+    call.shared.mailboxes[0].send(Message::Ports(first));
+    call.shared.mailboxes[settings.loops].send(Message::Ports(spare));
+    Ok(())
 }
 
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
@@ -163,12 +163,14 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
                  {error}"
             ))
         })?;
-        move_ports(call, &changed, &settings).inspect_err(|_| {
+        change_ports(call, &settings).inspect_err(|_| {
             if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
                 tracing::warn!(%error, "oom-score-adj stays changed");
             }
         })?;
         *config = changed;
+        // With the lock held, so that the last change of several is the last here, too.
+        call.shared.settings.store(Arc::clone(&settings));
         settings
     };
     let had_journal = call.side.settings.appendonly;
@@ -177,7 +179,6 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         journal.set_policy(settings.appendfsync);
     }
     crate::memory::look_at_limit(call.shared, &settings);
-    call.shared.settings.store(settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
     if had_journal && !has_journal {

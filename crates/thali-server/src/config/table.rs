@@ -99,6 +99,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("events-per-io-thread", COUNT, "2"),
     live("prefetch-batch-max-size", Int(0, 128), "16"),
     live("tracking-table-max-keys", ANY, "1000000"),
+    live("import-mode", Bool, "no"), // Valkey 8.1
 
     // security
     live("requirepass", Text, ""),

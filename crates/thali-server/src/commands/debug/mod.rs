@@ -14,7 +14,7 @@ use super::Entry;
 use crate::call::Call;
 use crate::digest::Digest;
 use crate::table::Handler;
-use crate::{append_only, loading, snapshots};
+use crate::{append_only, loading, snapshots, tracking};
 
 const DEBUG: Spec = Spec {
     name: "debug",
@@ -60,8 +60,6 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
 /// What DEBUG turns on and off. Redis's defaults are all false here.
 #[derive(Debug, Default)]
 pub(crate) struct Switches {
-    /// SET-ACTIVE-EXPIRE 0: keys expire only when somebody asks for them.
-    pub keeps_expired: AtomicBool,
     /// PAUSE-CRON 1.
     pub pauses_cron: AtomicBool,
     /// SET-SKIP-CHECKSUM-VALIDATION 1.
@@ -77,7 +75,7 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
         }
-        (b"set-active-expire", 3) => set(&switches.keeps_expired, args[2] == b"0", reply),
+        (b"set-active-expire", 3) => set(&call.shared.active_expire, args[2] != b"0", reply),
         (b"pause-cron", 3) => set(&switches.pauses_cron, args[2] != b"0", reply),
         (b"set-skip-checksum-validation", 3) => set(&switches.trusts_checksums, args[2] != b"0", reply),
         // Things that are not here, or are always so.
@@ -218,7 +216,7 @@ fn populate(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> R
 
 /// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
 /// again meanwhile.
-fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn reload(call: &mut Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let has = |name: &str| options.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()));
     if !options.iter().all(|option| ["NOSAVE", "NOFLUSH", "MERGE"].iter().any(|name| is_word(option, name))) {
         return Err(ErrorReply::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
@@ -228,7 +226,9 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
     }
     let loading = call.shared.loading.begin();
     if !has("noflush") {
-        empty(&mut super::all_shards(call)?);
+        let mut locked = super::all_shards(call)?;
+        empty(&mut locked);
+        forget(call, locked);
     }
     let loaded = loading::load_dump(call.shared, call.side.now_ms, has("merge"), &|| false);
     drop(loading);
@@ -241,7 +241,7 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
 }
 
 /// DEBUG LOADAOF: the data from the append-only file once more.
-fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn load_aof(call: &mut Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let mut locked = super::all_shards(call)?;
     let is_rewriting = call.shared.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some();
     let journal = if is_rewriting { None } else { append_only::take_out(call.shared) };
@@ -250,7 +250,7 @@ fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply
     };
     let _loading = call.shared.loading.begin();
     empty(&mut locked);
-    drop(locked);
+    forget(call, locked);
     let closed = journal.close().map_err(|error| error.to_string());
     let is_free = append_only::let_go(journal);
     let opened = closed.and_then(|()| match is_free {
@@ -267,6 +267,14 @@ fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply
     tracing::info!("Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
     Ok(())
+}
+
+/// Tells those who cache that all keys are gone, and lets go of the shards.
+fn forget(call: &mut Call<'_, '_>, mut locked: Locked<'_>) {
+    let forgotten = locked.forget_readers();
+    tracking::tell_all(call.shared, call.side);
+    drop(locked);
+    drop(forgotten);
 }
 
 /// Takes all keys out.

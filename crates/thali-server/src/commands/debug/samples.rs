@@ -11,13 +11,7 @@ pub(super) fn write(name: &[u8], reply: &mut Reply<'_>) -> Result<(), ErrorReply
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
         b"double" => reply.double_text(b"3.141"),
-        b"bignum" => {
-            const DIGITS: &[u8] = b"1234567999999999999999999999999999999";
-            match reply.is_resp3() {
-                true => reply.raw(&[b"(", DIGITS, b"\r\n"].concat()),
-                false => reply.bulk(DIGITS),
-            }
-        }
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);
@@ -36,7 +30,11 @@ pub(super) fn write(name: &[u8], reply: &mut Reply<'_>) -> Result<(), ErrorReply
         }
         b"attrib" => {
             if reply.is_resp3() {
-                reply.raw(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
             }
             reply.bulk(b"Some real reply following the attribute");
         }
