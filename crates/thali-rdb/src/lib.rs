@@ -77,4 +77,4 @@ pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
 pub use parts::{Place, is_large};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, form_name, restore, restore_unsummed};

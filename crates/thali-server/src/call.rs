@@ -16,17 +16,20 @@ use thali_script::Interpreter;
 use crate::busy::BusyScripts;
 use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
+use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::oom::OomScore;
 use crate::pause::Pause;
 use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
 use crate::tracking::Tracking;
 use crate::unit::Leftover;
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
+    pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -64,6 +68,7 @@ pub(crate) struct Shared {
     pub tracking: Tracking,
     pub pause: Pause,
     pub client_memory: ClientMemory,
+    pub oom_score: OomScore,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
@@ -76,6 +81,7 @@ pub(crate) struct Shared {
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
+    pub switches: Arc<Switches>,
 }
 
 impl Shared {
@@ -102,6 +108,21 @@ impl Shared {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
+    /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
+    pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
+        if wanted && !insists && !self.loading.is_on() {
+            // Another one that runs is ended by the end itself, and a last one made then.
+            if self.snapshots.dump_and_wait() == Err(Asked::Started) {
+                tracing::error!("Error trying to save the DB, can't exit");
+                return false;
+            }
+        }
+        *self.dump_at_end.lock() = dump;
+        true
     }
 
     /// How far the journal is safe from the death of the machine; the beginning, where there is none.
@@ -159,6 +180,7 @@ pub(crate) struct Side {
     pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,
 }

@@ -18,6 +18,7 @@ use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError
 
 use crate::busy::BUSY;
 use crate::call::{Call, Shared, Side};
+use crate::commands::monitor;
 use crate::dispatch;
 use crate::unit;
 
@@ -251,6 +252,9 @@ impl RunHost<'_, '_, '_> {
                 return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL.")));
             }
             self.wrote = true;
+        }
+        if self.call.shared.monitors_len.load(Relaxed) > 0 {
+            monitor::feed_from_script(self.call, spec, args);
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let mut call = Call { cx, shared, side, state: None };
