@@ -50,7 +50,7 @@
 //! | [`encode`], [`stream`] | values to bytes, and streams back |
 //! | [`reader`], [`feed`], [`scan`], [`batch`] | a file's records |
 //! | [`decode`], [`blob`], [`lzf`], [`input`] | bytes to values |
-//! | [`restore`](mod@restore), [`inspect`](mod@inspect) | DUMP payloads; what is in a file and where it is damaged |
+//! | [`restore`](mod@restore), [`inspect`](mod@inspect) | payloads of DUMP and FUNCTION DUMP; what is in a file and where it is damaged |
 //! | [`wire`], [`checksum`], [`error`] | the format's numbers, CRC-64, what can be wrong |
 
 mod batch;
@@ -75,4 +75,4 @@ pub use encode::{Encoder, KeyMeta, Version};
 pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, RestoreFunctionsError, restore, restore_functions};

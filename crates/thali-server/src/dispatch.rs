@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
-use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
@@ -45,7 +44,7 @@ fn admit_and_run(
             return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
         }
     };
-    if let Err(error) = gates(core, state, row, spec) {
+    if let Err(error) = gates(core, state, row, spec, args) {
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
@@ -133,7 +132,13 @@ fn unknown_command(args: &[&[u8]]) -> ErrorReply {
 }
 
 /// What stands between a well-formed request and its run.
-fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<(), ErrorReply> {
+fn gates(
+    core: &Core,
+    state: &SessionState,
+    row: &Row,
+    spec: &Spec,
+    args: &[&[u8]],
+) -> Result<(), ErrorReply> {
     if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err(NO_AUTH);
     }
@@ -147,13 +152,21 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
     }
-    if spec.flags.contains(Flags::DENYOOM) && core.shared.is_out_of_memory.load(Relaxed) {
+    // What a script or function declares counts as its command's own flags.
+    let declares = |what: fn(&thali_script::Flags) -> bool| {
+        crate::scripts::runs_scripts(row.spec.name)
+            && crate::scripts::declared_flags(&core.shared, row.spec.name, args)
+                .is_some_and(|flags| what(&flags))
+    };
+    if core.shared.is_out_of_memory.load(Relaxed)
+        && (spec.flags.contains(Flags::DENYOOM) || declares(thali_script::Flags::needs_memory))
+    {
         return Err(OUT_OF_MEMORY);
     }
     // No shard is held here, so waiting for room in the journal hurts nobody.
     if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
         && let Err(refusal) = core.shared.admit_write()
-        && spec.flags.contains(Flags::WRITE)
+        && (spec.flags.contains(Flags::WRITE) || declares(thali_script::Flags::may_write))
     {
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
@@ -252,7 +265,8 @@ fn run_verb(
 fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<(), ErrorReply> {
     let mut plan = Plan::default();
     plan.shards.extend(keys.iter().map(|key| core.shared.keyspace.shard_of(key)));
-    let mut locked = plan.lock(&core.shared, &core.side).ok_or(BUSY)?;
+    let refusal = || core.shared.busy.refusal(core.side.event_loop);
+    let mut locked = plan.lock(&core.shared, &core.side).ok_or_else(refusal)?;
     let watching = state.watching.get_or_insert_default();
     for key in keys {
         if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
@@ -316,9 +330,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
     }
     let Some(locked) = plan.lock(shared, side) else {
+        let refusal = shared.busy.refusal(side.event_loop);
         state.watching = watching;
         unwatch(core, state);
-        return Err(exec_aborted(BUSY.text()));
+        return Err(exec_aborted(refusal.text()));
     };
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Unit);
     let mut reply = Reply::new(out, state.protocol);

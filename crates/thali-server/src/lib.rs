@@ -18,6 +18,7 @@ mod digest;
 mod dispatch;
 mod event_loop;
 mod freer;
+mod functions;
 mod listener;
 mod loading;
 mod mailbox;

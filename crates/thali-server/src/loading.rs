@@ -13,6 +13,7 @@ use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
 
 use crate::config::Settings;
+use crate::functions::Loader;
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -51,6 +52,7 @@ pub(crate) fn load_dump(
     keyspace: &Keyspace,
     now_ms: u64,
     replaces: bool,
+    functions: &mut Loader,
 ) -> Result<Option<Loaded>, String> {
     let mut file = match File::open(settings.dump_path()) {
         Ok(file) => file,
@@ -65,12 +67,16 @@ pub(crate) fn load_dump(
         source_len: file.metadata().map_or(0, |meta| meta.len()),
         replaces,
     };
-    load(&mut file, &target).map(Some)
+    load(&mut file, &target, functions).map(Some)
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
 /// to end the process.
-pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded, String> {
+pub(crate) fn load(
+    source: &mut dyn Read,
+    target: &Target<'_>,
+    functions: &mut Loader,
+) -> Result<Loaded, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (keys, expired) = (AtomicU64::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<String>> = Mutex::new(None);
@@ -95,7 +101,7 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        read(source, target, &sender, &|| failure.lock().is_some())
+        read(source, target, functions, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
         Some(error) => Err(error),
@@ -113,6 +119,7 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 fn read(
     source: &mut dyn Read,
     target: &Target<'_>,
+    functions: &mut Loader,
     to: &SyncSender<Batch>,
     has_failed: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
@@ -136,11 +143,9 @@ fn read(
                     break;
                 }
             }
-            Record::Function(_) => {
-                return Err(format!(
-                    "at byte {at}: a library of functions, which cannot be run here yet, unless the file is damaged"
-                ));
-            }
+            Record::Function(code) => functions.add(&code, target.replaces).map_err(|why| {
+                format!("at byte {at}: a library of functions that cannot be loaded: {why}")
+            })?,
             Record::End { .. } => {
                 hand_on(&mut batch, to, has_failed);
                 break;

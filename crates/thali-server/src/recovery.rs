@@ -1,11 +1,14 @@
 //! Bringing the keyspace back from the journal, before any port is open.
 
+use std::cell::RefCell;
+
 use thali_commands::{Context, Effects, Flow, Origin, Random};
 use thali_data::Limits;
 use thali_journal::{Effect, Recovery};
 use thali_keyspace::{ENDLESS, Keyspace};
 use thali_resp::{Protocol, Reply};
 
+use crate::functions::Loader;
 use crate::loading::{self, Target};
 use crate::table::{self, Handler};
 use crate::unit::Plan;
@@ -17,15 +20,21 @@ pub(crate) fn replay(
     limits: &Limits,
     dbs_len: u32,
     now_ms: u64,
+    functions: &mut Loader,
 ) -> Result<thali_journal::RecoveryReport, thali_journal::JournalError> {
     let mut random = Random::new(now_ms);
     let mut effects = Effects::default();
     let mut out = Vec::new();
+    // Bases and requests bring libraries, never at once.
+    let functions = RefCell::new(functions);
     let mut apply = |effect: &Effect<'_>| -> Result<(), String> {
         let Effect { db, args } = *effect;
         let Some(row) = table::find(args[0]) else {
             return Err(format!("unknown command '{}'", String::from_utf8_lossy(args[0])));
         };
+        if row.spec.name == "function" && args.len() > 1 {
+            return functions.borrow_mut().replay(args);
+        }
         let Handler::Data(run) = row.handler else {
             return Err(format!("'{}' does not belong into a journal", row.spec.name));
         };
@@ -51,7 +60,7 @@ pub(crate) fn replay(
         &mut |source, source_len, _| {
             let target =
                 Target { keyspace, limits, dbs_len, expired_before_ms: None, source_len, replaces: false };
-            loading::load(source, &target).map(|loaded| loaded.bytes)
+            loading::load(source, &target, &mut functions.borrow_mut()).map(|loaded| loaded.bytes)
         },
     )
 }

@@ -19,6 +19,7 @@ use crate::call::{Core, Engine, Shared, Side};
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
+use crate::functions::{Functions, LibrarySet, Loader};
 use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
@@ -128,8 +129,9 @@ impl Server {
         let now_ms = unix_ms();
         let keyspace = Keyspace::new(settings.loops * SHARDS_PER_LOOP);
         let loops_len = settings.loops + SPARE_LOOPS;
-        let (journal, adopted) = load(&settings, &keyspace, now_ms)?;
         let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
+        let mut functions = Loader::new(LibrarySet::default(), &watchdog).map_err(io::Error::other)?;
+        let (journal, adopted) = load(&settings, &keyspace, now_ms, &mut functions)?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let mailboxes = polls
             .iter()
@@ -146,6 +148,7 @@ impl Server {
             journal,
             snapshots: Snapshots::new(now_ms / 1000),
             scripts: Scripts::new(watchdog),
+            functions: Functions::new(functions.finish()),
             slowlog: Default::default(),
             freer: Freer::start()?,
             config: Mutex::new(config),
@@ -330,6 +333,8 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             leftovers: Vec::new(),
             appended: None,
             interpreter: None,
+            libraries: None,
+            libraries_seen: Default::default(),
             script_flushes_seen: 0,
         },
         shared,
@@ -341,21 +346,27 @@ fn load(
     settings: &Settings,
     keyspace: &Keyspace,
     now_ms: u64,
+    functions: &mut Loader,
 ) -> Result<(Option<Journal>, Option<PathBuf>), StartError> {
     if !settings.appendonly {
-        load_dump(settings, keyspace, now_ms)?;
+        load_dump(settings, keyspace, now_ms, functions)?;
         return Ok((None, None));
     }
-    let (journal, is_empty) = open_journal(settings, keyspace, now_ms)?;
-    let adopted = if is_empty { load_dump(settings, keyspace, now_ms)? } else { None };
+    let (journal, is_empty) = open_journal(settings, keyspace, now_ms, functions)?;
+    let adopted = if is_empty { load_dump(settings, keyspace, now_ms, functions)? } else { None };
     Ok((Some(journal), adopted))
 }
 
 /// Loads the dump where there is one; gives its path.
-fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Option<PathBuf>, StartError> {
+fn load_dump(
+    settings: &Settings,
+    keyspace: &Keyspace,
+    now_ms: u64,
+    functions: &mut Loader,
+) -> Result<Option<PathBuf>, StartError> {
     let path = settings.dump_path();
     let begun = Instant::now();
-    match loading::load_dump(settings, keyspace, now_ms, false) {
+    match loading::load_dump(settings, keyspace, now_ms, false, functions) {
         Ok(None) => Ok(None),
         Ok(Some(loaded)) => {
             let seconds = begun.elapsed().as_secs_f64();
@@ -371,6 +382,7 @@ fn open_journal(
     settings: &Settings,
     keyspace: &Keyspace,
     now_ms: u64,
+    functions: &mut Loader,
 ) -> Result<(Journal, bool), StartError> {
     let config = JournalConfig {
         appenddirname: settings.appenddirname.clone(),
@@ -381,7 +393,8 @@ fn open_journal(
     };
     let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
     let started = std::time::Instant::now();
-    let report = recovery::replay(recovery, keyspace, &settings.limits, settings.databases, now_ms)?;
+    let report =
+        recovery::replay(recovery, keyspace, &settings.limits, settings.databases, now_ms, functions)?;
     tracing::info!(
         ?report,
         seconds = started.elapsed().as_secs_f64(),

@@ -13,6 +13,7 @@
 //! | `$t` `$T` | a fixed far time in seconds, in milliseconds |
 //! | `$d` `$D` | a stream id, a range end of a stream |
 //! | `$p` `$o` | a glob pattern, a bit offset |
+//! | `$F` | a library of functions, one of few names and functions |
 
 use fastrand::Rng;
 
@@ -102,6 +103,7 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         },
         "$p" => pick(&PATTERNS, rng),
         "$o" => rng.u32(0..70).to_string(),
+        "$F" => library(rng),
         plain => plain.to_owned(),
     };
     text.into_bytes()
@@ -117,6 +119,55 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         7 => b"3.14".to_vec(),
         _ => MEMBERS[rng.usize(0..MEMBERS.len())].as_bytes().to_vec(),
     }
+}
+
+/// What functions do; the last ones are mistakes, seen when they are called or when the library is loaded.
+const BODIES: [&str; 14] = [
+    "return {keys, args}",
+    "return redis.call('SET', keys[1], args[1])",
+    "return redis.call('GET', keys[1])",
+    "return redis.pcall('INCR', keys[1])",
+    "local n = 0 for _, arg in ipairs(args) do n = n + redis.call('RPUSH', keys[1], arg) end return n",
+    "redis.setresp(3) return {map = {a = 1}}",
+    "return redis.status_reply('fine')",
+    "return {pcall(redis.call, 'INCR', keys[1])}",
+    "return redis.call('INCR', keys[1])",
+    "return redis.call('NOSUCHCOMMAND')",
+    "return error({err = 'MINE it is'})",
+    "local x\n x.y = 1",
+    "return KEYS[1]",
+    "return",
+];
+
+fn library(rng: &mut Rng) -> String {
+    let pick = |from: &[&str], rng: &mut Rng| from[rng.usize(0..from.len())].to_owned();
+    let header = pick(
+        &[
+            "#!lua name=lib1",
+            "#!LUA name=lib2",
+            "#!lua name='lib3'",
+            "#!lua",
+            "#!py name=lib1",
+            "#!lua name=a-b",
+        ],
+        rng,
+    );
+    let mut text = header;
+    for _ in 0..rng.usize(0..3) {
+        let function = pick(&["f1", "f2", "f3", "f4", "f 5"], rng);
+        let body = pick(&BODIES, rng);
+        text += &match rng.u8(0..4) {
+            0 => {
+                let flags = pick(&["", "'no-writes'", "'no-writes', 'allow-oom'", "'none'"], rng);
+                format!(
+                    "\nredis.register_function{{function_name = '{function}', description = 'of {function}', \
+                     callback = function(keys, args) {body} end, flags = {{{flags}}}}}"
+                )
+            }
+            _ => format!("\nredis.register_function('{function}', function(keys, args) {body} end)"),
+        };
+    }
+    text + &pick(&["", "\n", "\nlocal x = math", "\nx = 1"], rng)
 }
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ fn round(pair: &mut Pair, chosen: &[&Family], seed: u64) -> Result<(u64, Option<
     for client in [&mut pair.tested, &mut pair.judge] {
         client.command(&["HELLO", &protocol.to_string()])?;
         client.command(&["FLUSHALL"])?;
+        client.command(&["FUNCTION", "FLUSH"])?;
     }
     // Mostly one family with its own types; sometimes all, so that types collide.
     let templates: Vec<&str> = if rng.u8(0..4) == 0 {
@@ -233,7 +234,10 @@ fn sort(reply: &mut Reply) {
             items.iter_mut().for_each(sort);
             items.sort();
         }
-        Reply::Map(pairs) => pairs.sort(),
+        Reply::Map(pairs) => {
+            pairs.iter_mut().for_each(|(_, value)| sort(value));
+            pairs.sort();
+        }
         _ => {}
     }
 }

@@ -6,9 +6,9 @@ use thali_keyspace::Locked;
 use thali_resp::Reply;
 
 use super::Entry;
-use crate::busy::BUSY;
 use crate::call::Call;
 use crate::digest::Digest;
+use crate::functions::{LibrarySet, Loader};
 use crate::loading;
 use crate::table::Handler;
 
@@ -92,7 +92,8 @@ fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
     if !call.cx.locked.ids().is_empty() {
         return Err(ErrorReply::new("ERR not within a transaction"));
     }
-    call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(call.side.event_loop)).ok_or(BUSY)
+    let (busy, own) = (&call.shared.busy, call.side.event_loop);
+    call.shared.keyspace.lock_all(&|| busy.elsewhere(own)).ok_or_else(|| busy.refusal(own))
 }
 
 /// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
@@ -105,7 +106,9 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
     if !has("nosave") && call.shared.snapshots.dump_and_wait().is_err() {
         return Err(ErrorReply::new("ERR the dump failed, see the log"));
     }
+    let mut kept = call.shared.functions.current();
     if !has("noflush") {
+        kept = Default::default();
         let mut locked = all_shards(call)?;
         let mut emptied = Vec::new();
         for (_, shard) in locked.shards_mut() {
@@ -116,12 +119,18 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
         }
         drop(locked);
     }
-    let loaded =
-        loading::load_dump(&call.side.settings, &call.shared.keyspace, call.side.now_ms, has("merge"));
-    loaded.and_then(|loaded| loaded.ok_or("there is no dump".into())).map_err(|why: String| {
+    let failed = |why: String| {
         tracing::error!(why, "DEBUG RELOAD lost data");
         ErrorReply::new("ERR Error trying to load the RDB dump, check server logs.")
-    })?;
+    };
+    let mut functions =
+        Loader::new(LibrarySet::clone(&kept), &call.shared.scripts.watchdog).map_err(failed)?;
+    let (settings, keyspace) = (&call.side.settings, &call.shared.keyspace);
+    let loaded = loading::load_dump(settings, keyspace, call.side.now_ms, has("merge"), &mut functions);
+    loaded.and_then(|loaded| loaded.ok_or("there is no dump".into())).map_err(failed)?;
+    let held = all_shards(call)?;
+    call.shared.functions.put(functions.finish());
+    drop(held);
     reply.ok();
     Ok(())
 }

@@ -131,6 +131,12 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "used_memory_lua:{}", call.side.interpreter.as_ref().map_or(0, |i| i.memory_bytes()))?;
     writeln!(text, "number_of_cached_scripts:{}", call.shared.scripts.len())?;
     writeln!(text, "used_memory_scripts:{}", call.shared.scripts.bytes())?;
+    let set = call.shared.functions.current();
+    writeln!(text, "number_of_functions:{}", set.functions_len())?;
+    writeln!(text, "number_of_libraries:{}", set.libraries().len())?;
+    writeln!(text, "used_memory_functions:{}", set.bytes())?;
+    let vm = call.side.libraries.as_ref().map_or(0, |libraries| libraries.memory_bytes());
+    writeln!(text, "used_memory_vm_functions:{vm}")?;
     let max = call.side.settings.maxmemory;
     writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
     writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;

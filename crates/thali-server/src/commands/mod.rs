@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod debug;
+pub(crate) mod functions;
 pub(crate) mod info;
 pub(crate) mod monitor;
 pub(crate) mod persistence;
@@ -30,6 +31,7 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
         config::TABLE,
         connection::TABLE,
         debug::TABLE,
+        functions::TABLE,
         info::TABLE,
         monitor::TABLE,
         persistence::TABLE,

@@ -40,8 +40,9 @@ fn monitor(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 
 /// Tells all monitors of a command that is about to run.
 pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&[u8]]) {
-    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello")
-    {
+    // Scripts tell of themselves in Redis, so that they stand in front of what they run: as here.
+    let is_skipped = spec.flags.contains(Flags::SKIP_MONITOR) && !crate::scripts::runs_scripts(spec.name);
+    if is_skipped || spec.flags.contains(Flags::ADMIN) || matches!(spec.name, "auth" | "hello") {
         return;
     }
     let us =

@@ -239,9 +239,13 @@ fn try_dump(shared: &Shared, gives_up: &dyn Fn() -> bool, dirty: &mut u64) -> Re
         .map_err(|error| named("create the file for", error))?;
     let form =
         Form { purpose: Purpose::Dump, compressed: settings.rdbcompression, checksum: settings.rdbchecksum };
-    let pieces = walk::begin(&shared.keyspace, || *dirty = shared.dirty());
+    let mut functions = Default::default();
+    let pieces = walk::begin(&shared.keyspace, || {
+        *dirty = shared.dirty();
+        functions = shared.functions.current();
+    });
     shared.snapshots.pieces.store(Some(Arc::clone(&pieces)));
-    let outcome = walk::write(&shared.keyspace, &pieces, form, &mut file, gives_up);
+    let outcome = walk::write(&shared.keyspace, &functions, &pieces, form, &mut file, gives_up);
     let outcome = outcome.map_err(|error| named("write", error))?;
     file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
     Ok(outcome)
@@ -277,11 +281,13 @@ fn try_rewrite(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<Duration,
     let mut rewrite = journal.begin_rewrite().map_err(text)?;
     let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
     let form = Form { purpose: Purpose::AofBase, compressed: settings.rdbcompression, checksum: true };
+    let mut functions = Default::default();
     let pieces = walk::begin(&shared.keyspace, || {
         rewrite.cut();
+        functions = shared.functions.current();
     });
     shared.snapshots.pieces.store(Some(Arc::clone(&pieces)));
-    let outcome = walk::write(&shared.keyspace, &pieces, form, &mut base, gives_up);
+    let outcome = walk::write(&shared.keyspace, &functions, &pieces, form, &mut base, gives_up);
     let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
     let report = rewrite.finish(base).map_err(text)?;
     tracing::info!(?report, ?outcome, "the append-only file has a new base");

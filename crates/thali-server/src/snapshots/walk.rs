@@ -9,6 +9,7 @@ use thali_rdb::{Checksum, Encoder, Version};
 
 use super::pieces::{Keys, Pieces};
 use crate::REDIS_VERSION;
+use crate::functions::LibrarySet;
 
 /// Keys that are saved between two looks at the clock.
 const KEYS_A_STEP: usize = 8;
@@ -56,6 +57,7 @@ pub(super) fn begin(keyspace: &Keyspace, at_the_cut: impl FnOnce()) -> Arc<Piece
 /// marks in the keyspace demand; `gives_up` ends it for good, when the process is about to end, too.
 pub(super) fn write(
     keyspace: &Keyspace,
+    functions: &LibrarySet,
     pieces: &Pieces,
     form: Form,
     file: &mut dyn Write,
@@ -68,7 +70,7 @@ pub(super) fn write(
     let mut keys = Keys::new(encoder.clone());
     let mut to =
         Output { file, checksum: Checksum::new(), outcome: Outcome::default(), failed: None, pieces };
-    header(&mut encoder.clone(), form.purpose, &mut keys.bytes);
+    header(&mut encoder.clone(), form.purpose, functions, &mut keys.bytes);
     for shard in 0..keyspace.shards_len() as u16 {
         loop {
             let more = hold_once(keyspace, shard, &mut keys, &mut to.outcome, gives_up);
@@ -91,7 +93,7 @@ pub(super) fn write(
     Ok(outcome)
 }
 
-fn header(encoder: &mut Encoder, purpose: Purpose, out: &mut Vec<u8>) {
+fn header(encoder: &mut Encoder, purpose: Purpose, functions: &LibrarySet, out: &mut Vec<u8>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     encoder.header(out);
     encoder.aux(out, b"redis-ver", REDIS_VERSION.as_bytes());
@@ -99,6 +101,7 @@ fn header(encoder: &mut Encoder, purpose: Purpose, out: &mut Vec<u8>) {
     encoder.aux(out, b"ctime", now.to_string().as_bytes());
     encoder.aux(out, b"used-mem", crate::memory::used_bytes().to_string().as_bytes());
     encoder.aux(out, b"aof-base", if purpose == Purpose::AofBase { b"1" } else { b"0" });
+    functions.libraries().for_each(|library| encoder.function(out, library.text()));
 }
 
 /// Saves keys of one shard for as long as it may be held; false when the shard is through.
