@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
@@ -18,6 +18,7 @@ use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
@@ -38,10 +39,14 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
-    /// `None` with `appendonly no`.
-    pub journal: Option<Journal>,
+    /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
+    /// sees one or the other.
+    pub journal: ArcSwapOption<Journal>,
+    /// Behind all places that journals which are no more have given out.
+    pub journal_at: AtomicU64,
+    pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub functions: Functions,
@@ -54,6 +59,8 @@ pub(crate) struct Shared {
     pub run_id: String,
     /// The TCP port in use.
     pub port: u16,
+    /// Where the next connection goes, whoever accepts it.
+    pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
@@ -81,7 +88,7 @@ impl Shared {
         if let Some(refusal) = self.dump_refusal() {
             return Err(refusal.into());
         }
-        match &self.journal {
+        match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
@@ -91,7 +98,7 @@ impl Shared {
     pub fn write_refusal(&self) -> Option<Arc<str>> {
         match self.dump_refusal() {
             Some(refusal) => Some(refusal.into()),
-            None => self.journal.as_ref()?.refusal(),
+            None => self.journal.load().as_ref()?.refusal(),
         }
     }
 
@@ -101,6 +108,11 @@ impl Shared {
         }
         let settings = self.settings.load();
         (settings.stop_writes_on_bgsave_error && !settings.save.is_empty()).then_some(DUMP_FAILED)
+    }
+
+    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
+    pub fn durable(&self) -> Seq {
+        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
     }
 
     /// Tells every loop.
@@ -137,6 +149,8 @@ pub(crate) struct Side {
     pub subscriptions: Subscriptions,
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
+    /// Sessions that wait for their writes to be durable.
+    pub durable_waits: Vec<u64>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

@@ -25,7 +25,10 @@ impl Cron {
             let max = core.side.settings.maxmemory;
             let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
-            snapshots::cron(&core.shared);
+            core.shared.loading.log();
+            if !core.shared.loading.is_on() {
+                snapshots::cron(&core.shared);
+            }
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         crate::functions::forget_replaced(&core.shared, &mut core.side);
@@ -33,7 +36,7 @@ impl Cron {
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted {
+        if !core.side.settings.active_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
         let loops = core.shared.mailboxes.len();

@@ -7,6 +7,7 @@ use thali_resp::Reply;
 
 use crate::call::{Call, Core};
 use crate::commands::monitor;
+use crate::loading::LOADING;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
@@ -152,6 +153,9 @@ fn gates(
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
     }
+    if core.shared.loading.is_on() && !is_allowed_while_loading(state, row, spec) {
+        return Err(LOADING);
+    }
     // What a script or function declares counts as its command's own flags.
     let declares = |what: fn(&thali_script::Flags) -> bool| {
         crate::scripts::runs_scripts(row.spec.name)
@@ -171,6 +175,17 @@ fn gates(
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
     Ok(())
+}
+
+/// EXEC is, where all that was queued is.
+fn is_allowed_while_loading(state: &SessionState, row: &Row, spec: &Spec) -> bool {
+    let is_allowed = |queued: &Queued| {
+        let args = borrowed(&queued.args);
+        queued.row.spec.subcommand(&args).unwrap_or(queued.row.spec).flags.contains(Flags::LOADING)
+    };
+    spec.flags.contains(Flags::LOADING)
+        && (row.spec.name != "exec"
+            || state.transaction.as_ref().is_none_or(|transaction| transaction.queue.iter().all(is_allowed)))
 }
 
 fn is_allowed_to_subscribers(name: &str) -> bool {
@@ -357,9 +372,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         reply.null_array();
     }
     state.db = cx.db;
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     Ok(())

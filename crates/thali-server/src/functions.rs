@@ -10,11 +10,13 @@
 //! file on the right side of its library's change.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thali_commands::{ErrorReply, is_word};
+use thali_keyspace::ENDLESS;
 use thali_rdb::{RestoreFunctionsError, restore_functions};
 use thali_script::{Function, Libraries, Library, LibraryText, Limits, LogLevel, Watchdog};
 
@@ -117,10 +119,6 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    pub fn new(set: LibrarySet) -> Self {
-        Self { current: ArcSwap::from_pointee(set) }
-    }
-
     pub fn current(&self) -> Arc<LibrarySet> {
         self.current.load_full()
     }
@@ -302,13 +300,14 @@ pub(crate) fn take_libraries(shared: &Shared, side: &mut Side) -> Result<Box<Lib
     forget_replaced(shared, side);
     match side.libraries.take() {
         Some(libraries) => Ok(libraries),
-        None => new_libraries(&shared.scripts.watchdog).map(Box::new).map_err(ErrorReply::owned),
+        None => new_libraries(&shared.scripts.watchdog).map(Box::new).map_err(|error| {
+            ErrorReply::owned(format!("ERR cannot start the interpreter of functions: {error}"))
+        }),
     }
 }
 
-fn new_libraries(watchdog: &Arc<Watchdog>) -> Result<Libraries, String> {
+fn new_libraries(watchdog: &Arc<Watchdog>) -> io::Result<Libraries> {
     Libraries::new(Limits::default(), watchdog)
-        .map_err(|error| format!("ERR cannot start the interpreter of functions: {error}"))
 }
 
 /// Forgets what this loop loaded and is not in force any more.
@@ -321,16 +320,24 @@ pub(crate) fn forget_replaced(shared: &Shared, side: &mut Side) {
     }
 }
 
-/// Brings libraries in from files, on one thread.
+/// Brings libraries in from files, on one thread, while clients get LOADING.
 pub(crate) struct Loader {
     set: LibrarySet,
     libraries: Libraries,
 }
 
 impl Loader {
-    /// Begins with the libraries of `set`.
-    pub fn new(set: LibrarySet, watchdog: &Arc<Watchdog>) -> Result<Self, String> {
-        Ok(Self { set, libraries: new_libraries(watchdog)? })
+    /// Begins with the libraries that are there.
+    pub fn new(shared: &Shared) -> io::Result<Self> {
+        let set = LibrarySet::clone(&shared.functions.current());
+        Ok(Self { set, libraries: new_libraries(&shared.scripts.watchdog)? })
+    }
+
+    /// Puts all in place, once what they came from is known to be whole. The caller holds no shard.
+    pub fn finish(self, shared: &Shared) {
+        let held = shared.keyspace.lock_all(ENDLESS);
+        shared.functions.put(self.set);
+        drop(held);
     }
 
     /// A library of a dump. Where one of its name is there it is replaced, or stops the loading.
@@ -347,10 +354,6 @@ impl Loader {
         self.set = change.and_then(|change| change.apply(&self.set)).map_err(|error| error.to_string())?;
         Ok(())
     }
-
-    pub fn finish(self) -> LibrarySet {
-        self.set
-    }
 }
 
 #[cfg(test)]
@@ -359,7 +362,7 @@ mod tests {
 
     fn loader() -> Loader {
         let watchdog = Watchdog::start(Duration::from_secs(5)).unwrap();
-        Loader::new(LibrarySet::default(), &watchdog).unwrap()
+        Loader { set: LibrarySet::default(), libraries: new_libraries(&watchdog).unwrap() }
     }
 
     fn code(library: &str, functions: &[&str]) -> Vec<u8> {

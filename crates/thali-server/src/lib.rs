@@ -7,6 +7,7 @@
 //! [`Server::start`] recovers the journal, opens the ports and runs the loops on threads of their own;
 //! [`Server::shutdown`] ends them after what was acknowledged is safe.
 
+mod append_only;
 mod busy;
 mod call;
 mod clients;
@@ -26,6 +27,7 @@ pub mod memory;
 mod open_files;
 mod pubsub;
 mod recovery;
+mod script_cache;
 mod scripts;
 mod server;
 mod session;

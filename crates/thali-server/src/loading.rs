@@ -1,18 +1,22 @@
 //! Dumps into the keyspace: one thread cuts the file into records, the others decode values and put them
 //! into their shards.
 
+mod progress;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thali_data::Limits;
 use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
 
-use crate::config::Settings;
+pub(crate) use self::progress::{LOADING, Loading};
+use crate::call::Shared;
 use crate::functions::Loader;
 
 /// Bytes of records that are handed to another thread at once.
@@ -35,7 +39,16 @@ pub(crate) struct Target<'a> {
     pub source_len: u64,
     /// Whether a key that is there already is replaced; else it stops the loading.
     pub replaces: bool,
+    /// `key-load-delay`.
+    pub delay: Duration,
+    /// Says that the loading is to end with an error.
+    pub gives_up: &'a (dyn Fn() -> bool + Sync),
+    /// Bytes that were read so far.
+    pub read: &'a AtomicU64,
 }
+
+/// What an ended loading says of it.
+pub(crate) const GIVEN_UP: &str = "the server is shutting down";
 
 /// What a dump held.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,29 +58,39 @@ pub(crate) struct Loaded {
     pub bytes: u64,
 }
 
-/// Loads the file that dumps are written to; `None` where there is none. `replaces`: see
-/// [`Target::replaces`].
+/// Loads the file that dumps are written to; `None` where there is none. `replaces` and `gives_up`: see
+/// [`Target`].
 pub(crate) fn load_dump(
-    settings: &Settings,
-    keyspace: &Keyspace,
+    shared: &Shared,
     now_ms: u64,
     replaces: bool,
-    functions: &mut Loader,
+    gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Loaded>, String> {
+    let settings = shared.settings.load_full();
     let mut file = match File::open(settings.dump_path()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    let source_len = file.metadata().map_or(0, |meta| meta.len());
+    let read = Arc::new(AtomicU64::new(0));
+    let watched = Arc::clone(&read);
+    shared.loading.watch(move || (watched.load(Ordering::Relaxed), source_len));
     let target = Target {
-        keyspace,
+        keyspace: &shared.keyspace,
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
-        source_len: file.metadata().map_or(0, |meta| meta.len()),
+        source_len,
         replaces,
+        delay: settings.key_load_delay,
+        gives_up,
+        read: &read,
     };
-    load(&mut file, &target, functions).map(Some)
+    let mut functions = Loader::new(shared).map_err(|error| error.to_string())?;
+    let loaded = load(&mut file, &target, &mut functions)?;
+    functions.finish(shared);
+    Ok(Some(loaded))
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
@@ -101,7 +124,7 @@ pub(crate) fn load(
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        read(source, target, functions, &sender, &|| failure.lock().is_some())
+        cut(source, target, functions, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
         Some(error) => Err(error),
@@ -116,7 +139,7 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 }
 
 /// Cuts the source into batches; gives its length.
-fn read(
+fn cut(
     source: &mut dyn Read,
     target: &Target<'_>,
     functions: &mut Loader,
@@ -139,8 +162,17 @@ fn read(
                     ));
                 }
                 batch.push(&record);
-                if batch.bytes_len() >= BATCH_BYTES && !hand_on(&mut batch, to, has_failed) {
-                    break;
+                if !target.delay.is_zero() {
+                    std::thread::sleep(target.delay);
+                }
+                if batch.bytes_len() >= BATCH_BYTES || !target.delay.is_zero() {
+                    if (target.gives_up)() {
+                        return Err(GIVEN_UP.into());
+                    }
+                    target.read.store(at, Ordering::Relaxed);
+                    if !hand_on(&mut batch, to, has_failed) {
+                        break;
+                    }
                 }
             }
             Record::Function(code) => functions.add(&code, target.replaces).map_err(|why| {

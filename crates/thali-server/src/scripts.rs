@@ -1,15 +1,13 @@
-//! Scripts: the texts that all loops share, and the host through which a script or a function runs commands.
+//! Scripts and functions: how they are run, and the host through which they run commands.
 //!
 //! A script works on the shards of its declared keys and takes further ones as it goes; see
 //! `thali_keyspace::locks` for how that stays free of deadlock. Where a shard or the token is taken
 //! and nothing was written yet, the run is thrown away, all is let go, and it starts over with more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use parking_lot::RwLock;
 use smallvec::SmallVec;
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Outcome, Spec};
 use thali_keyspace::locks::ShardId;
@@ -24,12 +22,12 @@ use crate::busy::{Kind, Running};
 use crate::call::{Call, Shared, Side};
 use crate::dispatch;
 use crate::functions::{self, Found, LibrarySet};
+use crate::script_cache::ScriptCache;
 use crate::unit;
 
-/// The texts of all scripts, by their SHA1. Redis keeps them until SCRIPT FLUSH, and so do we;
-/// what one interpreter keeps compiled is bounded.
+/// What all loops share of scripts.
 pub(crate) struct Scripts {
-    by_sha: RwLock<HashMap<Sha, Script>>,
+    pub cache: ScriptCache,
     /// How often SCRIPT FLUSH ran: each loop forgets what it compiled before the last one.
     flushes: AtomicU64,
     pub watchdog: Arc<Watchdog>,
@@ -37,28 +35,13 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     pub fn new(watchdog: Arc<Watchdog>) -> Self {
-        Self { by_sha: RwLock::default(), flushes: AtomicU64::new(0), watchdog }
+        Self { cache: ScriptCache::default(), flushes: AtomicU64::new(0), watchdog }
     }
 
-    pub fn get(&self, sha: &Sha) -> Option<Script> {
-        self.by_sha.read().get(sha).cloned()
-    }
-
-    pub fn insert(&self, script: Script) {
-        self.by_sha.write().insert(*script.sha(), script);
-    }
-
-    pub fn clear(&self) {
-        self.by_sha.write().clear();
+    /// SCRIPT FLUSH.
+    pub fn flush(&self) {
+        self.cache.clear();
         self.flushes.fetch_add(1, Relaxed);
-    }
-
-    pub fn len(&self) -> usize {
-        self.by_sha.read().len()
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.by_sha.read().values().map(|script| script.body().len() + 128).sum()
     }
 }
 
@@ -72,7 +55,7 @@ pub(crate) fn runs_scripts(name: &str) -> bool {
 pub(crate) fn declared_flags(shared: &Shared, name: &str, args: &[&[u8]]) -> Option<ScriptFlags> {
     let flags = match name {
         "fcall" | "fcall_ro" => shared.functions.current().find(args[1])?.function().flags,
-        "evalsha" | "evalsha_ro" => shared.scripts.get(&Sha::parse(args[1])?)?.flags(),
+        "evalsha" | "evalsha_ro" => shared.scripts.cache.get(&Sha::parse(args[1])?)?.flags(),
         _ => Script::new(args[1]).ok()?.flags(),
     };
     flags.declared.then_some(flags)

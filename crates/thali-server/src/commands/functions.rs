@@ -189,8 +189,9 @@ fn list(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result
         pattern.is_none_or(|pattern| glob::matches_ignore_case(pattern, library.name().as_bytes()))
     };
     reply.array_of(|reply| {
-        let listed = set.libraries().filter(|library| fits(library));
-        listed.map(|library| describe(library, with_code, reply)).count()
+        let listed: Vec<_> = set.libraries().filter(|library| fits(library)).collect();
+        listed.iter().for_each(|library| describe(library, with_code, reply));
+        listed.len()
     });
     Ok(())
 }

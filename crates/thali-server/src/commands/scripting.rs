@@ -107,12 +107,12 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn eval(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut Reply<'_>) -> Outcome {
     let sha = Sha::of(args[1]);
-    let script = match call.shared.scripts.get(&sha) {
+    let script = match call.shared.scripts.cache.get(&sha) {
         Some(script) => script,
         None => {
             let script = Script::new(args[1]).map_err(|error| ErrorReply::owned(error.to_string()))?;
             scripts::compile(call, &script)?;
-            call.shared.scripts.insert(script.clone());
+            call.shared.scripts.cache.insert_evaluated(script.clone());
             script
         }
     };
@@ -126,7 +126,7 @@ fn evalsha(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut
 
 fn find(call: &Call<'_, '_>, sha: &[u8]) -> Result<Script, ErrorReply> {
     Sha::parse(sha)
-        .and_then(|sha| call.shared.scripts.get(&sha))
+        .and_then(|sha| call.shared.scripts.cache.get(&sha))
         .ok_or(ErrorReply::new("NOSCRIPT No matching script. Please use EVAL."))
 }
 
@@ -159,12 +159,12 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             let script = Script::new(args[2]).map_err(|error| ErrorReply::owned(error.to_string()))?;
             scripts::compile(call, &script)?;
             reply.bulk(&script.sha().hex());
-            call.shared.scripts.insert(script);
+            call.shared.scripts.cache.insert_loaded(script);
         }
         b"exists" => {
             reply.array(args.len() - 2);
             for sha in &args[2..] {
-                let known = Sha::parse(sha).is_some_and(|sha| call.shared.scripts.get(&sha).is_some());
+                let known = Sha::parse(sha).is_some_and(|sha| call.shared.scripts.cache.get(&sha).is_some());
                 reply.integer(i64::from(known));
             }
         }
@@ -174,7 +174,7 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
                 [mode] if is_word(mode, "SYNC") || is_word(mode, "ASYNC") => {}
                 _ => return Err(ErrorReply::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
             }
-            call.shared.scripts.clear();
+            call.shared.scripts.flush();
             scripts::forget_flushed(call.shared, call.side);
             reply.ok();
         }
