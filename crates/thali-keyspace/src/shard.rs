@@ -1,4 +1,4 @@
-//! A shard: the part of every database whose slots fold into it, and who watches or waits there.
+//! A shard: the part of every database whose slots fold into it, and who watches, waits or caches there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use thali_data::Table;
 
 use crate::snapshot::Unfinished;
+use crate::tracking::ReadKeys;
 use crate::{Entry, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -72,7 +73,7 @@ impl Db {
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let entry = self.table.get_mut(key)?;
-        if let Some(snapshot) = &self.snapshot
+        if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
         {
             snapshot.save(key, entry);
@@ -143,8 +144,8 @@ impl Db {
     }
 
     /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&self, key: &[u8], old: &Entry) {
-        if let Some(snapshot) = &self.snapshot
+    fn save_removed(&mut self, key: &[u8], old: &Entry) {
+        if let Some(snapshot) = &mut self.snapshot
             && old.mark() != self.mark
         {
             snapshot.save(key, old);
@@ -204,6 +205,8 @@ pub struct Shard {
     pub written_at: u64,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
+    /// Who caches what; see [`crate::tracking`].
+    pub(crate) read_keys: ReadKeys,
 }
 
 impl Shard {

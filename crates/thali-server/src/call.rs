@@ -14,18 +14,22 @@ use thali_keyspace::Keyspace;
 use thali_script::{Interpreter, Libraries};
 
 use crate::busy::BusyScripts;
+use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::pause::Pause;
+use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
 use crate::snapshots::Snapshots;
 use crate::stats::LoopStats;
+use crate::tracking::Tracking;
 use crate::unit::Leftover;
 
 const DUMP_FAILED: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist \
@@ -57,14 +61,19 @@ pub(crate) struct Shared {
     pub started_at_ms: u64,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
-    /// The TCP port in use.
-    pub port: u16,
+    /// The TCP ports in use.
+    pub ports: Mutex<Ports>,
+    pub tracking: Tracking,
+    pub pause: Pause,
+    pub client_memory: ClientMemory,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
@@ -155,6 +164,12 @@ pub(crate) struct Side {
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// Expired keys stay for now: CLIENT PAUSE. Looked at once a tick.
+    pub keeps_expired: bool,
+    /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.
+    pub postpones: bool,
+    /// Commands that have run, those of scripts included.
+    pub commands: u64,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
     /// Made when the first script runs here.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use thali_commands::Origin;
 
 use crate::call::Core;
-use crate::{snapshots, unit};
+use crate::{snapshots, tracking, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -30,13 +30,19 @@ impl Cron {
                 snapshots::cron(&core.shared);
             }
         }
+        if core.side.event_loop == 0 {
+            core.shared.pause.clear_if_over(core.side.now_ms);
+            tracking::limit(core, tracking::EVICTED_BY_CRON_MAX);
+            tracking::forget_if_unused(&core.shared);
+        }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         crate::functions::forget_replaced(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted || core.shared.loading.is_on() {
+        let may_expire = core.shared.active_expire.load(Ordering::Relaxed) && !core.side.keeps_expired;
+        if !may_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
         let loops = core.shared.mailboxes.len();

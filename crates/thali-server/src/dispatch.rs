@@ -11,16 +11,25 @@ use crate::loading::LOADING;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
+use crate::{clients, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
-    let start = out.len();
+    let (start, commands) = (out.len(), core.side.commands);
+    let outcome = admit_and_run(core, state, args, out);
+    if state.is_postponed {
+        return out.truncate(start);
+    }
     core.shared.stats_of(core.side.event_loop).commands.add(1);
-    if let Err(error) = admit_and_run(core, state, args, out) {
+    clients::add(&state.info.commands, core.side.commands - commands);
+    if let Err(error) = outcome {
         out.truncate(start);
         state.error(out, &error);
     }
-    state.apply_reply_mode(out, start);
+    state.apply_reply_mode(out, start, args[0]);
+    if state.tracked.is_some() {
+        tracking::after_command(state, args[0]);
+    }
 }
 
 fn admit_and_run(
@@ -49,18 +58,27 @@ fn admit_and_run(
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
+    if core.shared.pause.is_set()
+        && pause::holds_back(&core.shared, core.side.now_ms, state, (row, spec), args)
+    {
+        state.is_postponed = true;
+        return Ok(());
+    }
     if core.shared.monitors_len.load(Relaxed) > 0 {
         monitor::feed(core, state, spec, args);
     }
     *state.info.last_command.lock() =
         if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
     if row.spec.name == "ping" && state.is_confined_to_pubsub() {
+        core.side.commands += 1;
         return ping_subscriber(state, args, out);
     }
     if let Handler::Session(verb) = row.handler {
         let begun = core.side.clock;
         let outcome = run_verb(core, state, verb, args, out);
         let nanos = core.side.lap(begun);
+        core.side.commands += 1;
+        state.publish_info();
         let stats = core.shared.stats_of(core.side.event_loop);
         stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
         if let Err(error) = &outcome {
@@ -227,6 +245,7 @@ fn queue(
     // Bounded by `client-query-buffer-limit`, which the loop looks at after each read.
     transaction.queued_bytes += args.iter().map(|arg| arg.len() + 32).sum::<usize>();
     transaction.queue.push(Queued { row, args: owned(args) });
+    state.publish_info();
     Reply::new(out, state.protocol).simple("QUEUED");
     Ok(())
 }
@@ -308,6 +327,10 @@ fn reset(core: &mut Core, state: &mut SessionState) {
     if std::mem::take(&mut state.is_monitor) {
         core.shared.monitors_len.fetch_sub(1, Relaxed);
     }
+    core.shared.tracking.disable(&core.shared, state);
+    for switch in [&state.info.no_evict, &state.info.no_touch, &state.info.import_source] {
+        switch.store(false, Relaxed);
+    }
     state.protocol = Default::default();
     state.db = 0;
     state.replies = Replies::On;
@@ -317,7 +340,7 @@ fn reset(core: &mut Core, state: &mut SessionState) {
 
 /// EXEC: all shards of all commands, then one command after the other.
 fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
-    let Some(transaction) = state.transaction.take() else {
+    let Some(mut transaction) = state.transaction.take() else {
         return Err(ErrorReply::new("ERR EXEC without MULTI"));
     };
     if transaction.is_doomed {
@@ -350,7 +373,18 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         unwatch(core, state);
         return Err(exec_aborted(refusal.text()));
     };
+    if shared.pause.is_set() {
+        state.transaction = Some(transaction);
+        let row = table::find(b"exec").expect("this command");
+        if pause::holds_back(shared, side.now_ms, state, (row, row.spec), &[&b"exec"[..]]) {
+            state.watching = watching;
+            state.is_postponed = true;
+            return Ok(());
+        }
+        transaction = state.transaction.take().expect("it was put back just now");
+    }
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Unit);
+    cx.session = Some(state.info.address);
     let mut reply = Reply::new(out, state.protocol);
     let unchanged = watching.is_none_or(|watching| end_watch(&mut cx, &watching));
     if unchanged {
@@ -361,6 +395,8 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 reply.ok();
                 continue;
             }
+            cx.reader = state.reader();
+            cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {
                 Ok(Flow::Done) => {}
@@ -375,6 +411,9 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 mod append_only;
 mod busy;
 mod call;
+mod client_memory;
 mod clients;
 mod command_stats;
 mod commands;
@@ -25,6 +26,8 @@ mod loading;
 mod mailbox;
 pub mod memory;
 mod open_files;
+mod pause;
+mod ports;
 mod pubsub;
 mod recovery;
 mod script_cache;
@@ -35,6 +38,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod unit;
 
 pub use server::{Server, StartError, Stopper};

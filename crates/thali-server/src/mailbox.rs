@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use parking_lot::Mutex;
 use thali_journal::Seq;
 
-use crate::listener::Accepted;
+use crate::listener::{Accepted, Listener};
 use crate::pubsub::Publication;
+use crate::tracking::Notice;
 
 /// What a loop is told.
 #[derive(Debug)]
@@ -22,14 +23,20 @@ pub(crate) enum Message {
     Unblocked { session: u64, error: bool },
     /// For this loop's subscribers.
     Published(Arc<Publication>),
+    /// What this loop's sessions may hold is stale.
+    Stale(Vec<Notice>),
     /// For this loop's MONITOR sessions.
     Monitored(Arc<[u8]>),
-    /// End a connection: CLIENT KILL. Whoever kills itself still gets its reply.
-    Kill { session: u64, after_reply: bool },
+    /// End a connection: CLIENT KILL, or what clients take together is too much.
+    Kill { session: u64 },
     /// The journal has synced further.
     Synced,
     /// Settings have changed.
     Settings,
+    /// CLIENT UNPAUSE: who was paused goes on.
+    Unpaused,
+    /// The TCP ports to listen on from now on.
+    Ports(Vec<Listener>),
     /// Finish and end.
     Shutdown,
 }
@@ -82,6 +89,11 @@ impl Mailbox {
         if self.awaits_sync.load(Ordering::SeqCst) && self.awaits_sync.swap(false, Ordering::SeqCst) {
             self.send(Message::Synced);
         }
+    }
+
+    /// Whether something has come that the loop has not taken. True for all that was sent before this call.
+    pub fn has_mail(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
     }
 
     /// Takes what has come, into an empty `into`.

@@ -203,13 +203,18 @@ fn attempt(
             protocol: Protocol::Resp2,
             wanted: SmallVec::new(),
             wants_token: false,
+            is_postponed: false,
         };
         let result = engine.run(&program, arguments, &mut host, out);
-        let RunHost { wanted, wants_token, wrote, .. } = host;
+        let RunHost { wanted, wants_token, wrote, is_postponed, .. } = host;
         match result {
             Ok(()) => return Ok(()),
             Err(ScriptError::Aborted) => {}
             Err(error) => return Err(ErrorReply::owned(error.reply().unwrap_or_default())),
+        }
+        if is_postponed {
+            call.side.postpones = true;
+            return Err(ErrorReply::BUSY);
         }
         debug_assert!(may_restart && !wrote);
         call.stats().script_restarts.add(1);
@@ -314,6 +319,8 @@ struct RunHost<'h, 'c, 'a> {
     /// Shards to hold when the run starts over.
     wanted: SmallVec<[ShardId; 4]>,
     wants_token: bool,
+    /// CLIENT PAUSE came before the first write: the whole run waits for its end.
+    is_postponed: bool,
 }
 
 impl RunHost<'_, '_, '_> {
@@ -338,7 +345,17 @@ impl RunHost<'_, '_, '_> {
             // Until here its library could change, and somebody may have seen that.
             self.wanted.extend_from_slice(shards);
         }
-        if self.wanted.is_empty() { Ok(()) } else { Err(Abort) }
+        if !self.wanted.is_empty() {
+            return Err(Abort);
+        }
+        // With the shards held: who paused before has held them after that, or waits for this run to end.
+        let will_write = flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
+        let pause = &self.call.shared.pause;
+        if will_write && may_give_up && pause.is_set() && pause.level(self.call.side.now_ms).is_some() {
+            self.is_postponed = true;
+            return Err(Abort);
+        }
+        Ok(())
     }
 
     /// What speaks against a command whatever it needs: Redis's order, and the place for the user's rights.

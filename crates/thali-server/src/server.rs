@@ -1,9 +1,10 @@
 //! Starting and ending: recovery, ports, threads.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use thali_script::Watchdog;
 use crate::append_only;
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
+use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
@@ -24,6 +26,7 @@ use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::open_files;
+use crate::ports::{Copies, PortError, Ports};
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::scripts::Scripts;
 use crate::snapshots::{self, Snapshots};
@@ -55,6 +58,16 @@ pub enum StartError {
     GivenUp,
     #[error("cannot start: {0}")]
     System(io::Error),
+}
+
+impl From<PortError> for StartError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Address(name) => Self::Address(name),
+            PortError::Listen { address, error } => Self::Bind { address: address.to_string(), error },
+            PortError::Copy(error) => Self::System(error),
+        }
+    }
 }
 
 impl From<JournalError> for StartError {
@@ -126,25 +139,20 @@ impl Server {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
-        let mut listeners = Vec::new();
-        for address in addresses(&settings.bind, settings.port)? {
-            let listener = Listener::tcp(address, settings.tcp_backlog)
-                .map_err(|error| StartError::Bind { address: address.to_string(), error })?;
-            listeners.push(listener);
-        }
-        let bound: Vec<SocketAddr> = listeners.iter().filter_map(Listener::local_addr).collect();
+        let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
+        let bound: Vec<SocketAddr> = ports.addresses().collect();
         if let Some(path) = &settings.unixsocket {
             let listener = Listener::unix(path, settings.unixsocketperm)
                 .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
+            second.push(listener.try_clone()?);
             listeners.push(listener);
         }
         let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let port = bound.first().map_or(0, SocketAddr::port);
-        let (shared, seed) = shared(config, settings, &polls, port)?;
+        let (shared, seed) = shared(config, settings, &polls, ports)?;
         let loading = shared.loading.begin();
-        let threads = spawn_loops(&shared, seed, polls, listeners)?;
+        let threads = spawn_loops(&shared, seed, polls, [listeners, second])?;
         let snapshots = match load(&shared, gives_up).and_then(|()| Ok(spawn_snapshots(&shared)?)) {
             Ok(snapshots) => snapshots,
             Err(error) => {
@@ -247,7 +255,7 @@ fn shared(
     config: Config,
     settings: Arc<Settings>,
     polls: &[mio::Poll],
-    port: u16,
+    ports: Ports,
 ) -> io::Result<(Arc<Shared>, Random)> {
     let now_ms = unix_ms();
     let loops_len = polls.len();
@@ -276,11 +284,15 @@ fn shared(
         settings: ArcSwap::new(settings),
         started_at_ms: now_ms,
         run_id,
-        port,
+        ports: Mutex::new(ports),
+        tracking: Default::default(),
+        pause: Default::default(),
+        client_memory: ClientMemory::new(loops_len),
         next_loop: Default::default(),
         monitors_len: Default::default(),
         is_out_of_memory: Default::default(),
         is_shutting_down: Default::default(),
+        active_expire: AtomicBool::new(true),
         dump_at_end: Default::default(),
         busy: BusyScripts::new(loops_len),
         end: End::default(),
@@ -292,10 +304,8 @@ fn spawn_loops(
     shared: &Arc<Shared>,
     mut seed: Random,
     polls: Vec<mio::Poll>,
-    mut listeners: Vec<Listener>,
+    [mut listeners, mut second]: Copies,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    // The first loop and the spare one accept for all: a script can keep the first one busy.
-    let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
     let loops = shared.settings.load().loops;
     let mut threads = Vec::new();
     for (i, poll) in polls.into_iter().enumerate() {
@@ -367,6 +377,9 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             durable_waits: Vec::new(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
+            keeps_expired: false,
+            postpones: false,
+            commands: 0,
             appended: None,
             interpreter: None,
             libraries: None,
@@ -415,31 +428,6 @@ fn load_dump(
         }
         Err(why) => Err(StartError::Dump { path, why }),
     }
-}
-
-/// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
-fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    let mut found = Vec::new();
-    if port == 0 && bind.is_empty() {
-        return Ok(found);
-    }
-    for name in bind {
-        let (name, optional) = match name.strip_prefix('-') {
-            Some(name) => (name, true),
-            None => (name.as_str(), false),
-        };
-        let host = match name {
-            "*" => "0.0.0.0",
-            "::*" => "::",
-            name => name,
-        };
-        match (host, port).to_socket_addrs() {
-            Ok(addresses) => found.extend(addresses.take(1)),
-            Err(_) if optional => {}
-            Err(_) => return Err(StartError::Address(name.to_owned())),
-        }
-    }
-    Ok(found)
 }
 
 /// Lowers `maxclients` where the system does not let this process have so many open files.

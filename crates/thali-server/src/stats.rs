@@ -43,6 +43,7 @@ pub(crate) struct LoopStats {
     pub script_restarts: Counter,
     pub output_limit_closes: Counter,
     pub query_limit_closes: Counter,
+    pub evicted_clients: Counter,
     pub protocol_errors: Counter,
     pub by_command: ByCommand,
     pub error_codes: ErrorCounts,
@@ -72,6 +73,7 @@ impl LoopStats {
             &self.script_restarts,
             &self.output_limit_closes,
             &self.query_limit_closes,
+            &self.evicted_clients,
             &self.protocol_errors,
         ] {
             counter.reset();

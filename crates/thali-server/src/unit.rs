@@ -1,8 +1,9 @@
 //! A unit of work: shards locked, commands run, and then everything that is owed, in this order:
-//! expired keys removed, waiters served, effects journaled, shards let go, subscribers notified,
-//! waiters' replies sent, memory freed.
+//! expired keys removed, waiters served, effects journaled, those told who cache what has changed, shards let
+//! go, subscribers notified, waiters' replies sent, memory freed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -19,6 +20,7 @@ use crate::mailbox::Message;
 use crate::pubsub::Kind;
 use crate::session::{SessionState, TimeUp, Watching, borrowed};
 use crate::table::{self, Handler, Row};
+use crate::{pause, tracking};
 
 /// Shards that a unit needs.
 #[derive(Debug, Default)]
@@ -69,6 +71,7 @@ pub(crate) fn context<'a>(
     let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
     cx.dbs_len = side.settings.databases;
     cx.events_wanted = side.events_wanted();
+    cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx
 }
@@ -87,22 +90,37 @@ pub(crate) fn run_single(
     plan.add(&shared.keyspace, spec, args);
     let own = side.event_loop;
     let locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(own))?;
+    // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
+    if shared.pause.is_set() && pause::holds_back(shared, side.now_ms, state, (row, spec), args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
     let gives_up = || shared.busy.elsewhere(own);
     let mut cx = context(locked, state.db, engine, side, Origin::Client);
     cx.gives_up = &gives_up;
+    cx.session = Some(state.info.address);
+    cx.reader = state.reader();
+    cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
     match outcome {
         Ok(Flow::Done) => {}
         Ok(Flow::Park(wait)) => park(&mut cx, side, state, wait),
+        Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
-    state.db = cx.db;
+    if state.db != cx.db {
+        state.db = cx.db;
+        state.info.db.store(cx.db, Relaxed);
+    }
     let owed = settle(cx, shared, side);
     core.engine.effects.clear();
     state.owe(owed);
     serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
 }
 
@@ -126,6 +144,9 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     if outcome.is_err() {
         reply.truncate(start);
     }
+    if call.cx.reader.is_some() {
+        tracking::note_read(call, row.spec.subcommand(args).unwrap_or(row.spec), args);
+    }
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
     }
@@ -139,6 +160,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
         return;
     }
     let nanos = call.side.lap(begun);
+    call.side.commands += 1;
     let spec = row.spec.subcommand(args).unwrap_or(row.spec);
     let stats = call.stats();
     stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
@@ -159,6 +181,7 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
         keys: wait.keys,
         request: wait.request,
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: wait.deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     for key in &waiter.keys {
@@ -187,6 +210,7 @@ pub(crate) fn park_until_durable(
         keys: Vec::new(),
         request: Vec::new(),
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     if let Some(deadline_ms) = deadline_ms {
@@ -261,7 +285,7 @@ pub(crate) struct Owed {
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
-    let served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
+    let mut served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
     let seq = if cx.effects.is_empty() {
         None
     } else {
@@ -274,16 +298,17 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, dropped_dbs, events, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, stale, .. } = cx;
+    if let Some(stale) = &stale {
+        // With the shards held, see there; behind the replies to those who waited, which may be stale already.
+        send_served(shared, side, std::mem::take(&mut served), seq.unwrap_or_default().max(owed.read));
+        tracking::tell(shared, side, stale);
+    }
     drop(locked);
     if !events.is_empty() {
         notify(shared, side, &events);
     }
-    for Served { waiter, reply } in served {
-        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq: seq.unwrap_or_default().max(owed.read) };
-        side.send(shared, event_loop, message);
-    }
+    send_served(shared, side, served, seq.unwrap_or_default().max(owed.read));
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
         shared.freer.free(garbage, dropped_dbs);
     }
@@ -301,10 +326,19 @@ fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
     Seq(cx.locked.shards().map(|(_, shard)| shard.written_at).max().unwrap_or(0))
 }
 
+fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Seq) {
+    for Served { waiter, reply } in served {
+        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
+        let message = Message::Served { session, reply, seq };
+        side.send(shared, event_loop, message);
+    }
+}
+
 /// Runs the requests of those who wait for keys that have changed, first come first served.
 fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<Served> {
     let mut served = Vec::new();
-    let (db, origin) = (cx.db, cx.origin);
+    let (db, origin, session, reader) = (cx.db, cx.origin, cx.session, cx.reader.take());
+    let commands = side.commands;
     let mut at = 0;
     // Serving one may change further keys (BLMOVE), which join the list.
     while at < cx.ready.len() {
@@ -323,7 +357,9 @@ fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<
         }
     }
     cx.ready.clear();
-    (cx.db, cx.origin) = (db, origin);
+    (cx.db, cx.origin, cx.session, cx.reader) = (db, origin, session, reader);
+    // They count for those who waited.
+    side.commands = commands;
     served
 }
 
@@ -355,6 +391,7 @@ fn serve(
     let mut reply = Reply::new(&mut bytes, protocol);
     cx.origin = Origin::Waiter;
     cx.db = waiter.db;
+    cx.session = Some(waiter.address);
     let mut call = Call { cx, shared, side, state: None };
     match invoke(row, &mut call, &args, &mut reply) {
         Ok(Flow::Park(_)) => return None,

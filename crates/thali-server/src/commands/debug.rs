@@ -1,5 +1,7 @@
 //! DEBUG, LATENCY, MEMORY, SLOWLOG, LOLWUT: as far as clients and their tests ask.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
 use thali_data::double::parse_double;
 use thali_keyspace::Locked;
@@ -9,7 +11,7 @@ use super::Entry;
 use crate::call::Call;
 use crate::digest::Digest;
 use crate::table::Handler;
-use crate::{append_only, loading, snapshots};
+use crate::{append_only, loading, snapshots, tracking};
 
 const DEBUG: Spec = Spec {
     name: "debug",
@@ -55,9 +57,12 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
         }
-        b"jmap" | b"set-active-expire" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => {
-            reply.ok()
+        b"set-active-expire" if args.len() == 3 => {
+            call.shared.active_expire.store(args[2] != b"0", Relaxed);
+            reply.ok();
         }
+        b"protocol" if args.len() == 3 => protocol(args[2], reply)?,
+        b"jmap" | b"set-disable-deny-scripts" | b"quicklist-packed-threshold" => reply.ok(),
         b"digest" if args.len() == 2 => {
             let locked = super::all_shards(call)?;
             reply.simple(&Digest::of_all(&locked, call.side.settings.databases).to_string());
@@ -86,9 +91,64 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     Ok(Flow::Done)
 }
 
+/// DEBUG PROTOCOL: one reply of each type, for the tests of clients. SOURCE: Valkey 8.0 `debug.c`.
+fn protocol(kind: &[u8], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double_text(b"3.141"),
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.boolean(n == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.is_resp3() {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" if !reply.is_resp3() => {
+            return Err(ErrorReply::new("ERR RESP2 is not supported by this command"));
+        }
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            reply.bulk(b"Some real reply following the push reply");
+        }
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => {
+            return Err(ErrorReply::new(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|\
+                 array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
 /// again meanwhile.
-fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn reload(call: &mut Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let has = |name: &str| options.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()));
     if !options.iter().all(|option| ["NOSAVE", "NOFLUSH", "MERGE"].iter().any(|name| is_word(option, name))) {
         return Err(ErrorReply::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
@@ -98,7 +158,9 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
     }
     let loading = call.shared.loading.begin();
     if !has("noflush") {
-        empty(call, &mut super::all_shards(call)?);
+        let mut locked = super::all_shards(call)?;
+        empty(call, &mut locked);
+        forget(call, locked);
     }
     let loaded = loading::load_dump(call.shared, call.side.now_ms, has("merge"), &|| false);
     drop(loading);
@@ -111,7 +173,7 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
 }
 
 /// DEBUG LOADAOF: the data from the append-only file once more.
-fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn load_aof(call: &mut Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let mut locked = super::all_shards(call)?;
     let is_rewriting = call.shared.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some();
     let journal = if is_rewriting { None } else { append_only::take_out(call.shared) };
@@ -120,7 +182,7 @@ fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply
     };
     let _loading = call.shared.loading.begin();
     empty(call, &mut locked);
-    drop(locked);
+    forget(call, locked);
     let closed = journal.close().map_err(|error| error.to_string());
     let is_free = append_only::let_go(journal);
     let opened = closed.and_then(|()| match is_free {
@@ -137,6 +199,14 @@ fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply
     tracing::info!("Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
     Ok(())
+}
+
+/// Tells those who cache that all keys are gone, and lets go of the shards.
+fn forget(call: &mut Call<'_, '_>, mut locked: Locked<'_>) {
+    let forgotten = locked.forget_readers();
+    tracking::tell_all(call.shared, call.side);
+    drop(locked);
+    drop(forgotten);
 }
 
 /// Takes all keys and libraries out.

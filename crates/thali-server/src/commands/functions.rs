@@ -163,6 +163,12 @@ fn put_in_force(call: &mut Call<'_, '_>, change: &Change) -> Result<(), ErrorRep
         let (busy, own) = (&call.shared.busy, call.side.event_loop);
         let locked = plan.lock_in(keyspace, &|| busy.elsewhere(own));
         call.cx.locked = locked.ok_or_else(|| busy.refusal(own))?;
+        // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
+        let pause = &call.shared.pause;
+        if pause.is_set() && pause.level(call.side.now_ms).is_some() {
+            call.side.postpones = true;
+            return Err(ErrorReply::BUSY);
+        }
     }
     let set = change.apply(&call.shared.functions.current())?;
     call.shared.functions.put(set);

@@ -1,7 +1,8 @@
 //! INFO: figures, as redis-cli and every client library read them.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use thali_commands::{Flags, Flow, Group, Outcome, Spec};
@@ -10,6 +11,7 @@ use thali_resp::Reply;
 
 use super::Entry;
 use crate::call::Call;
+use crate::clients::ClientInfo;
 use crate::command_stats::Total;
 use crate::snapshots::Kind as Snapshot;
 use crate::stats::{Counter, LoopStats};
@@ -88,7 +90,7 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "multiplexing_api:epoll")?;
     writeln!(text, "process_id:{}", std::process::id())?;
     writeln!(text, "run_id:{}", shared.run_id)?;
-    writeln!(text, "tcp_port:{}", shared.port)?;
+    writeln!(text, "tcp_port:{}", shared.ports.lock().number())?;
     writeln!(text, "server_time_usec:{}", call.cx.now_ms * 1000)?;
     writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
     writeln!(text, "hz:10\nconfigured_hz:10")?;
@@ -100,7 +102,7 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 
 fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     let all = call.shared.clients.all();
-    let blocked = all.iter().filter(|info| info.waiter.lock().is_some()).count();
+    let blocked = all.iter().filter(|info| info.is_blocked()).count();
     let subscribers = all.iter().filter(|info| info.is_subscriber()).count();
     let mut for_groups = std::collections::HashSet::new();
     for waiter in all.iter().filter_map(|info| info.waiter.lock().clone()) {
@@ -115,8 +117,19 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "connected_clients:{}", all.len())?;
     writeln!(text, "cluster_connections:0")?;
     writeln!(text, "maxclients:{}", call.side.settings.maxclients)?;
-    writeln!(text, "blocked_clients:{blocked}\ntracking_clients:0\npubsub_clients:{subscribers}")?;
-    writeln!(text, "clients_in_timeout_table:0")?;
+    let tracking = call.shared.keyspace.tracking().clients_len();
+    let longest = |figure: fn(&ClientInfo) -> &AtomicU64| {
+        all.iter().map(|info| figure(info).load(Relaxed)).max().unwrap_or(0)
+    };
+    writeln!(text, "client_recent_max_input_buffer:{}", longest(|info| &info.input_len))?;
+    writeln!(text, "client_recent_max_output_buffer:{}", longest(|info| &info.output_len))?;
+    writeln!(text, "blocked_clients:{blocked}\ntracking_clients:{tracking}\npubsub_clients:{subscribers}")?;
+    let watching = all.iter().filter(|info| info.watched_len.load(Relaxed) > 0);
+    let watched: u32 = watching.clone().map(|info| info.watched_len.load(Relaxed)).sum();
+    writeln!(text, "watching_clients:{}", watching.count())?;
+    let timed = |info: &&Arc<ClientInfo>| info.waiter.lock().as_ref().is_some_and(|waiter| waiter.is_timed);
+    writeln!(text, "clients_in_timeout_table:{}", all.iter().filter(timed).count())?;
+    writeln!(text, "total_watched_keys:{watched}")?;
     writeln!(text, "total_blocking_keys:{awaited}")?;
     writeln!(text, "total_blocking_keys_on_nokey:{}", for_groups.len())
 }
@@ -141,6 +154,7 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
     writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
+    writeln!(text, "mem_clients_normal:{}\nmem_clients_slaves:0", call.shared.client_memory.total())?;
     writeln!(text, "mem_allocator:jemalloc")
 }
 
@@ -185,7 +199,8 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     use crate::pubsub::Kind;
     writeln!(text, "# Stats")?;
-    let figures: [(&str, u64); 16] = [
+    let tracking = call.shared.keyspace.tracking();
+    let figures: [(&str, u64); 20] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
@@ -193,6 +208,10 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
         ("rejected_connections", sum(call, |s| &s.rejected)),
         ("expired_keys", sum(call, |s| &s.expired)),
         ("evicted_keys", 0),
+        ("evicted_clients", sum(call, |s| &s.evicted_clients)),
+        ("tracking_total_keys", tracking.keys_len() as u64),
+        ("tracking_total_items", tracking.items_len() as u64),
+        ("tracking_total_prefixes", call.shared.tracking.prefixes_len() as u64),
         ("keyspace_hits", sum(call, |s| &s.hits)),
         ("keyspace_misses", sum(call, |s| &s.misses)),
         ("total_error_replies", sum(call, |s| &s.errors)),

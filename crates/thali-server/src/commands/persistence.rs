@@ -106,13 +106,22 @@ fn save(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome 
     Ok(Flow::Done)
 }
 
+/// Asks for a snapshot, which is to be of a moment before the reply. In a transaction it is of one after it.
+fn ask(call: &Call<'_, '_>, kind: Kind, patient: bool) -> Asked {
+    let asked = call.shared.snapshots.ask(kind, patient);
+    if asked == Asked::Started && call.cx.locked.ids().is_empty() {
+        call.shared.snapshots.wait_until_fixed();
+    }
+    asked
+}
+
 fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let patient = match &args[1..] {
         [] => false,
         [word] if word.eq_ignore_ascii_case(b"schedule") => true,
         _ => return Err(ErrorReply::SYNTAX),
     };
-    match call.shared.snapshots.ask(Kind::Dump, patient) {
+    match ask(call, Kind::Dump, patient) {
         Asked::Started => reply.simple("Background saving started"),
         Asked::Scheduled => reply.simple("Background saving scheduled"),
         Asked::Runs(Kind::Dump) => return Err(SAVE_RUNS),
@@ -125,7 +134,7 @@ fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> 
     if !call.side.settings.appendonly {
         return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
     }
-    match call.shared.snapshots.ask(Kind::Rewrite, true) {
+    match ask(call, Kind::Rewrite, true) {
         Asked::Started => reply.simple("Background append only file rewriting started"),
         Asked::Scheduled => reply.simple("Background append only file rewriting scheduled"),
         Asked::Runs(_) => {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use error::{ConfigError, SetError};
-pub use settings::{Eviction, GatewayAuth, OutputLimit, SaveRule, Settings};
+pub use settings::{Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Settings};
 use table::{Change, TABLE};
 
 /// The configuration of a process.

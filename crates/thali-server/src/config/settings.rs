@@ -35,6 +35,28 @@ impl OutputLimit {
     }
 }
 
+/// A limit in bytes, or as a part of `maxmemory`; 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    Bytes(u64),
+    Percent(u64),
+}
+
+impl MemoryLimit {
+    fn parse(text: &str) -> Self {
+        let number = |text: &str| text.parse().expect("checked by the table");
+        text.strip_suffix('%').map_or_else(|| Self::Bytes(number(text)), |text| Self::Percent(number(text)))
+    }
+
+    /// Bytes; 0: no limit.
+    pub fn of(self, maxmemory: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => (u128::from(maxmemory) * u128::from(percent) / 100) as u64,
+        }
+    }
+}
+
 /// One of `save`'s rules: a snapshot after `seconds` with at least `changes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaveRule {
@@ -116,6 +138,11 @@ pub struct Settings {
     pub output_limit_normal: OutputLimit,
     pub output_limit_replica: OutputLimit,
     pub output_limit_pubsub: OutputLimit,
+    pub maxmemory_clients: MemoryLimit,
+    /// Keys whose readers are noted for client-side caching; 0: any count.
+    pub tracking_table_max_keys: usize,
+    /// Keys whose time is over stay, for who copies data in.
+    pub import_mode: bool,
     /// Event loops of the store; never 0.
     pub loops: usize,
     /// Threads of the layers above the store; never 0.
@@ -128,7 +155,6 @@ pub struct Settings {
     pub lfu_decay_time: u32,
     pub limits: Limits,
     pub notify_keyspace_events: EventClass,
-    pub active_expire: bool,
     pub active_expire_effort: u32,
 
     pub dir: PathBuf,
@@ -190,6 +216,11 @@ impl Settings {
         self.dir.join(&self.dbfilename)
     }
 
+    /// The limit of a client's output by its class: listeners are sent what they did not ask for.
+    pub fn output_limit(&self, is_listener: bool) -> &OutputLimit {
+        if is_listener { &self.output_limit_pubsub } else { &self.output_limit_normal }
+    }
+
     /// `loglevel` as a filter for tracing.
     pub fn log_filter(&self) -> &'static str {
         match self.loglevel.as_str() {
@@ -225,6 +256,9 @@ impl From<&Config> for Settings {
             output_limit_normal,
             output_limit_replica,
             output_limit_pubsub,
+            maxmemory_clients: MemoryLimit::parse(c.text("maxmemory-clients")),
+            tracking_table_max_keys: c.number("tracking-table-max-keys"),
+            import_mode: c.flag("import-mode"),
             loops: loops(c, cores),
             worker_threads: Some(c.number("worker-threads")).filter(|n| *n > 0).unwrap_or(cores),
             maxmemory: c.number("maxmemory"),
@@ -234,7 +268,6 @@ impl From<&Config> for Settings {
             lfu_decay_time: c.number("lfu-decay-time"),
             limits: limits(c),
             notify_keyspace_events: events(c.text("notify-keyspace-events")).expect("checked by the table"),
-            active_expire: true,
             active_expire_effort: c.number("active-expire-effort"),
             dir: PathBuf::from(c.text("dir")),
             appendonly: c.flag("appendonly"),
@@ -311,6 +344,8 @@ fn limits(c: &Config) -> Limits {
         zset_max_listpack_value: c.number("zset-max-listpack-value"),
         stream_node_max_bytes: c.number("stream-node-max-bytes"),
         stream_node_max_entries: c.number("stream-node-max-entries"),
+        hll_sparse_max_bytes: c.number("hll-sparse-max-bytes"),
+        proto_max_bulk_len: c.number::<usize>("proto-max-bulk-len").min(Limits::PROTO_MAX_BULK_LEN_MAX),
     }
 }
 

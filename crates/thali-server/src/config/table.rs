@@ -68,10 +68,10 @@ const FACILITIES: &[&str] =
 #[rustfmt::skip]
 pub(super) static TABLE: &[Directive] = &[
     // network and clients
-    // Thali: Redis has `* -::*`. Fixed, as the listeners are opened once.
-    fixed("bind", Bind, "127.0.0.1"),
+    // Thali: Redis has `* -::*`.
+    live("bind", Bind, "127.0.0.1"),
     live("bind-source-addr", Text, ""),
-    fixed("port", PORT, "6379"),
+    live("port", PORT, "6379"),
     fixed("unixsocket", Text, ""),
     fixed("unixsocketperm", Octal, "0"),
     fixed("tcp-backlog", COUNT, "511"),
@@ -87,6 +87,7 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("io-threads", Int(1, 128), "1"),
     fixed("io-threads-do-reads", Bool, "no"),
     live("tracking-table-max-keys", ANY, "1000000"),
+    live("import-mode", Bool, "no"), // Valkey 8.1
 
     // security
     live("requirepass", Text, ""),

@@ -52,13 +52,12 @@ enum Doing {
     #[default]
     Nothing,
     /// It is about to begin: that counts as running, whenever the thread gets to it.
-    Asked {
-        kind: Kind,
-        in_haste: bool,
-    },
+    Asked { kind: Kind, in_haste: bool },
     Making {
         kind: Kind,
         since: Instant,
+        /// Its point in time is fixed.
+        is_fixed: bool,
     },
 }
 
@@ -100,7 +99,7 @@ impl State {
     /// Since when a snapshot of this kind runs.
     pub fn runs_since(&self, kind: Kind) -> Option<Instant> {
         match self.doing {
-            Doing::Making { kind: made, since } if made == kind => Some(since),
+            Doing::Making { kind: made, since, .. } if made == kind => Some(since),
             Doing::Asked { kind: asked, .. } if asked == kind => Some(Instant::now()),
             _ => None,
         }
@@ -172,6 +171,17 @@ impl Snapshots {
         if state.last_dump_failed { Err(Asked::Started) } else { Ok(()) }
     }
 
+    /// Waits until the point in time of what was asked for is fixed: what is written from then on is not in it.
+    /// The caller holds no shard.
+    pub fn wait_until_fixed(&self) {
+        let mut state = self.state.lock();
+        while matches!(state.doing, Doing::Asked { .. } | Doing::Making { is_fixed: false, .. })
+            && !state.is_stopping
+        {
+            self.changed.wait(&mut state);
+        }
+    }
+
     /// The running snapshot, where loops are to walk for it.
     pub fn walk_of_loops(&self) -> Option<Arc<Walk>> {
         let walk = self.walk.load();
@@ -219,7 +229,7 @@ impl Snapshots {
                 _ => None,
             };
             if let Some((kind, in_haste)) = next {
-                state.doing = Doing::Making { kind, since: Instant::now() };
+                state.doing = Doing::Making { kind, since: Instant::now(), is_fixed: false };
                 return Some((kind, in_haste));
             }
             self.changed.wait(&mut guard);
@@ -396,6 +406,10 @@ impl Maker<'_> {
         });
         self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
         self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
+        if let Doing::Making { is_fixed, .. } = &mut self.shared.snapshots.state.lock().doing {
+            *is_fixed = true;
+        }
+        self.shared.snapshots.changed.notify_all();
         (walk, functions)
     }
 }
