@@ -134,6 +134,11 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     pub random: &'a mut Random,
     pub origin: Origin,
+    /// RESTORE takes payloads whatever their checksum is.
+    pub trusts_checksums: bool,
+    /// A reply longer than this ends the connection (`client-output-buffer-limit normal`): what draws any
+    /// number of elements stops there.
+    pub reply_bytes_max: usize,
     /// When to give up waiting for a shard; see [`Context::see_shard`].
     pub gives_up: Patience<'a>,
     pub effects: &'a mut Effects,
@@ -148,6 +153,10 @@ pub struct Context<'a> {
     pub effects_named: bool,
     /// Keys found expired by reading; whoever made the context removes them.
     pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
+    /// Keys found expired in shards that were looked at one after the other and are not held any more.
+    pub expired_elsewhere: Vec<(u32, Box<[u8]>)>,
+    /// What the log should say.
+    pub notes: Vec<String>,
     /// Values to be freed after the locks are let go.
     pub garbage: Vec<Value>,
     /// Whole databases to be freed likewise.
@@ -187,6 +196,8 @@ impl<'a> Context<'a> {
             limits,
             random,
             origin: Origin::Client,
+            trusts_checksums: false,
+            reply_bytes_max: usize::MAX,
             gives_up: ENDLESS,
             effects,
             events_wanted: EventClass::empty(),
@@ -195,6 +206,8 @@ impl<'a> Context<'a> {
             dirty: 0,
             effects_named: false,
             expired_seen: Default::default(),
+            expired_elsewhere: Vec::new(),
+            notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
             hits: Default::default(),
@@ -421,7 +434,15 @@ impl<'a> Context<'a> {
             return;
         }
         for (db, key) in self.expired_seen.take() {
-            self.remove_expired(db, &key);
+            self.remove_expired_if_cheap(db, &key);
+        }
+    }
+
+    /// As [`Context::remove_expired`], later where a snapshot still has to save much of the value: a key counts as
+    /// missing without that, too.
+    pub fn remove_expired_if_cheap(&mut self, db: u32, key: &[u8]) {
+        if !self.locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) {
+            self.remove_expired(db, key);
         }
     }
 
@@ -469,10 +490,11 @@ impl Context<'_> {
 
     /// Swaps two databases; who waits or watches stays with the number.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        let now_ms = self.now_ms;
         for (_, shard) in self.locked.shards_mut() {
+            shard.touch_swapped(a, b, now_ms);
             shard.swap_dbs(a, b);
             for db in [a, b] {
-                shard.touch_all(db, |_| true);
                 self.ready.extend(shard.awaited_keys(db).into_iter().map(|key| (db, key)));
             }
         }

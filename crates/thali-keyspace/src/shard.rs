@@ -275,6 +275,19 @@ impl Shard {
         }
     }
 
+    /// Raises the flags of those who watch, in one of two databases, a key that one of them has. A key whose
+    /// time is over is none.
+    pub fn touch_swapped(&mut self, a: u32, b: u32, now_ms: u64) {
+        let lives = |db: u32, key: &[u8]| {
+            self.db(db).and_then(|db| db.get(key)).is_some_and(|entry| !entry.is_expired(now_ms))
+        };
+        for ((of, key), flags) in &self.watches {
+            if [a, b].contains(of) && (lives(a, key) || lives(b, key)) {
+                flags.iter().for_each(|flag| flag.raise());
+            }
+        }
+    }
+
     /// Whether anybody waits for the key.
     pub fn has_waiters(&self, db: u32, key: &[u8]) -> bool {
         !self.waiters.is_empty() && self.waiters.contains_key(&(db, Box::from(key)))
@@ -283,6 +296,11 @@ impl Shard {
     /// Keys of `db` that somebody waits for.
     pub fn awaited_keys(&self, db: u32) -> Vec<Box<[u8]>> {
         self.waiters.keys().filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Keys somebody watches, over all databases.
+    pub fn watched_len(&self) -> usize {
+        self.watches.len()
     }
 
     /// Keys somebody waits for, over all databases.

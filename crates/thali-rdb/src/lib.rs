@@ -77,4 +77,6 @@ pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
 pub use parts::{Place, is_large};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, RestoreFunctionsError, restore, restore_functions};
+pub use restore::{
+    RestoreError, RestoreFunctionsError, form_name, restore, restore_functions, restore_unsummed,
+};

@@ -256,8 +256,9 @@ fn read_consumer(
         _ => seen_at,
     };
     let consumer = group.create_consumer(&name, seen_at.unwrap_or(0));
-    let consumer =
-        consumer.ok_or_else(|| Error::damaged(at, "a consumer that the group does not have yet"))?;
+    let consumer = consumer.ok_or_else(|| {
+        Error::damaged(at, "a consumer that the group does not have yet (Duplicate stream consumer detected)")
+    })?;
     group.consumer_mut(consumer).active_at_unix_ms = active_at;
     for _ in 0..input.count("the number of a consumer's pending entries")? {
         let at = input.offset();

@@ -16,18 +16,21 @@ use thali_script::{Interpreter, Libraries};
 use crate::busy::BusyScripts;
 use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
+use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::oom::OomScore;
 use crate::pause::Pause;
 use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
 use crate::tracking::Tracking;
 use crate::unit::Leftover;
@@ -55,6 +58,7 @@ pub(crate) struct Shared {
     pub scripts: Scripts,
     pub functions: Functions,
     pub slowlog: Slowlog,
+    pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -66,6 +70,7 @@ pub(crate) struct Shared {
     pub tracking: Tracking,
     pub pause: Pause,
     pub client_memory: ClientMemory,
+    pub oom_score: OomScore,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
@@ -78,6 +83,7 @@ pub(crate) struct Shared {
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
+    pub switches: Arc<Switches>,
 }
 
 impl Shared {
@@ -117,6 +123,21 @@ impl Shared {
         }
         let settings = self.settings.load();
         (settings.stop_writes_on_bgsave_error && !settings.save.is_empty()).then_some(DUMP_FAILED)
+    }
+
+    /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
+    /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
+    pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
+        if wanted && !insists && !self.loading.is_on() {
+            // Another one that runs is ended by the end itself, and a last one made then.
+            if self.snapshots.dump_and_wait() == Err(Asked::Started) {
+                tracing::error!("Error trying to save the DB, can't exit");
+                return false;
+            }
+        }
+        *self.dump_at_end.lock() = dump;
+        true
     }
 
     /// How far the journal is safe from the death of the machine; the beginning, where there is none.
@@ -178,6 +199,7 @@ pub(crate) struct Side {
     pub libraries: Option<Box<Libraries>>,
     /// What [`Side::libraries`] was last compared with.
     pub libraries_seen: Arc<LibrarySet>,
+    pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,
 }

@@ -8,7 +8,7 @@ use thali_resp::Reply;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::loading::LOADING;
-use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
+use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
 use crate::{clients, pause, tracking};
@@ -64,7 +64,10 @@ fn admit_and_run(
         state.is_postponed = true;
         return Ok(());
     }
-    if core.shared.monitors_len.load(Relaxed) > 0 {
+    // What is queued is shown when it runs, and EXEC behind it.
+    let is_queued = state.transaction.is_some() && !matches!(row.handler, Handler::Session(_));
+    let is_exec = matches!(row.handler, Handler::Session(SessionVerb::Exec));
+    if core.shared.monitors_len.load(Relaxed) > 0 && !is_queued && !is_exec {
         monitor::feed(core, state, spec, args);
     }
     *state.info.last_command.lock() =
@@ -81,6 +84,7 @@ fn admit_and_run(
         state.publish_info();
         let stats = core.shared.stats_of(core.side.event_loop);
         stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
+        stats.command_nanos.add(nanos);
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
@@ -260,11 +264,21 @@ fn run_verb(
     match verb {
         SessionVerb::Multi => {
             if state.transaction.is_some() {
+                state.doom_transaction();
                 return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
             }
             state.transaction = Some(Box::default());
         }
-        SessionVerb::Exec => return exec(core, state, out),
+        SessionVerb::Exec => {
+            let ends_one = state.transaction.is_some();
+            let outcome = exec(core, state, out);
+            // One that was refused has come to its end, too.
+            if ends_one && core.shared.monitors_len.load(Relaxed) > 0 {
+                let exec = table::find(args[0]).expect("this command").spec;
+                monitor::feed(core, state, exec, args);
+            }
+            return outcome;
+        }
         SessionVerb::Discard => {
             if state.transaction.take().is_none() {
                 return Err(ErrorReply::new("ERR DISCARD without MULTI"));
@@ -297,18 +311,25 @@ fn run_verb(
 }
 
 fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<(), ErrorReply> {
+    let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    plan.shards.extend(keys.iter().map(|key| core.shared.keyspace.shard_of(key)));
-    let refusal = || core.shared.busy.refusal(core.side.event_loop);
-    let mut locked = plan.lock(&core.shared, &core.side).ok_or_else(refusal)?;
+    plan.shards.extend(keys.iter().map(|key| shared.keyspace.shard_of(key)));
+    let locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(side.event_loop))?;
+    let mut cx = unit::context(locked, state.db, engine, side, Origin::Client);
     let watching = state.watching.get_or_insert_default();
     for key in keys {
-        if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
+        if watching.keys.iter().any(|watched| watched.db == state.db && *watched.key == **key) {
             continue;
         }
-        locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
-        watching.keys.push((state.db, (*key).into()));
+        // What is over already goes first, so that its end is no change.
+        cx.remove_expired(state.db, key);
+        let is_there = cx.exists(key);
+        cx.locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
+        watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
     }
+    state.owe(unit::settle(cx, shared, side));
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
     Ok(())
 }
 
@@ -350,11 +371,12 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     let watching = state.watching.take();
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    let mut writes = false;
+    let (mut writes, mut takes_memory) = (false, false);
     for Queued { row, args } in &transaction.queue {
         let args = borrowed(args);
         let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
         writes |= spec.flags.contains(Flags::WRITE);
+        takes_memory |= spec.flags.contains(Flags::DENYOOM);
         plan.add_in_unit(&shared.keyspace, spec, &args);
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
     }
@@ -364,15 +386,30 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         unwatch(core, state);
         return Err(exec_aborted(refusal.as_bytes()));
     }
-    if let Some(watching) = &watching {
-        plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+    if takes_memory && shared.is_out_of_memory.load(Relaxed) {
+        state.watching = watching;
+        unwatch(core, state);
+        return Err(exec_aborted(OUT_OF_MEMORY.text()));
     }
-    let Some(locked) = plan.lock(shared, side) else {
+    if let Some(watching) = &watching {
+        plan.shards.extend(watching.keys.iter().map(|watched| shared.keyspace.shard_of(&watched.key)));
+    }
+    let Some(mut locked) = plan.lock(shared, side) else {
         let refusal = shared.busy.refusal(side.event_loop);
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(refusal.text()));
     };
+    let is_waited_for = transaction.queue.iter().any(|Queued { row, args }| {
+        let args = borrowed(args);
+        let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+        shared.snapshots.is_waited_for(&mut locked, state.db, spec, &args)
+    });
+    if is_waited_for {
+        (state.transaction, state.watching) = (Some(transaction), watching);
+        state.is_postponed = true;
+        return Ok(());
+    }
     if shared.pause.is_set() {
         state.transaction = Some(transaction);
         let row = table::find(b"exec").expect("this command");
@@ -394,6 +431,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
             if matches!(row.handler, Handler::Session(SessionVerb::Unwatch)) {
                 reply.ok();
                 continue;
+            }
+            if shared.monitors_len.load(Relaxed) > 0 {
+                let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+                monitor::feed_queued(shared, side, cx.db, state, spec, &args);
             }
             cx.reader = state.reader();
             cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
@@ -423,8 +464,11 @@ fn exec_aborted(reason: &[u8]) -> ErrorReply {
 
 /// Takes the watches out; whether nothing that was watched has changed or expired.
 fn end_watch(cx: &mut thali_commands::Context<'_>, watching: &Watching) -> bool {
-    for (db, key) in &watching.keys {
-        cx.remove_expired(*db, key);
+    for Watched { db, key, is_there } in &watching.keys {
+        // One that came and is over again meanwhile (SWAPDB) is as missing as it was.
+        if *is_there {
+            cx.remove_expired(*db, key);
+        }
         cx.locked.shard_mut(key).unwatch(*db, key, &watching.flag);
     }
     !watching.flag.is_raised()

@@ -25,8 +25,9 @@ use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
+use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{client_memory, cron, tracking, unit};
+use crate::{client_memory, cron, table, tracking, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -109,7 +110,7 @@ impl EventLoop {
                 return Err(error);
             }
             self.read_clock();
-            let begun = Instant::now();
+            let (begun, commands) = (Instant::now(), self.stats().commands.get());
             let was_asked = !events.is_empty() || !self.ready.is_empty();
             for event in &events {
                 match event.token() {
@@ -125,10 +126,23 @@ impl EventLoop {
             self.timers();
             self.write_journal();
             self.flush_all();
+            self.count_cycle(begun, commands);
             self.walk_snapshot(was_asked.then(|| begun.elapsed()));
         }
         self.end();
         Ok(())
+    }
+
+    fn stats(&self) -> &LoopStats {
+        self.core.shared.stats_of(self.core.side.event_loop)
+    }
+
+    fn count_cycle(&self, begun: Instant, commands_before: u64) {
+        let (stats, nanos) = (self.stats(), nanos_since(begun));
+        stats.cycles.add(1);
+        stats.cycle_nanos.add(nanos);
+        stats.cycle_nanos_max.raise(nanos);
+        stats.commands_in_cycle_max.raise(stats.commands.get().saturating_sub(commands_before));
     }
 
     fn read_clock(&mut self) {
@@ -317,6 +331,7 @@ impl EventLoop {
                 session.state.info.note_input(got, self.core.side.now_ms);
                 self.hear_what_is_stale();
                 // Before it runs: a large request may be what is too much.
+                self.check_query_len(id);
                 self.count_memory(id);
                 let Some(session) = self.sessions.get_mut(&id) else { return };
                 if session.state.close != Close::Now && session.input.len() >= session.wanted_len {
@@ -338,7 +353,7 @@ impl EventLoop {
             true => self.core.side.settings.client_query_buffer_limit,
             false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
         };
-        if bytes > bytes_max {
+        if bytes > bytes_max && session.state.close != Close::Now {
             let client = session.state.info.id;
             tracing::warn!(client, bytes, "client closed: query buffer limit reached");
             self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);
@@ -359,6 +374,7 @@ impl EventLoop {
             match session.stream.read(&mut self.read_buffer) {
                 Ok(0) => session.note_end(),
                 Ok(len) => {
+                    self.core.shared.stats_of(self.core.side.event_loop).input_bytes.add(len as u64);
                     session.input.extend_from_slice(&self.read_buffer[..len]);
                     session.note_read(len, self.read_buffer.len());
                     session.state.info.note_input(len, self.core.side.now_ms);
@@ -393,16 +409,23 @@ impl EventLoop {
         match message {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
-            Message::Served { session, reply, seq } => {
+            Message::Served { session, reply, seq, nanos } => {
+                if let Some(Session { state, .. }) = self.sessions.get(&session) {
+                    if let Some(waiter) = &state.parked {
+                        self.core.shared.slowlog.note_request(&self.core.side, state, &waiter.request, nanos);
+                    }
+                }
                 self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
             }
-            Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
-                if error {
-                    state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-                } else {
-                    reply_timed_out(out, state, false);
-                }
-            }),
+            Message::Unblocked { session, error } => {
+                const UNBLOCKED: ErrorReply =
+                    ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                self.count_ended_wait(session, error.then_some(&UNBLOCKED));
+                self.unpark(session, Seq::default(), |out, state| match error {
+                    true => state.error(out, &UNBLOCKED),
+                    false => reply_timed_out(out, state, false),
+                });
+            }
             Message::Published(publication) => {
                 let Self { core, sessions, dirty, ready, .. } = self;
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
@@ -448,6 +471,20 @@ impl EventLoop {
         }
     }
 
+    /// Counts a command that has waited in vain: it ran now.
+    fn count_ended_wait(&self, id: u64, error: Option<&ErrorReply>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(waiter) = &session.state.parked else { return };
+        // WAITAOF has no request: it is counted when it is sent.
+        let Some(row) = waiter.request.first().and_then(|name| table::find(name)) else { return };
+        let stats = self.stats();
+        let is_timed = self.core.side.settings.latency_tracking;
+        stats.by_command.of(row, row.spec).record(0, error.is_some(), is_timed);
+        if let Some(error) = error {
+            stats.note_error(error.text());
+        }
+    }
+
     /// Ends a session's wait with a reply and lets it go on with what it sent meanwhile.
     fn unpark(&mut self, id: u64, seq: Seq, reply: impl FnOnce(&mut Vec<u8>, &mut SessionState)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -477,6 +514,7 @@ impl EventLoop {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
+                self.count_ended_wait(id, None);
                 let is_durable = self.is_durable(id);
                 self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, is_durable));
             }
@@ -488,6 +526,7 @@ impl EventLoop {
             self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.stats().cron_nanos.add(nanos_since(now));
             for listener in self.accept_again.clone() {
                 self.accept(listener);
             }
@@ -499,7 +538,9 @@ impl EventLoop {
         if let Some(seq) = self.core.side.appended.take()
             && let Some(journal) = &*self.core.shared.journal.load()
         {
+            let begun = Instant::now();
             journal.flush(seq);
+            self.stats().journal_nanos.add(nanos_since(begun));
         }
     }
 
@@ -606,6 +647,8 @@ impl EventLoop {
             self.walker = Some(Walker::new(walk, own, loops));
         }
         let walker = self.walker.as_mut().expect("made just now");
+        // Whoever waits for the walk has nothing else that the loop could do.
+        let tick = tick.filter(|_| self.postponed.is_empty());
         let mut retired = Vec::new();
         self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
             Stepped::More => Some(Duration::ZERO),
@@ -674,6 +717,10 @@ const PROTECTED: &str = "-DENIED Thali is running in protected mode because no p
 told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
 set protected-mode no if only trusted machines can reach this port.\r\n";
 
+fn nanos_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn mark_dirty(dirty: &mut Vec<u64>, id: u64, session: &mut Session) {
     if !std::mem::replace(&mut session.is_dirty, true) {
         dirty.push(id);
@@ -720,6 +767,15 @@ fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: us
                 let request_at = std::mem::replace(&mut at, end);
                 if !args.is_empty() {
                     dispatch::dispatch(core, state, &args, out);
+                }
+                // Nothing of a reply that is too long is sent, and nothing behind it runs.
+                if out.len() - *out_at > core.side.settings.output_limit_normal.hard_bytes_or_max()
+                    && state.subscribed.is_none()
+                    && !state.is_monitor
+                {
+                    tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
+                    core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
+                    state.close = Close::Now;
                 }
                 *wanted_len = 0;
                 if state.is_postponed {

@@ -17,8 +17,8 @@ pub(crate) enum Message {
     Accepted(Accepted),
     /// The listener may have more connections than one turn takes.
     AcceptMore(usize),
-    /// A parked session's reply; `seq` must be durable before it is sent.
-    Served { session: u64, reply: Vec<u8>, seq: Seq },
+    /// A parked session's reply; `seq` must be durable before it is sent. `nanos`: what its run took.
+    Served { session: u64, reply: Vec<u8>, seq: Seq, nanos: u64 },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
     Unblocked { session: u64, error: bool },
     /// For this loop's subscribers.

@@ -32,7 +32,8 @@ pub(crate) fn replay(
     let mut apply = |effect: &Effect<'_>| -> Result<(), String> {
         let Effect { db, args } = *effect;
         let Some(row) = table::find(args[0]) else {
-            return Err(format!("unknown command '{}'", String::from_utf8_lossy(args[0])));
+            let name = String::from_utf8_lossy(args[0]);
+            return Err(format!("Unknown command '{name}' reading the append only file"));
         };
         if row.spec.name == "function" && args.len() > 1 {
             return functions.borrow_mut().replay(args);

@@ -20,6 +20,7 @@ use thali_script::{
 
 use crate::busy::{Kind, Running};
 use crate::call::{Call, Shared, Side};
+use crate::commands::monitor;
 use crate::dispatch;
 use crate::functions::{self, Found, LibrarySet};
 use crate::script_cache::ScriptCache;
@@ -406,6 +407,9 @@ impl RunHost<'_, '_, '_> {
                 return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL...")));
             }
             self.wrote = true;
+        }
+        if self.call.shared.monitors_len.load(Relaxed) > 0 {
+            monitor::feed_from_script(self.call, spec, args);
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let mut call = Call { cx, shared, side, state: None };

@@ -47,7 +47,7 @@ pub enum StartError {
     #[error("{0}")]
     Journal(JournalError),
     #[error(
-        "cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
+        "Terminating server after rdb file reading failure. Cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
          ('thali check' says what is in it)",
         path.display()
     )]
@@ -151,7 +151,12 @@ impl Server {
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let (shared, seed) = shared(config, settings, &polls, ports)?;
+        if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
+            tracing::warn!(%error, "oom-score-adj has no effect");
+        }
         let loading = shared.loading.begin();
+        // Who starts servers waits for this line, and for "Ready to accept connections" after the loading.
+        tracing::info!("Server initialized");
         let threads = spawn_loops(&shared, seed, polls, [listeners, second])?;
         let snapshots = match load(&shared, gives_up).and_then(|()| Ok(spawn_snapshots(&shared)?)) {
             Ok(snapshots) => snapshots,
@@ -193,6 +198,16 @@ impl Server {
         }
     }
 
+    /// Whether the process may end, as a signal asks: with the last dump made, as `shutdown-on-sigterm` or
+    /// `shutdown-on-sigint` say, or with none wanted.
+    pub fn may_end(&self, is_interrupt: bool) -> bool {
+        let settings = self.shared.settings.load_full();
+        let how = if is_interrupt { &settings.shutdown_on_sigint } else { &settings.shutdown_on_sigterm };
+        let says = |word: &str| how.iter().any(|said| said == word);
+        let dump = if says("nosave") { Some(false) } else { says("save").then_some(true) };
+        self.shared.save_before_end(dump, says("force"))
+    }
+
     /// Asks for the end, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))
@@ -219,6 +234,11 @@ impl Server {
             Some(wanted) => wanted,
             None => !self.shared.settings.load().save.is_empty(),
         };
+        let state = self.shared.snapshots.state();
+        let is_saved = state.dumps_done > 0
+            && !state.last_dump_failed
+            && state.dirty_at_last_dump == self.shared.dirty();
+        let wants_dump = wants_dump && !is_saved;
         self.shared.snapshots.stop(!wants_dump);
         let _ = self.snapshots.join();
         let dumped = match wants_dump {
@@ -279,6 +299,7 @@ fn shared(
         scripts: Scripts::new(watchdog),
         functions: Default::default(),
         slowlog: Default::default(),
+        rates: Default::default(),
         freer: Freer::start()?,
         config: Mutex::new(config),
         settings: ArcSwap::new(settings),
@@ -288,6 +309,7 @@ fn shared(
         tracking: Default::default(),
         pause: Default::default(),
         client_memory: ClientMemory::new(loops_len),
+        oom_score: Default::default(),
         next_loop: Default::default(),
         monitors_len: Default::default(),
         is_out_of_memory: Default::default(),
@@ -296,6 +318,7 @@ fn shared(
         dump_at_end: Default::default(),
         busy: BusyScripts::new(loops_len),
         end: End::default(),
+        switches: Default::default(),
     };
     Ok((Arc::new(shared), seed))
 }
@@ -384,6 +407,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             interpreter: None,
             libraries: None,
             libraries_seen: Default::default(),
+            switches: Arc::clone(&shared.switches),
             script_flushes_seen: 0,
         },
         shared,
@@ -445,7 +469,7 @@ fn fit_maxclients(config: Config) -> Config {
     config.with("maxclients", &room.to_string()).expect("a smaller count is as good a value")
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 

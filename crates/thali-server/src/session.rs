@@ -131,7 +131,15 @@ pub(crate) struct Queued {
 #[derive(Debug, Default)]
 pub(crate) struct Watching {
     pub flag: Arc<WatchFlag>,
-    pub keys: Vec<(u32, Box<[u8]>)>,
+    pub keys: Vec<Watched>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    /// Whether it was there when the watch began.
+    pub is_there: bool,
 }
 
 /// The names a session listens to.

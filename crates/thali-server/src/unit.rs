@@ -18,7 +18,8 @@ use thali_resp::{Protocol, Reply};
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, TimeUp, Watching, borrowed};
+use crate::server::unix_ms;
+use crate::session::{SessionState, TimeUp, Watched, Watching, borrowed};
 use crate::table::{self, Handler, Row};
 use crate::{pause, tracking};
 
@@ -71,6 +72,10 @@ pub(crate) fn context<'a>(
     let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
     cx.dbs_len = side.settings.databases;
     cx.events_wanted = side.events_wanted();
+    if origin == Origin::Client {
+        cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
+    }
+    cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
     cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx
@@ -89,7 +94,11 @@ pub(crate) fn run_single(
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
     let own = side.event_loop;
-    let locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(own))?;
+    let mut locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(own))?;
+    if shared.snapshots.is_waited_for(&mut locked, state.db, spec, args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
     // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
     if shared.pause.is_set() && pause::holds_back(shared, side.now_ms, state, (row, spec), args) {
         state.is_postponed = true;
@@ -110,18 +119,38 @@ pub(crate) fn run_single(
         Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
+    let elsewhere = std::mem::take(&mut cx.expired_elsewhere);
     if state.db != cx.db {
         state.db = cx.db;
         state.info.db.store(cx.db, Relaxed);
     }
     let owed = settle(cx, shared, side);
     core.engine.effects.clear();
+    remove_expired(core, elsewhere);
     state.owe(owed);
     serve_deferred(core);
     if state.tracked.is_some() {
         tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
     }
     Ok(())
+}
+
+/// Removes keys that a look at one shard after the other found expired; some at a time, each lot a unit. What a
+/// busy script holds stays: it is found again.
+fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
+    const KEYS_AT_ONCE: usize = 64;
+    for lot in keys.chunks(KEYS_AT_ONCE) {
+        let Core { shared, engine, side } = core;
+        let mut plan = Plan::default();
+        plan.shards.extend(lot.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+        let Some(locked) = plan.lock(shared, side) else { return };
+        let mut cx = context(locked, 0, engine, side, Origin::Unit);
+        for (db, key) in lot {
+            cx.remove_expired(*db, key);
+        }
+        settle(cx, shared, side);
+        core.engine.effects.clear();
+    }
 }
 
 /// Calls the command's function, undoes the reply of one that failed, and notes its effect.
@@ -167,6 +196,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
     if let Err(error) = outcome {
         stats.note_error(error.text());
     }
+    stats.command_nanos.add(nanos);
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
     }
@@ -239,14 +269,14 @@ pub(crate) fn clear(shared: &Shared, side: &mut Side, leftover: Leftover) {
     let keyspace = &shared.keyspace;
     match &leftover {
         Leftover::Watching(watching) => {
-            plan.shards.extend(watching.keys.iter().map(|(_, key)| keyspace.shard_of(key)));
+            plan.shards.extend(watching.keys.iter().map(|watched| keyspace.shard_of(&watched.key)));
         }
         Leftover::Waiter(waiter) => plan.shards.extend(waiter.keys.iter().map(|key| keyspace.shard_of(key))),
     }
     let Some(mut locked) = plan.lock(shared, side) else { return side.leftovers.push(leftover) };
     match leftover {
         Leftover::Watching(watching) => {
-            for (db, key) in &watching.keys {
+            for Watched { db, key, .. } in &watching.keys {
                 locked.shard_mut(key).unwatch(*db, key, &watching.flag);
             }
         }
@@ -270,6 +300,7 @@ pub(crate) fn clear_leftovers(core: &mut Core) {
 struct Served {
     waiter: Arc<Waiter>,
     reply: Vec<u8>,
+    nanos: u64,
 }
 
 /// Where the journal must be before the reply may leave.
@@ -285,7 +316,13 @@ pub(crate) struct Owed {
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
-    let mut served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
+    let mut served = if cx.ready.is_empty() {
+        Vec::new()
+    } else {
+        // Another command, another time: the unit may have taken long, and a key's time be over.
+        cx.now_ms = cx.now_ms.max(unix_ms());
+        serve_waiters(&mut cx, shared, side)
+    };
     let seq = if cx.effects.is_empty() {
         None
     } else {
@@ -298,13 +335,14 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, dropped_dbs, events, stale, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
     if let Some(stale) = &stale {
         // With the shards held, see there; behind the replies to those who waited, which may be stale already.
         send_served(shared, side, std::mem::take(&mut served), seq.unwrap_or_default().max(owed.read));
         tracking::tell(shared, side, stale);
     }
     drop(locked);
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     if !events.is_empty() {
         notify(shared, side, &events);
     }
@@ -327,9 +365,9 @@ fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
 }
 
 fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Seq) {
-    for Served { waiter, reply } in served {
+    for Served { waiter, reply, nanos } in served {
         let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq };
+        let message = Message::Served { session, reply, seq, nanos };
         side.send(shared, event_loop, message);
     }
 }
@@ -351,8 +389,10 @@ fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<
             if !waiter.kind.accepts(type_name) {
                 continue;
             }
+            let begun = side.clock;
             if let Some(reply) = serve(cx, shared, side, &waiter, &key) {
-                served.push(Served { waiter, reply });
+                let nanos = u64::try_from((side.clock - begun).as_nanos()).unwrap_or(u64::MAX);
+                served.push(Served { waiter, reply, nanos });
             }
         }
     }

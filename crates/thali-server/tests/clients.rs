@@ -207,7 +207,7 @@ fn kills_choose_by_every_filter_and_are_done_when_they_are_answered() {
         refused(&ask(&mut client, line), error);
     }
     let connected = |client: &mut RespClient| ask(client, "CLIENT LIST").text().lines().count();
-    let mut victims = || -> Vec<RespClient> {
+    let victims = || -> Vec<RespClient> {
         (0..3)
             .map(|i| {
                 let mut victim = connect(&address);

@@ -3,6 +3,7 @@
 
 mod harness;
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use harness::data::{ACCOUNTS, FILL, look, sum, transfer};
@@ -226,6 +227,38 @@ fn large_values_that_change_during_a_dump_are_in_it_as_they_were() {
         copy.shutdown().unwrap();
         assert_eq!(found, before, "round {round}, running: {running}");
     }
+    drop(client);
+    server.shutdown().unwrap();
+}
+
+/// Who would change a large value that a dump has not saved waits for that, with empty hands.
+#[test]
+fn a_write_to_a_large_value_waits_for_the_walk_and_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("appendonly", "no"), ("save", ""), ("loops", "1")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    ok(&mut client, "EVAL for\ti=1,150000\tdo\tredis.call('ZADD','large',i,i)\tend 0");
+    ok(&mut client, "SET small 1");
+    for write in ["ZADD large 7 new\r\n", "EVAL \"redis.call('DEL',KEYS[1])\" 1 large\r\n"] {
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1000");
+        ok(&mut client, "BGSAVE");
+        let mut writer = std::net::TcpStream::connect(&address).unwrap();
+        writer.write_all(write.as_bytes()).unwrap();
+        writer.set_read_timeout(Some(std::time::Duration::from_millis(30))).unwrap();
+        let mut reply = [0; 1];
+        assert!(writer.read_exact(&mut reply).is_err(), "{write}: the value was not saved yet");
+        // On the same loop, and in the same shard or another.
+        assert_eq!(ask(&mut client, "GET small").text(), "1");
+        ok(&mut client, "SET small 1");
+        assert_eq!(ask(&mut client, "ZCARD large").integer(), Some(150_000));
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+        wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+        writer.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        writer.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, if write.starts_with('Z') { b":" } else { b"$" }, "{write}");
+        ok(&mut client, "ZREM large new");
+    }
+    assert_eq!(ask(&mut client, "EXISTS large").integer(), Some(0));
     drop(client);
     server.shutdown().unwrap();
 }

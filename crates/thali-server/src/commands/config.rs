@@ -90,6 +90,8 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         }
         b"resetstat" => {
             call.shared.stats.iter().for_each(|stats| stats.reset());
+            call.shared.rates.reset();
+            call.shared.freer.reset();
             reply.ok();
         }
         b"rewrite" => {
@@ -154,7 +156,18 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         let mut changed = config.clone();
         changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
         let settings = Arc::new(changed.settings());
-        change_ports(call, &settings)?;
+        let oom_score = &call.shared.oom_score;
+        oom_score.apply(&settings).map_err(|error| {
+            ErrorReply::owned(format!(
+                "ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') - Failed to set the score: \
+                 {error}"
+            ))
+        })?;
+        change_ports(call, &settings).inspect_err(|_| {
+            if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
+                tracing::warn!(%error, "oom-score-adj stays changed");
+            }
+        })?;
         *config = changed;
         // With the lock held, so that the last change of several is the last here, too.
         call.shared.settings.store(Arc::clone(&settings));
@@ -165,6 +178,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     if let Some(journal) = &*call.shared.journal.load() {
         journal.set_policy(settings.appendfsync);
     }
+    crate::memory::look_at_limit(call.shared, &settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
     if had_journal && !has_journal {

@@ -21,6 +21,14 @@ pub struct OutputLimit {
 }
 
 impl OutputLimit {
+    /// The hard limit, without bound where there is none.
+    pub fn hard_bytes_or_max(&self) -> usize {
+        match self.hard_bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Whether a client with this many unsent bytes is to be closed. `since_ms` remembers when it went over
     /// the soft limit.
     pub fn exceeded(&self, bytes: u64, since_ms: &mut Option<u64>, now_ms: u64) -> bool {
@@ -179,6 +187,11 @@ pub struct Settings {
     /// 1 to 500.
     pub hz: u32,
     pub loglevel: String,
+    pub shutdown_on_sigint: Vec<String>,
+    pub shutdown_on_sigterm: Vec<String>,
+    pub oom_score_adj: String,
+    /// The first of `oom-score-adj-values`; the others are for processes that are not here.
+    pub oom_score_adj_value: i32,
     /// Empty: the standard output.
     pub logfile: String,
     pub pidfile: String,
@@ -196,8 +209,6 @@ pub struct Settings {
     /// The store's URL; `None`: the embedded one.
     pub store: Option<String>,
     pub http_bind: Vec<String>,
-    /// Somebody chose `http-port` or `http-bind`.
-    pub http_given: bool,
     pub http_port: u16,
     pub http_token: Option<String>,
     pub gateway_auth: GatewayAuth,
@@ -291,6 +302,10 @@ impl From<&Config> for Settings {
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),
             hz: c.number::<u32>("hz").clamp(1, 500),
             loglevel: c.text("loglevel").to_owned(),
+            shutdown_on_sigint: c.words("shutdown-on-sigint"),
+            shutdown_on_sigterm: c.words("shutdown-on-sigterm"),
+            oom_score_adj: c.text("oom-score-adj").to_owned(),
+            oom_score_adj_value: c.words("oom-score-adj-values")[0].parse().expect("checked by the table"),
             logfile: c.text("logfile").to_owned(),
             pidfile: c.text("pidfile").to_owned(),
             busy_reply_threshold_ms: c.number("busy-reply-threshold"),
@@ -305,7 +320,6 @@ impl From<&Config> for Settings {
                 .collect(),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
-            http_given: c.is_given("http-port") || c.is_given("http-bind"),
             http_bind: c.words("http-bind"),
             http_port: c.number("http-port"),
             http_token: c.some("http-token"),

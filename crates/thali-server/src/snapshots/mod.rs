@@ -16,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
+use thali_commands::{Access, Spec};
 use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
+use thali_keyspace::Locked;
 
 use self::file::AsideFile;
 use self::output::{Form, Outcome, Purpose};
@@ -120,6 +122,8 @@ pub(crate) struct Snapshots {
     changed: Condvar,
     /// The running snapshot.
     walk: ArcSwapOption<Walk>,
+    /// Whether there is one.
+    is_walking: AtomicBool,
     has_failed: AtomicBool,
 }
 
@@ -188,6 +192,22 @@ impl Snapshots {
         walk.as_ref().filter(|walk| walk.is_shared()).map(Arc::clone)
     }
 
+    /// Whether a command is about to change a large value that the running snapshot has not saved: then it is
+    /// to wait, and the walk turns to that value. Asked for each write, so the answer is mostly one look.
+    pub fn is_waited_for(&self, locked: &mut Locked<'_>, db: u32, spec: &Spec, args: &[&[u8]]) -> bool {
+        if !self.is_walking.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(walk) = self.walk.load_full() else { return false };
+        let mut waits = false;
+        spec.keys.each(args, &mut |at, access: Access| {
+            if access.contains(Access::WRITE) {
+                waits |= walk.awaits(locked, db, args[at]);
+            }
+        });
+        waits
+    }
+
     /// Whether the last dump failed.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
@@ -238,6 +258,7 @@ impl Snapshots {
 
     /// Notes how a snapshot ended, and that it has.
     fn end(&self, note: impl FnOnce(&mut State)) {
+        self.is_walking.store(false, Ordering::Release);
         self.walk.store(None);
         let mut state = self.state.lock();
         note(&mut state);
@@ -405,6 +426,7 @@ impl Maker<'_> {
             functions = self.shared.functions.current();
         });
         self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
+        self.shared.snapshots.is_walking.store(true, Ordering::Release);
         self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
         if let Doing::Making { is_fixed, .. } = &mut self.shared.snapshots.state.lock().doing {
             *is_fixed = true;

@@ -122,9 +122,15 @@ impl Walk {
         Duration::from_nanos(self.longest_hold_nanos.load(Ordering::Relaxed))
     }
 
-    /// Somebody waits for a large value in this shard.
-    pub(super) fn hurry(&self, shard: u16) {
+    /// Whether a key has a large value that is not saved yet; it is the next one then.
+    pub(super) fn awaits(&self, locked: &mut Locked<'_>, db: u32, key: &[u8]) -> bool {
+        let shard = locked.keyspace().shard_of(key);
+        if !locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) {
+            return false;
+        }
+        locked.shard_mut(key).db_mut(db).hurry(key);
         self.awaited.store(u32::from(shard) + 1, Ordering::Release);
+        true
     }
 
     fn forget_awaited(&self, shard: usize) {
