@@ -142,11 +142,13 @@ fn run(
     scripts::run(call, Program::Script(script), Run { request: args, keys, argv, read_only }, reply)
 }
 
-/// The keys, and what follows them.
+/// A request's keys, and what follows them.
+pub(super) type KeysAndRest<'s, 'a> = (&'s [&'a [u8]], &'s [&'a [u8]]);
+
 pub(super) fn split_keys<'s, 'a>(
     count: i64,
     args: &'s [&'a [u8]],
-) -> Result<(&'s [&'a [u8]], &'s [&'a [u8]]), ErrorReply> {
+) -> Result<KeysAndRest<'s, 'a>, ErrorReply> {
     let count =
         usize::try_from(count).map_err(|_| ErrorReply::new("ERR Number of keys can't be negative"))?;
     args.split_at_checked(count)
