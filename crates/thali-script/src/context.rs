@@ -153,7 +153,6 @@ impl Context {
         }
         let ended = Ended(self);
         self.json.set(cjson::Config::default());
-        self.random.set(Random::default());
         self.resp.set(Resp::V2);
         self.doom.set(None);
         self.stack_base.set(stack_address());

@@ -92,6 +92,11 @@ impl Interpreter {
         Ok(Self { machine, limits, compiled, free_slots, runs: 0 })
     }
 
+    /// Where `math.random` goes on from.
+    pub fn seed(&mut self, seed: i32) {
+        self.machine.seed(seed);
+    }
+
     /// Checks that the script compiles and keeps the result, as SCRIPT LOAD does.
     pub fn compile(&mut self, script: &Script) -> Result<(), ScriptError> {
         self.slot_of(script).map(|_| ())

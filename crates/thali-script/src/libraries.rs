@@ -63,6 +63,11 @@ impl Libraries {
         Ok(Self { machine, by_name: HashMap::new(), free_slots: Vec::new() })
     }
 
+    /// Where `math.random` goes on from.
+    pub fn seed(&mut self, seed: i32) {
+        self.machine.seed(seed);
+    }
+
     /// Runs a library's code, which registers its functions, for `time_max` at most; `log` hears what it logs.
     /// A library of the same name is forgotten here if that goes well.
     pub fn load(

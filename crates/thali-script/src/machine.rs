@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::context::{Context, Doom, Work};
 use crate::host::Host;
 use crate::interpreter::{Limits, ScriptError};
+use crate::random::Random;
 use crate::sandbox::{self, Surface};
 use crate::state::State;
 use crate::watchdog::{Watch, Watchdog};
@@ -48,6 +49,10 @@ impl Machine {
         self.context()
             .message
             .with(|text| String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(text)).into_owned())
+    }
+
+    pub fn seed(&self, seed: i32) {
+        self.context().random.set(Random::seeded(seed));
     }
 
     /// Memory that the Lua state holds now.

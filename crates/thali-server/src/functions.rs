@@ -288,7 +288,7 @@ pub(crate) fn write_log(level: LogLevel, message: &[u8]) {
 
 /// Reads a request and runs the code in it, in this loop's interpreter.
 pub(crate) fn prepare(call: &mut Call<'_, '_>, args: &[&[u8]]) -> Result<Change, ErrorReply> {
-    let mut libraries = take_libraries(call.shared, call.side)?;
+    let mut libraries = take_libraries(call)?;
     let set = call.shared.functions.current();
     let change = Change::prepare(args, &set, &mut libraries, LOAD_TIME_MAX);
     call.side.libraries = Some(libraries);
@@ -296,14 +296,17 @@ pub(crate) fn prepare(call: &mut Call<'_, '_>, args: &[&[u8]]) -> Result<Change,
 }
 
 /// This loop's interpreter for functions, made where there is none. The caller puts it back.
-pub(crate) fn take_libraries(shared: &Shared, side: &mut Side) -> Result<Box<Libraries>, ErrorReply> {
-    forget_replaced(shared, side);
-    match side.libraries.take() {
-        Some(libraries) => Ok(libraries),
-        None => new_libraries(&shared.scripts.watchdog).map(Box::new).map_err(|error| {
-            ErrorReply::owned(format!("ERR cannot start the interpreter of functions: {error}"))
-        }),
+pub(crate) fn take_libraries(call: &mut Call<'_, '_>) -> Result<Box<Libraries>, ErrorReply> {
+    forget_replaced(call.shared, call.side);
+    if let Some(libraries) = call.side.libraries.take() {
+        return Ok(libraries);
     }
+    let mut libraries = new_libraries(&call.shared.scripts.watchdog).map_err(|error| {
+        ErrorReply::owned(format!("ERR cannot start the interpreter of functions: {error}"))
+    })?;
+    // Else all loops would draw the same numbers.
+    libraries.seed(call.cx.random.next_u64() as i32);
+    Ok(Box::new(libraries))
 }
 
 fn new_libraries(watchdog: &Arc<Watchdog>) -> io::Result<Libraries> {

@@ -118,7 +118,7 @@ impl Engine {
     fn take(call: &mut Call<'_, '_>, kind: Kind) -> Result<Self, ErrorReply> {
         match kind {
             Kind::Script => take_interpreter(call).map(Self::Scripts),
-            Kind::Function => functions::take_libraries(call.shared, call.side).map(Self::Functions),
+            Kind::Function => functions::take_libraries(call).map(Self::Functions),
         }
     }
 
@@ -292,10 +292,13 @@ pub(crate) fn forget_flushed(shared: &Shared, side: &mut Side) {
     }
 }
 
-fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
-    Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog)
-        .map(Box::new)
-        .map_err(|error| ErrorReply::owned(format!("ERR cannot start the script interpreter: {error}")))
+fn new_interpreter(call: &mut Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
+    let made = Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog);
+    let mut interpreter =
+        made.map_err(|error| ErrorReply::owned(format!("ERR cannot start the script interpreter: {error}")))?;
+    // Else all loops would draw the same numbers.
+    interpreter.seed(call.cx.random.next_u64() as i32);
+    Ok(Box::new(interpreter))
 }
 
 /// Checks that a script compiles, in this loop's interpreter.
@@ -361,7 +364,7 @@ impl RunHost<'_, '_, '_> {
 
     /// What speaks against a command whatever it needs: Redis's order, and the place for the user's rights.
     fn refuse(&self, spec: &Spec) -> Option<ErrorReply> {
-        if spec.flags.contains(Flags::NOSCRIPT) {
+        if spec.flags.contains(Flags::NOSCRIPT) && !self.call.side.switches.scripts_call_all.load(Relaxed) {
             return Some(ErrorReply::new("ERR This Redis command is not allowed from script"));
         }
         let changes_something = spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));

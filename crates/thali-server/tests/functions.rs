@@ -53,7 +53,7 @@ fn a_library_loaded_on_one_loop_is_called_on_all() {
 
 #[test]
 fn a_function_is_replaced_for_everybody_at_once_and_its_calls_are_whole() {
-    const VERSIONS: u64 = 150;
+    const VERSIONS: u64 = 1500;
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(&dir, &[("appendonly", "no"), ("loops", "3")]);
     // Writes its version to two keys of different shards, which it does not declare; replies what it found.
