@@ -91,14 +91,12 @@ impl Encoder {
             Form::List(list) => {
                 let nodes = list.nodes().skip(place.0 as usize);
                 let mut left = elements;
-                let mut next = place.0;
-                for elements in nodes {
+                for (next, elements) in (place.0..).zip(nodes) {
                     if left == 0 {
                         return Some(Place(next));
                     }
                     push_node(strings, out, elements);
                     left = left.saturating_sub(elements.len());
-                    next += 1;
                 }
                 None
             }

@@ -139,6 +139,9 @@ pub(crate) fn run_single(
 /// busy script holds stays: it is found again.
 fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
     const KEYS_AT_ONCE: usize = 64;
+    if core.side.keeps_expired {
+        return;
+    }
     for lot in keys.chunks(KEYS_AT_ONCE) {
         let Core { shared, engine, side } = core;
         let mut plan = Plan::default();

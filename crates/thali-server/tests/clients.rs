@@ -272,7 +272,8 @@ fn lists_show_true_figures_of_clients_on_other_loops() {
     is("redir", "-1");
     ask(&mut other, "DISCARD");
     ask(&mut other, "HELLO 3");
-    ask(&mut other, "SUBSCRIBE x y");
+    ask(&mut other, "SUBSCRIBE x");
+    ask(&mut other, "SUBSCRIBE y");
     ask(&mut other, "PSUBSCRIBE p*");
     ask(&mut other, "CLIENT NO-EVICT ON");
     ask(&mut other, "CLIENT NO-TOUCH ON");
@@ -314,6 +315,8 @@ fn a_client_counts_its_bytes_and_commands() {
         ["tot-net-in", "tot-net-out", "tot-cmds"]
             .map(|name| field(&mut client, "other", name).unwrap().parse::<u64>().unwrap())
     };
+    // What was sent is counted once it has left: its reader may be first.
+    wait_until(|| figures()[1] >= 5);
     let [input, output, commands] = figures();
     other.send(&["BLPOP", "mylist", "0"]).unwrap();
     let mut now = figures();
@@ -324,9 +327,9 @@ fn a_client_counts_its_bytes_and_commands() {
     assert_eq!(now, [input + 34, output, commands]);
     ask(&mut connect(&address), "LPUSH mylist a");
     other.read().unwrap();
-    assert_eq!(figures(), [input + 34, output + 23, commands + 1]);
+    wait_until(|| figures() == [input + 34, output + 23, commands + 1]);
     other.command(&["EVAL", "redis.call('PING')", "0"]).unwrap();
-    assert_eq!(figures()[2], commands + 3);
+    wait_until(|| figures()[2] == commands + 3);
     server.shutdown().unwrap();
 }
 
@@ -360,7 +363,8 @@ fn the_largest_clients_go_when_all_together_take_too_much() {
     assert_eq!(left(6 << 20), 6);
     assert_eq!(left(1_400 << 10), 4);
     assert_eq!(left(800 << 10), 3);
-    assert_eq!(left(1), 0);
+    // No less than 128 KiB.
+    assert_eq!(left(1), 1);
     // It is protected, and too much alone.
     let big = vec![b'y'; 1 << 20];
     assert_eq!(client.command(&[b"SET", &b"k"[..], &big]).unwrap().text(), "OK");
