@@ -29,5 +29,7 @@ pub mod strings;
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
 pub use parse::*;
-pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec};
+pub use spec::{
+    Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec,
+};
 pub use table::{TABLE, groups};

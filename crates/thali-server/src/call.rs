@@ -13,6 +13,7 @@ use thali_journal::{Journal, Seq};
 use thali_keyspace::Keyspace;
 use thali_script::Interpreter;
 
+use crate::acl::Acl;
 use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
+    pub acl: Acl,
     pub mailboxes: Box<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
     /// `None` with `appendonly no`.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 use thali_keyspace::{SessionAddress, Waiter};
 
+use crate::acl::User;
+
 /// One connection, as others see it. Its loop writes, anybody reads.
 #[derive(Debug)]
 pub(crate) struct ClientInfo {
@@ -36,13 +38,20 @@ pub(crate) struct ClientInfo {
     pub name: Mutex<Vec<u8>>,
     pub lib_name: Mutex<Vec<u8>>,
     pub lib_version: Mutex<Vec<u8>>,
-    pub user: Mutex<String>,
+    pub user: Mutex<Arc<User>>,
     /// The parked command, where there is one.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
 }
 
 impl ClientInfo {
-    pub fn new(id: u64, address: SessionAddress, peer: String, local: String, fd: i32, now_ms: u64) -> Self {
+    pub fn new(
+        id: u64,
+        address: SessionAddress,
+        user: Arc<User>,
+        (peer, local): (String, String),
+        fd: i32,
+        now_ms: u64,
+    ) -> Self {
         Self {
             id,
             address,
@@ -68,7 +77,7 @@ impl ClientInfo {
             name: Mutex::default(),
             lib_name: Mutex::default(),
             lib_version: Mutex::default(),
-            user: Mutex::new("default".into()),
+            user: Mutex::new(user),
             waiter: Mutex::default(),
         }
     }
@@ -127,7 +136,7 @@ impl ClientInfo {
             self.shard_channels_len.load(Relaxed),
             self.watched_len.load(Relaxed),
             input + output,
-            self.user.lock(),
+            String::from_utf8_lossy(self.user.lock().name()),
             if self.resp3.load(Relaxed) { 3 } else { 2 },
             text(&self.lib_name),
             text(&self.lib_version),

@@ -1,10 +1,12 @@
 //! From a request to a run: find the command, pass the gates, run it or queue it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
+use crate::acl;
 use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
@@ -38,22 +40,22 @@ fn admit_and_run(
             return Ok(());
         }
         Err(error) => {
-            let error = if state.is_authenticated { error } else { NO_AUTH };
-            if state.is_authenticated {
+            let may_ask = state.is_authenticated || core.shared.acl.lets_everybody_in();
+            let error = if may_ask { error } else { NO_AUTH };
+            if may_ask {
                 state.doom_transaction();
             }
             return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
         }
     };
-    if let Err(error) = gates(core, state, row, spec) {
+    if let Err(error) = gates(core, state, row, spec, args) {
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
     if core.shared.monitors_len.load(Relaxed) > 0 {
         monitor::feed(core, state, spec, args);
     }
-    *state.info.last_command.lock() =
-        if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    state.note_command(row, spec);
     if row.spec.name == "ping" && state.is_confined_to_pubsub() {
         return ping_subscriber(state, args, out);
     }
@@ -105,10 +107,7 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
         _ => row.spec,
     };
     if !spec.arity_fits(args.len()) {
-        return Err(match std::ptr::eq(spec, row.spec) {
-            true => ErrorReply::wrong_arity(spec.name),
-            false => ErrorReply::wrong_arity(&format!("{}|{}", row.spec.name, spec.name)),
-        });
+        return Err(ErrorReply::wrong_arity(&table::full_name(row, spec)));
     }
     Ok((row, spec))
 }
@@ -133,8 +132,15 @@ fn unknown_command(args: &[&[u8]]) -> ErrorReply {
 }
 
 /// What stands between a well-formed request and its run.
-fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<(), ErrorReply> {
-    if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+fn gates(
+    core: &Core,
+    state: &SessionState,
+    row: &Row,
+    spec: &Spec,
+    args: &[&[u8]],
+) -> Result<(), ErrorReply> {
+    if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) && !core.shared.acl.lets_everybody_in()
+    {
         return Err(NO_AUTH);
     }
     if state.is_confined_to_pubsub() && !is_allowed_to_subscribers(row.spec.name) {
@@ -146,6 +152,9 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     }
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
+    }
+    if !state.user.may_all() {
+        acl::gate(&core.shared, &core.side, state, (row, spec, args))?;
     }
     if spec.flags.contains(Flags::DENYOOM) && core.shared.is_out_of_memory.load(Relaxed) {
         return Err(OUT_OF_MEMORY);
@@ -282,7 +291,8 @@ fn reset(core: &mut Core, state: &mut SessionState) {
     state.protocol = Default::default();
     state.db = 0;
     state.replies = Replies::On;
-    state.is_authenticated = core.side.settings.requirepass.is_empty();
+    state.log_in(Arc::clone(core.shared.acl.default_user()));
+    state.is_authenticated = core.shared.acl.lets_everybody_in();
     state.info.name.lock().clear();
 }
 
@@ -329,6 +339,14 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
             let args = borrowed(args);
             if matches!(row.handler, Handler::Session(SessionVerb::Unwatch)) {
                 reply.ok();
+                continue;
+            }
+            let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+            if !state.user.may_all()
+                && let Err(error) = acl::gate_queued(shared, side, state, (row, spec, &args))
+            {
+                shared.stats_of(side.event_loop).note_error(error.text());
+                reply.error(error.text());
                 continue;
             }
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };

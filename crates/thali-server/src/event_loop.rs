@@ -15,13 +15,14 @@ use thali_journal::Seq;
 use thali_keyspace::SessionAddress;
 use thali_resp::{Limits, Reply, Step};
 
+use crate::acl::User;
 use crate::call::Core;
 use crate::clients::ClientInfo;
 use crate::commands::pubsub;
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribed};
 use crate::unit::Leftover;
 use crate::{cron, unit};
 
@@ -205,7 +206,7 @@ impl EventLoop {
             Some("-ERR max number of clients reached\r\n")
         } else if !is_local
             && settings.protected_mode
-            && settings.requirepass.is_empty()
+            && shared.acl.lets_everybody_in()
             && !settings.bind_given
         {
             Some(PROTECTED)
@@ -234,13 +235,13 @@ impl EventLoop {
         let info = Arc::new(ClientInfo::new(
             shared.clients.next_id(),
             address,
-            peer,
-            local,
+            Arc::clone(shared.acl.default_user()),
+            (peer, local),
             stream.fd(),
             self.core.side.now_ms,
         ));
         shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, settings.requirepass.is_empty(), is_local);
+        let state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
         self.sessions.insert(session, Session::new(stream, state));
     }
 
@@ -412,6 +413,7 @@ impl EventLoop {
                     }
                 }
             }
+            Message::ChannelsRevoked { user, asked_by } => self.end_subscribers(&user, asked_by),
             Message::Synced => {
                 for id in std::mem::take(&mut self.held) {
                     if let Some(session) = self.sessions.get_mut(&id) {
@@ -425,6 +427,32 @@ impl EventLoop {
                 self.core.side.settings = settings;
             }
             Message::Shutdown => self.is_ending = true,
+        }
+    }
+
+    /// Ends the sessions of a user that listen to what it may not listen to any more.
+    fn end_subscribers(&mut self, user: &Arc<User>, asked_by: Option<u64>) {
+        let rules = user.rules();
+        let may_listen = |subscribed: &Subscribed| {
+            let may = |name: &[u8], is_pattern| rules.allows_channel(name, is_pattern);
+            subscribed.patterns.iter().all(|name| may(name, true))
+                && subscribed.channels.iter().chain(&subscribed.shards).all(|name| may(name, false))
+        };
+        let mut leaving = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let is_theirs = Arc::ptr_eq(&session.state.user, user);
+            if !is_theirs || session.state.subscribed.as_deref().is_none_or(may_listen) {
+                continue;
+            }
+            if asked_by == Some(*id) {
+                session.state.close = Close::AfterReply;
+                mark_dirty(&mut self.dirty, *id, session);
+            } else {
+                leaving.push(*id);
+            }
+        }
+        for id in leaving {
+            self.close(id);
         }
     }
 

@@ -16,10 +16,12 @@ use thali_keyspace::{Extend, Patience};
 use thali_resp::{Protocol, Reply};
 use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError, Sha, Verdict, Watchdog};
 
+use crate::acl;
 use crate::busy::BUSY;
 use crate::call::{Call, Shared, Side};
 use crate::dispatch;
-use crate::unit;
+use crate::session::SessionState;
+use crate::{table, unit};
 
 /// The texts of all scripts, by their SHA1. Redis keeps them until SCRIPT FLUSH, and so do we;
 /// what one interpreter keeps compiled is bounded.
@@ -210,6 +212,11 @@ impl RunHost<'_, '_, '_> {
         if spec.flags.contains(Flags::NOSCRIPT) {
             return Ok(Err(ErrorReply::new("ERR This Redis command is not allowed from script")));
         }
+        if let Some(state) = self.call.state.as_deref().filter(|state| !state.user.may_all())
+            && let Err(error) = acl::gate_script(self.call.shared, self.call.side, state, (row, spec, args))
+        {
+            return Ok(Err(error));
+        }
         if self.read_only && spec.flags.contains(Flags::WRITE) {
             return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
         }
@@ -280,7 +287,10 @@ impl Host for RunHost<'_, '_, '_> {
     }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
-        crate::table::find(args.first()?).map(|_| true)
+        let (row, spec) = table::find_request(args)?;
+        let may =
+            |state: &SessionState| state.user.may_all() || state.user.rules().check(row, spec, args).is_ok();
+        Some(self.call.state.as_deref().is_none_or(may))
     }
 
     fn busy(&mut self) -> Verdict {

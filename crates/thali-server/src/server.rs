@@ -14,6 +14,7 @@ use thali_journal::{Journal, JournalConfig, JournalError, RealDisk};
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
 
+use crate::acl::Acl;
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::config::{Config, Settings};
@@ -51,6 +52,8 @@ pub enum StartError {
     Dump { path: PathBuf, why: String },
     #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
     Adopt { path: PathBuf, why: String },
+    #[error("cannot take the users of the configuration: {0}")]
+    Users(String),
     #[error("cannot start: {0}")]
     System(io::Error),
 }
@@ -112,6 +115,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
+        let acl = Acl::from_config(&config).map_err(StartError::Users)?;
         // Ports first: two servers on one folder and port should learn of the port.
         let mut listeners = Vec::new();
         for address in addresses(&settings.bind, settings.port)? {
@@ -141,6 +145,7 @@ impl Server {
             keyspace,
             pubsub: PubSub::new(loops_len),
             clients: Default::default(),
+            acl,
             mailboxes,
             stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
             journal,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec, integer};
+use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec, integer};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -48,6 +48,7 @@ const LASTSAVE: Spec = Spec {
     name: "lastsave",
     summary: "Returns the Unix timestamp of the last successful save to disk.",
     flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::ADMIN.union(Categories::DANGEROUS),
     ..BASE
 };
 const ROLE: Spec = Spec {
@@ -55,6 +56,7 @@ const ROLE: Spec = Spec {
     summary: "Returns the replication role.",
     since: "2.8.12",
     flags: Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::ADMIN.union(Categories::DANGEROUS),
     ..BASE
 };
 const WAIT: Spec = Spec {
@@ -64,6 +66,7 @@ const WAIT: Spec = Spec {
     since: "3.0.0",
     group: Group::Generic,
     arity: 3,
+    categories: Categories::CONNECTION,
     ..Spec::BASE
 };
 
