@@ -14,12 +14,15 @@ mod elements;
 mod error;
 mod parse;
 mod spec;
+mod stale;
 mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod bitmaps;
 pub mod generic;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;
@@ -32,4 +35,5 @@ pub use parse::*;
 pub use spec::{
     Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec,
 };
+pub use stale::{Stale, StaleKey};
 pub use table::{TABLE, groups};

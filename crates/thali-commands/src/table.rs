@@ -1,17 +1,19 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, hashes, lists, sets, sorted_sets, streams, strings};
+use crate::{Command, bitmaps, generic, hashes, hyperloglog, lists, sets, sorted_sets, streams, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 7] {
+pub const fn groups() -> [&'static [Command]; 9] {
     [
         generic::TABLE,
         strings::TABLE,
+        bitmaps::TABLE,
         hashes::TABLE,
         lists::TABLE,
         sets::TABLE,
         sorted_sets::TABLE,
         streams::TABLE,
+        hyperloglog::TABLE,
     ]
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
@@ -15,16 +15,24 @@ use thali_script::Interpreter;
 
 use crate::acl::Acl;
 use crate::busy::BusyScripts;
+use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
+use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::oom::OomScore;
+use crate::pause::Pause;
+use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
+use crate::tracking::Tracking;
 use crate::unit::Leftover;
 
 const DUMP_FAILED: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist \
@@ -39,29 +47,43 @@ pub(crate) struct Shared {
     pub pubsub: PubSub,
     pub clients: Clients,
     pub acl: Acl,
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
-    /// `None` with `appendonly no`.
-    pub journal: Option<Journal>,
+    /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
+    /// sees one or the other.
+    pub journal: ArcSwapOption<Journal>,
+    /// Behind all places that journals which are no more have given out.
+    pub journal_at: AtomicU64,
+    pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
+    pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
     pub started_at_ms: u64,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
-    /// The TCP port in use.
-    pub port: u16,
+    /// The TCP ports in use.
+    pub ports: Mutex<Ports>,
+    pub tracking: Tracking,
+    pub pause: Pause,
+    pub client_memory: ClientMemory,
+    pub oom_score: OomScore,
+    /// Where the next connection goes, whoever accepts it.
+    pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
+    pub switches: Arc<Switches>,
 }
 
 impl Shared {
@@ -84,10 +106,30 @@ impl Shared {
                 return Err(DUMP_FAILED.into());
             }
         }
-        match &self.journal {
+        match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
+    /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
+    pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
+        if wanted && !insists && !self.loading.is_on() {
+            // Another one that runs is ended by the end itself, and a last one made then.
+            if self.snapshots.dump_and_wait() == Err(Asked::Started) {
+                tracing::error!("Error trying to save the DB, can't exit");
+                return false;
+            }
+        }
+        *self.dump_at_end.lock() = dump;
+        true
+    }
+
+    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
+    pub fn durable(&self) -> Seq {
+        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
     }
 
     /// Tells every loop.
@@ -124,14 +166,23 @@ pub(crate) struct Side {
     pub subscriptions: Subscriptions,
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
+    /// Sessions that wait for their writes to be durable.
+    pub durable_waits: Vec<u64>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// Expired keys stay for now: CLIENT PAUSE. Looked at once a tick.
+    pub keeps_expired: bool,
+    /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.
+    pub postpones: bool,
+    /// Commands that have run, those of scripts included.
+    pub commands: u64,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,
 }

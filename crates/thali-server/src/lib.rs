@@ -8,8 +8,10 @@
 //! [`Server::shutdown`] ends them after what was acknowledged is safe.
 
 mod acl;
+mod append_only;
 mod busy;
 mod call;
+mod client_memory;
 mod clients;
 mod command_stats;
 mod commands;
@@ -23,8 +25,12 @@ mod listener;
 mod loading;
 mod mailbox;
 pub mod memory;
+mod oom;
 mod open_files;
+mod pause;
+mod ports;
 mod pubsub;
+mod rates;
 mod recovery;
 mod scripts;
 mod server;
@@ -33,6 +39,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod unit;
 
 pub use server::{Server, StartError, Stopper};

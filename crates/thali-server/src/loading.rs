@@ -1,18 +1,22 @@
 //! Dumps into the keyspace: one thread cuts the file into records, the others decode values and put them
 //! into their shards.
 
+mod progress;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thali_data::Limits;
 use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
 
-use crate::config::Settings;
+pub(crate) use self::progress::{LOADING, Loading};
+use crate::call::Shared;
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -34,58 +38,80 @@ pub(crate) struct Target<'a> {
     pub source_len: u64,
     /// Whether a key that is there already is replaced; else it stops the loading.
     pub replaces: bool,
+    /// `key-load-delay`.
+    pub delay: Duration,
+    /// Says that the loading is to end with an error.
+    pub gives_up: &'a (dyn Fn() -> bool + Sync),
+    /// Bytes that were read so far.
+    pub read: &'a AtomicU64,
 }
+
+/// What an ended loading says of it.
+pub(crate) const GIVEN_UP: &str = "the server is shutting down";
 
 /// What a dump held.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Loaded {
     pub keys: u64,
     pub expired: u64,
+    /// Collections without elements, which are left out.
+    pub empty: u64,
     pub bytes: u64,
 }
 
-/// Loads the file that dumps are written to; `None` where there is none. `replaces`: see
-/// [`Target::replaces`].
+/// Loads the file that dumps are written to; `None` where there is none. `replaces` and `gives_up`: see
+/// [`Target`].
 pub(crate) fn load_dump(
-    settings: &Settings,
-    keyspace: &Keyspace,
+    shared: &Shared,
     now_ms: u64,
     replaces: bool,
+    gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Loaded>, String> {
+    let settings = shared.settings.load_full();
     let mut file = match File::open(settings.dump_path()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    let source_len = file.metadata().map_or(0, |meta| meta.len());
+    let read = Arc::new(AtomicU64::new(0));
+    let watched = Arc::clone(&read);
+    shared.loading.watch(move || (watched.load(Ordering::Relaxed), source_len));
     let target = Target {
-        keyspace,
+        keyspace: &shared.keyspace,
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
-        source_len: file.metadata().map_or(0, |meta| meta.len()),
+        source_len,
         replaces,
+        delay: settings.key_load_delay,
+        gives_up,
+        read: &read,
     };
-    load(&mut file, &target).map(Some)
+    let loaded = load(&mut file, &target)?;
+    shared.loading.note_dump(loaded.keys, loaded.expired);
+    Ok(Some(loaded))
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
 /// to end the process.
 pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (keys, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (keys, expired, empty) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<String>> = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel::<Batch>(threads * BATCHES_WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
             let receiver = Arc::clone(&receiver);
-            let (keys, expired, failure) = (&keys, &expired, &failure);
+            let (keys, expired, empty, failure) = (&keys, &expired, &empty, &failure);
             scope.spawn(move || {
                 while let Some(batch) = next(&receiver) {
                     match insert(&batch, target) {
                         Ok(counts) => {
                             keys.fetch_add(counts.keys, Ordering::Relaxed);
                             expired.fetch_add(counts.expired, Ordering::Relaxed);
+                            empty.fetch_add(counts.empty, Ordering::Relaxed);
                         }
                         // The first one counts; the reader stops at it.
                         Err(error) => drop(failure.lock().get_or_insert(error)),
@@ -95,12 +121,19 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        read(source, target, &sender, &|| failure.lock().is_some())
+        cut(source, target, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
-        Some(error) => Err(error),
+        Some(error) => {
+            tracing::error!("{error}");
+            Err(error)
+        }
         None => {
-            Ok(Loaded { keys: keys.load(Ordering::Relaxed), expired: expired.load(Ordering::Relaxed), bytes })
+            let [keys, expired, empty] = [keys, expired, empty].map(AtomicU64::into_inner);
+            if empty > 0 {
+                tracing::warn!("empty keys skipped: {empty}");
+            }
+            Ok(Loaded { keys, expired, empty, bytes })
         }
     })
 }
@@ -110,7 +143,7 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 }
 
 /// Cuts the source into batches; gives its length.
-fn read(
+fn cut(
     source: &mut dyn Read,
     target: &Target<'_>,
     to: &SyncSender<Batch>,
@@ -132,8 +165,17 @@ fn read(
                     ));
                 }
                 batch.push(&record);
-                if batch.bytes_len() >= BATCH_BYTES && !hand_on(&mut batch, to, has_failed) {
-                    break;
+                if !target.delay.is_zero() {
+                    std::thread::sleep(target.delay);
+                }
+                if batch.bytes_len() >= BATCH_BYTES || !target.delay.is_zero() {
+                    if (target.gives_up)() {
+                        return Err(GIVEN_UP.into());
+                    }
+                    target.read.store(at, Ordering::Relaxed);
+                    if !hand_on(&mut batch, to, has_failed) {
+                        break;
+                    }
                 }
             }
             Record::Function(_) => {
@@ -180,7 +222,12 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
             loaded.expired += 1;
             continue;
         }
-        let Some(value) = record.value(target.limits).map_err(|error| error.to_string())? else { continue };
+        let damaged = |error| format!("{} integrity check failed: {error}", record.form_name());
+        let Some(value) = record.value(target.limits).map_err(damaged)? else {
+            tracing::info!("skipping empty key: {}", record.key.escape_ascii());
+            loaded.empty += 1;
+            continue;
+        };
         let place = (target.keyspace.shard_of(&record.key), record.db);
         decoded.push((place, record.key, Entry::expiring(value, at)));
         loaded.keys += 1;

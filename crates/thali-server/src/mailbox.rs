@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 use thali_journal::Seq;
 
 use crate::acl::User;
-use crate::listener::Accepted;
+use crate::listener::{Accepted, Listener};
 use crate::pubsub::Publication;
+use crate::tracking::Notice;
 
 /// What a loop is told.
 #[derive(Debug)]
@@ -17,16 +18,18 @@ pub(crate) enum Message {
     Accepted(Accepted),
     /// The listener may have more connections than one turn takes.
     AcceptMore(usize),
-    /// A parked session's reply; `seq` must be durable before it is sent.
-    Served { session: u64, reply: Vec<u8>, seq: Seq },
+    /// A parked session's reply; `seq` must be durable before it is sent. `nanos`: what its run took.
+    Served { session: u64, reply: Vec<u8>, seq: Seq, nanos: u64 },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
     Unblocked { session: u64, error: bool },
     /// For this loop's subscribers.
     Published(Arc<Publication>),
+    /// What this loop's sessions may hold is stale.
+    Stale(Vec<Notice>),
     /// For this loop's MONITOR sessions.
     Monitored(Arc<[u8]>),
-    /// End a connection: CLIENT KILL. Whoever kills itself still gets its reply.
-    Kill { session: u64, after_reply: bool },
+    /// End a connection: CLIENT KILL, or what clients take together is too much.
+    Kill { session: u64 },
     /// A user lost channels: its subscribers that may not listen any more end, whoever asked (a session of this
     /// loop) after its reply.
     ChannelsRevoked { user: Arc<User>, asked_by: Option<u64> },
@@ -34,6 +37,10 @@ pub(crate) enum Message {
     Synced,
     /// Settings have changed.
     Settings,
+    /// CLIENT UNPAUSE: who was paused goes on.
+    Unpaused,
+    /// The TCP ports to listen on from now on.
+    Ports(Vec<Listener>),
     /// Finish and end.
     Shutdown,
 }
@@ -86,6 +93,11 @@ impl Mailbox {
         if self.awaits_sync.load(Ordering::SeqCst) && self.awaits_sync.swap(false, Ordering::SeqCst) {
             self.send(Message::Synced);
         }
+    }
+
+    /// Whether something has come that the loop has not taken. True for all that was sent before this call.
+    pub fn has_mail(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
     }
 
     /// Takes what has come, into an empty `into`.

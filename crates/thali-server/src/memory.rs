@@ -1,5 +1,10 @@
 //! What the process uses, as the allocator and the kernel say.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::call::Shared;
+use crate::config::Settings;
+
 /// Bytes that the allocator has handed out. `0` until the binary says how to ask ([`set_used_bytes`]).
 pub(crate) fn used_bytes() -> u64 {
     match USED.get() {
@@ -14,6 +19,12 @@ static USED: std::sync::OnceLock<fn() -> u64> = std::sync::OnceLock::new();
 pub fn set_used_bytes(used: fn() -> u64) {
     // A second call would name the same allocator.
     let _ = USED.set(used);
+}
+
+/// Notes whether more is in use than `maxmemory` allows.
+pub(crate) fn look_at_limit(shared: &Shared, settings: &Settings) {
+    let is_over = settings.maxmemory > 0 && used_bytes() > settings.maxmemory;
+    shared.is_out_of_memory.store(is_over, Relaxed);
 }
 
 /// Bytes in physical memory.

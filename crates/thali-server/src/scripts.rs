@@ -19,6 +19,7 @@ use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError
 use crate::acl;
 use crate::busy::BUSY;
 use crate::call::{Call, Shared, Side};
+use crate::commands::monitor;
 use crate::dispatch;
 use crate::session::SessionState;
 use crate::{table, unit};
@@ -91,10 +92,15 @@ pub(crate) fn run(
             protocol: Protocol::Resp2,
             wanted: SmallVec::new(),
             wants_token: false,
+            is_postponed: false,
         };
         let result = interpreter.run(script, arguments, &mut host, &mut out);
-        let RunHost { wanted, wants_token, wrote, .. } = host;
+        let RunHost { wanted, wants_token, wrote, is_postponed, .. } = host;
         if result != Err(ScriptError::Aborted) {
+            break result;
+        }
+        if is_postponed {
+            call.side.postpones = true;
             break result;
         }
         debug_assert!(may_restart && !wrote);
@@ -182,6 +188,8 @@ struct RunHost<'h, 'c, 'a> {
     /// Shards to hold when the run starts over.
     wanted: SmallVec<[ShardId; 4]>,
     wants_token: bool,
+    /// CLIENT PAUSE came before the first write: the whole run waits for its end.
+    is_postponed: bool,
 }
 
 impl RunHost<'_, '_, '_> {
@@ -201,7 +209,17 @@ impl RunHost<'_, '_, '_> {
                 self.wanted.push(shard);
             }
         }
-        if self.wanted.is_empty() { Ok(()) } else { Err(Abort) }
+        if !self.wanted.is_empty() {
+            return Err(Abort);
+        }
+        // With the shards held: who paused before has held them after that, or waits for this run to end.
+        let will_write = flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
+        let pause = &self.call.shared.pause;
+        if will_write && may_give_up && pause.is_set() && pause.level(self.call.side.now_ms).is_some() {
+            self.is_postponed = true;
+            return Err(Abort);
+        }
+        Ok(())
     }
 
     fn run_command(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<Outcome, Abort> {
@@ -217,7 +235,7 @@ impl RunHost<'_, '_, '_> {
         {
             return Ok(Err(error));
         }
-        if self.read_only && spec.flags.contains(Flags::WRITE) {
+        if self.read_only && spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE)) {
             return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
         }
         let keyspace = &self.call.shared.keyspace;
@@ -228,7 +246,8 @@ impl RunHost<'_, '_, '_> {
         }
         self.hold(spec.flags, &plan.shards)?;
         if spec.flags.contains(Flags::WRITE) {
-            if let Some(refusal) = self.call.shared.journal.as_ref().and_then(|journal| journal.refusal()) {
+            let journal = self.call.shared.journal.load();
+            if let Some(refusal) = journal.as_ref().and_then(|journal| journal.refusal()) {
                 return Ok(Err(ErrorReply::owned(refusal.as_bytes())));
             }
             let is_out_of_memory =
@@ -240,6 +259,9 @@ impl RunHost<'_, '_, '_> {
                 return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL.")));
             }
             self.wrote = true;
+        }
+        if self.call.shared.monitors_len.load(Relaxed) > 0 {
+            monitor::feed_from_script(self.call, spec, args);
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let mut call = Call { cx, shared, side, state: None };

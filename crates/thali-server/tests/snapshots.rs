@@ -3,83 +3,13 @@
 
 mod harness;
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use harness::{ask, config, start};
+use harness::data::{ACCOUNTS, FILL, look, sum, transfer};
+use harness::{ask, config, figure, ok, start, wait_for};
 use thali_server::{Server, StartError};
 use thali_testkit::{Reply, RespClient, start_redis};
-
-fn ok(client: &mut RespClient, line: &str) {
-    let reply = ask(client, line);
-    assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
-}
-
-/// A figure of INFO persistence.
-fn figure(client: &mut RespClient, name: &str) -> String {
-    let info = ask(client, "INFO persistence").text();
-    let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    found.unwrap_or_else(|| panic!("no {name} in {info}")).to_owned()
-}
-
-fn wait_for(client: &mut RespClient, name: &str, value: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while figure(client, name) != value {
-        assert!(std::time::Instant::now() < deadline, "{name} stays {}", figure(client, name));
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-}
-
-const FILL: &[&str] = &[
-    "SET number 12345",
-    "SET text some-text-that-is-longer-than-a-small-one-some-text-that-is-longer",
-    "SET dying soon PXAT 32503680000000",
-    "RPUSH list a b c 1 2 3",
-    "SADD ints 1 2 3",
-    "SADD words a b c",
-    "HSET hash f1 v1 f2 v2",
-    "ZADD zset 1 one 2.5 two -inf low",
-    "XADD stream 1-1 a b",
-    "XADD stream 2-1 c d",
-    "XGROUP CREATE stream group 0",
-    "XREADGROUP GROUP group consumer COUNT 1 STREAMS stream >",
-    "SELECT 3",
-    "SET elsewhere 1",
-    "SELECT 0",
-];
-const LOOK: &[&str] = &[
-    "GET number",
-    "GET text",
-    "PEXPIRETIME dying",
-    "LRANGE list 0 -1",
-    "SORT_RO_SMEMBERS",
-    "HGETALL hash",
-    "ZRANGE zset 0 -1 WITHSCORES",
-    "XRANGE stream - +",
-    "XPENDING stream group - + 10",
-    "DBSIZE",
-    "SELECT 3",
-    "GET elsewhere",
-    "SELECT 0",
-];
-
-fn look(client: &mut RespClient) -> Vec<String> {
-    let mut seen = Vec::new();
-    for line in LOOK.iter().filter(|line| **line != "SORT_RO_SMEMBERS") {
-        let reply = ask(client, line);
-        // The idle time of a pending entry goes on.
-        seen.push(match *line {
-            "XPENDING stream group - + 10" => format!("{:?}", &reply.items()[0].items()[..2]),
-            _ => format!("{reply:?}"),
-        });
-    }
-    for set in ["ints", "words"] {
-        let reply = ask(client, &format!("SMEMBERS {set}"));
-        let mut members: Vec<String> = reply.items().iter().map(Reply::text).collect();
-        members.sort();
-        seen.push(format!("{members:?}"));
-    }
-    seen
-}
 
 #[test]
 fn a_dump_brings_every_type_back_here_and_in_redis_server() {
@@ -130,28 +60,6 @@ fn an_append_only_file_without_data_takes_over_the_dump() {
     assert_eq!(ask(&mut client, "DEL later").integer(), Some(1));
     assert_eq!(look(&mut client), before);
     server.shutdown().unwrap();
-}
-
-const ACCOUNTS: usize = 3000;
-
-/// Moves units between accounts until told to stop; each transaction keeps the sum.
-fn transfer(address: &str, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
-    let mut client = RespClient::connect(address).unwrap();
-    let mut rng = seed;
-    while !stop.load(Ordering::Relaxed) {
-        rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (from, to) = ((rng >> 33) as usize % ACCOUNTS, (rng >> 13) as usize % ACCOUNTS);
-        for line in ["MULTI", &format!("DECR a{from}"), &format!("INCR a{to}"), "EXEC"] {
-            ok(&mut client, line);
-        }
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn sum(client: &mut RespClient) -> i64 {
-    (0..ACCOUNTS)
-        .map(|at| ask(client, &format!("GET a{at}")).text().parse::<i64>().expect("every account is there"))
-        .sum()
 }
 
 #[test]
@@ -223,9 +131,7 @@ fn a_database_that_is_emptied_during_a_dump_is_still_in_it() {
     server.shutdown().unwrap();
     let (server, address) = start(&dir, &settings);
     let mut client = RespClient::connect(&address).unwrap();
-    // The point in time is before the FLUSHALL or, where the thread began late, after it.
-    let size = ask(&mut client, "DBSIZE").integer().unwrap();
-    assert!(size == 200_000 || size <= 1, "{size} keys: neither before nor after");
+    assert_eq!(ask(&mut client, "DBSIZE").integer(), Some(200_000));
     server.shutdown().unwrap();
 }
 
@@ -283,4 +189,76 @@ fn a_damaged_dump_stops_the_start_and_stays_as_it_is() {
         }
         assert_eq!(std::fs::read(&path).unwrap(), bad);
     }
+}
+
+/// Large values are saved in parts; whoever changes one meanwhile saves its rest.
+#[test]
+fn large_values_that_change_during_a_dump_are_in_it_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("appendonly", "no"), ("save", ""), ("enable-debug-command", "yes")];
+    let (server, address) = start(&dir, &settings);
+    let mut client = RespClient::connect(&address).unwrap();
+    let fill = "for\ti=1,20000\tdo\tredis.call('RPUSH','list'..i%4,i)\tredis.call('SADD','set'..i%4,'m'..i)\t\
+                redis.call('HSET','hash'..i%4,i,i)\tredis.call('ZADD','zset'..i%4,i,i)\t\
+                redis.call('XADD','stream'..i%4,i..'-1','f',i)\tend";
+    ok(&mut client, &format!("EVAL {fill} 0"));
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..12 {
+        let before = ask(&mut client, "DEBUG DIGEST");
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1");
+        ok(&mut client, "BGSAVE");
+        std::thread::sleep(std::time::Duration::from_millis(rng.u64(0..20)));
+        let running = figure(&mut client, "rdb_bgsave_in_progress");
+        for kind in ["RPUSH list", "SADD set", "ZADD zset"] {
+            let at = rng.u32(0..4);
+            let score = if kind.starts_with('Z') { "1 " } else { "" };
+            ok(&mut client, &format!("{kind}{at} {score}new{round}"));
+        }
+        ok(&mut client, &format!("DEL hash{}", round % 4));
+        ok(&mut client, &format!("XTRIM stream{} MAXLEN 100", round % 4));
+        ok(&mut client, &format!("RENAME list{} other{}", round % 4, round % 4));
+        ok(&mut client, &format!("RENAME other{} list{}", round % 4, round % 4));
+        wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+        assert_eq!(figure(&mut client, "rdb_last_bgsave_status"), "ok");
+        let copies = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.path().join("dump.rdb"), copies.path().join("dump.rdb")).unwrap();
+        let (copy, address) = start(&copies, &settings);
+        let found = ask(&mut RespClient::connect(&address).unwrap(), "DEBUG DIGEST");
+        copy.shutdown().unwrap();
+        assert_eq!(found, before, "round {round}, running: {running}");
+    }
+    drop(client);
+    server.shutdown().unwrap();
+}
+
+/// Who would change a large value that a dump has not saved waits for that, with empty hands.
+#[test]
+fn a_write_to_a_large_value_waits_for_the_walk_and_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("appendonly", "no"), ("save", ""), ("loops", "1")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    ok(&mut client, "EVAL for\ti=1,150000\tdo\tredis.call('ZADD','large',i,i)\tend 0");
+    ok(&mut client, "SET small 1");
+    for write in ["ZADD large 7 new\r\n", "EVAL \"redis.call('DEL',KEYS[1])\" 1 large\r\n"] {
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1000");
+        ok(&mut client, "BGSAVE");
+        let mut writer = std::net::TcpStream::connect(&address).unwrap();
+        writer.write_all(write.as_bytes()).unwrap();
+        writer.set_read_timeout(Some(std::time::Duration::from_millis(30))).unwrap();
+        let mut reply = [0; 1];
+        assert!(writer.read_exact(&mut reply).is_err(), "{write}: the value was not saved yet");
+        // On the same loop, and in the same shard or another.
+        assert_eq!(ask(&mut client, "GET small").text(), "1");
+        ok(&mut client, "SET small 1");
+        assert_eq!(ask(&mut client, "ZCARD large").integer(), Some(150_000));
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+        wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+        writer.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        writer.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, if write.starts_with('Z') { b":" } else { b"$" }, "{write}");
+        ok(&mut client, "ZREM large new");
+    }
+    assert_eq!(ask(&mut client, "EXISTS large").integer(), Some(0));
+    drop(client);
+    server.shutdown().unwrap();
 }

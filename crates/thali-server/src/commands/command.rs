@@ -112,6 +112,7 @@ fn positions(keys: &Keys) -> (i64, i64, i64) {
         Keys::Varying { .. } => (1, 1, 1),
         Keys::Range { first, last, step, .. } => (first as i64, last as i64, step as i64),
         Keys::Pair { first, second } => (first.0 as i64, second.0 as i64, 1),
+        Keys::Into { at, .. } => (at as i64, -1, 1),
         Keys::Counted { before: &[(at, _), ..], .. } => (at as i64, at as i64, 1),
         _ => (0, 0, 0),
     }
@@ -193,6 +194,7 @@ fn key_specs(spec: &Spec, reply: &mut Reply<'_>) {
         }
         Keys::Varying { access, .. } => vec![(1, 0, 1, access)],
         Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
+        Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
         Keys::Counted { at, first, access, before } => {
             reply.set(before.len() + 1);
             for (at, access) in before {

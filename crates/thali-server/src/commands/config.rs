@@ -6,9 +6,12 @@ use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::append_only;
 use crate::call::Call;
+use crate::config::Settings;
 use crate::mailbox::Message;
 use crate::open_files;
+use crate::snapshots::Kind;
 use crate::table::Handler;
 
 const SUB: Spec = Spec {
@@ -89,6 +92,8 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         b"resetstat" => {
             call.shared.stats.iter().for_each(|stats| stats.reset());
             call.shared.acl.log.reset_counts();
+            call.shared.rates.reset();
+            call.shared.freer.reset();
             reply.ok();
         }
         b"rewrite" => {
@@ -113,6 +118,30 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
+/// Listens where the new settings say; nothing else has changed yet, so a refusal leaves all as it was.
+fn change_ports(call: &Call<'_, '_>, settings: &Settings) -> Result<(), ErrorReply> {
+    let before = call.shared.settings.load();
+    let is_same_port = before.port == settings.port;
+    if is_same_port && before.bind == settings.bind {
+        return Ok(());
+    }
+    let mut ports = call.shared.ports.lock();
+    // The start took any port for 0; a change of the addresses alone keeps it.
+    let port = if is_same_port { ports.number() } else { settings.port };
+    let [first, spare] = ports.change(&settings.bind, port, settings.tcp_backlog).map_err(|error| {
+        tracing::warn!(%error, "the ports stay as they were");
+        let (name, why) = match is_same_port {
+            true => ("bind", "Failed to bind to specified addresses."),
+            false => ("port", "Unable to listen on this port. Check server logs."),
+        };
+        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    })?;
+    // With the lock held: who changes them next comes after this in the loops' mail.
+    call.shared.mailboxes[0].send(Message::Ports(first));
+    call.shared.mailboxes[settings.loops].send(Message::Ports(spare));
+    Ok(())
+}
+
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
     let room = open_files::clients_max();
     if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
@@ -122,19 +151,54 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
              to handle the specified number of clients, try with {room}"
         )));
     }
+    // Turning the append-only file off takes all shards, which must be asked for first.
+    let mut locked = match pairs.iter().any(|(name, _)| name == "appendonly") {
+        true => Some(super::all_shards(call)?),
+        false => None,
+    };
     let settings = {
         let mut config = call.shared.config.lock();
-        config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
-        Arc::new(config.settings())
+        let mut changed = config.clone();
+        changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        let settings = Arc::new(changed.settings());
+        let oom_score = &call.shared.oom_score;
+        oom_score.apply(&settings).map_err(|error| {
+            ErrorReply::owned(format!(
+                "ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') - Failed to set the score: \
+                 {error}"
+            ))
+        })?;
+        change_ports(call, &settings).inspect_err(|_| {
+            if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
+                tracing::warn!(%error, "oom-score-adj stays changed");
+            }
+        })?;
+        *config = changed;
+        // With the lock held, so that the last change of several is the last here, too.
+        call.shared.settings.store(Arc::clone(&settings));
+        settings
     };
-    if let Some(journal) = &call.shared.journal {
+    let had_journal = call.side.settings.appendonly;
+    let has_journal = settings.appendonly;
+    if let Some(journal) = &*call.shared.journal.load() {
         journal.set_policy(settings.appendfsync);
     }
     if pairs.iter().any(|(name, _)| name == "requirepass") {
         call.shared.acl.set_default_password(&settings.requirepass);
     }
-    call.shared.settings.store(settings);
+    crate::memory::look_at_limit(call.shared, &settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
+    if had_journal && !has_journal {
+        let journal = append_only::take_out(call.shared);
+        locked.take();
+        if let Some(Err(error)) = journal.map(|journal| journal.close()) {
+            tracing::warn!(%error, "the append-only file is off, and could not be written to its end");
+        }
+    }
+    if has_journal && !had_journal {
+        // Its first base, with which it begins.
+        call.shared.snapshots.ask(Kind::Rewrite, true);
+    }
     Ok(())
 }

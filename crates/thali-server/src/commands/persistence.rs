@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec, integer};
+use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer, parse_i64};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::session::Close;
 use crate::snapshots::{Asked, Kind};
 use crate::table::Handler;
+use crate::unit;
 
 const BASE: Spec = Spec { group: Group::Server, ..Spec::BASE };
 const SHUTDOWN: Spec = Spec {
@@ -70,6 +71,17 @@ const WAIT: Spec = Spec {
     ..Spec::BASE
 };
 
+const WAITAOF: Spec = Spec {
+    name: "waitaof",
+    summary: "Blocks until all of the preceding write commands sent by the connection are written to the \
+              append-only file of the master and/or replicas.",
+    since: "7.2.0",
+    group: Group::Generic,
+    arity: 4,
+    flags: Flags::BLOCKING,
+    ..Spec::BASE
+};
+
 pub(super) const TABLE: &[Entry] = &[
     (&SAVE, Handler::Server(save)),
     (&BGSAVE, Handler::Server(bgsave)),
@@ -78,6 +90,7 @@ pub(super) const TABLE: &[Entry] = &[
     (&LASTSAVE, Handler::Server(lastsave)),
     (&ROLE, Handler::Server(role)),
     (&WAIT, Handler::Server(wait)),
+    (&WAITAOF, Handler::Server(waitaof)),
 ];
 
 const SAVE_RUNS: ErrorReply = ErrorReply::new("ERR Background save already in progress");
@@ -96,13 +109,22 @@ fn save(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome 
     Ok(Flow::Done)
 }
 
+/// Asks for a snapshot, which is to be of a moment before the reply. In a transaction it is of one after it.
+fn ask(call: &Call<'_, '_>, kind: Kind, patient: bool) -> Asked {
+    let asked = call.shared.snapshots.ask(kind, patient);
+    if asked == Asked::Started && call.cx.locked.ids().is_empty() {
+        call.shared.snapshots.wait_until_fixed();
+    }
+    asked
+}
+
 fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let patient = match &args[1..] {
         [] => false,
         [word] if word.eq_ignore_ascii_case(b"schedule") => true,
         _ => return Err(ErrorReply::SYNTAX),
     };
-    match call.shared.snapshots.ask(Kind::Dump, patient) {
+    match ask(call, Kind::Dump, patient) {
         Asked::Started => reply.simple("Background saving started"),
         Asked::Scheduled => reply.simple("Background saving scheduled"),
         Asked::Runs(Kind::Dump) => return Err(SAVE_RUNS),
@@ -112,10 +134,10 @@ fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
 }
 
 fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    if call.shared.journal.is_none() {
+    if !call.side.settings.appendonly {
         return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
     }
-    match call.shared.snapshots.ask(Kind::Rewrite, true) {
+    match ask(call, Kind::Rewrite, true) {
         Asked::Started => reply.simple("Background append only file rewriting started"),
         Asked::Scheduled => reply.simple("Background append only file rewriting scheduled"),
         Asked::Runs(_) => {
@@ -126,21 +148,24 @@ fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> 
 }
 
 fn shutdown(call: &mut Call<'_, '_>, args: &[&[u8]], _: &mut Reply<'_>) -> Outcome {
-    let mut dump = None;
+    let (mut dump, mut insists) = (None, false);
     for arg in &args[1..] {
         match arg.to_ascii_lowercase().as_slice() {
             b"nosave" if dump != Some(true) => dump = Some(false),
             b"save" if dump != Some(false) => dump = Some(true),
-            b"now" | b"force" => {}
+            b"now" => {}
+            b"force" => insists = true,
             b"abort" => return Err(ErrorReply::new("ERR No shutdown in progress.")),
             _ => return Err(ErrorReply::SYNTAX),
         }
+    }
+    if !call.shared.save_before_end(dump, insists) {
+        return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     if let Some(state) = call.state.as_deref_mut() {
         // The connection just ends, as clients expect.
         state.close = Close::Now;
     }
-    *call.shared.dump_at_end.lock() = dump;
     call.shared.is_shutting_down.store(true, Relaxed);
     call.shared.end.notify();
     Ok(Flow::Done)
@@ -159,12 +184,50 @@ fn role(_: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     Ok(Flow::Done)
 }
 
-fn wait(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+fn wait(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     integer(args[1])?;
-    if integer(args[2])? < 0 {
-        return Err(ErrorReply::TIMEOUT_NEGATIVE);
+    let ms = parse_i64(args[2]).ok_or(ErrorReply::TIMEOUT_NOT_INTEGER)?;
+    let ms = u64::try_from(ms).map_err(|_| ErrorReply::TIMEOUT_NEGATIVE)?;
+    if i64::try_from(ms + call.side.now_ms).is_err() {
+        return Err(ErrorReply::TIMEOUT_OUT_OF_RANGE);
     }
     // There are no replicas, so none will ever answer: the count is known at once.
     reply.integer(0);
     Ok(Flow::Done)
+}
+
+/// There are no replicas: one that asks for them waits until its time is up.
+fn waitaof(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let (local, replicas) = (integer(args[1])?, integer(args[2])?);
+    let timeout_ms = integer(args[3])?;
+    if !(0..=1).contains(&local) {
+        return Err(ErrorReply::new("ERR value is out of range, must be between 0 and 1"));
+    }
+    if replicas < 0 {
+        return Err(ErrorReply::POSITIVE);
+    }
+    if timeout_ms < 0 {
+        return Err(ErrorReply::TIMEOUT_NEGATIVE);
+    }
+    if local > 0 && !call.side.settings.appendonly {
+        let text = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+        return Err(ErrorReply::new(text));
+    }
+    let origin = call.cx.origin;
+    let is_durable = call.state.as_ref().is_none_or(|state| call.shared.durable() >= state.written);
+    match call.state.as_deref_mut() {
+        Some(state) if origin == Origin::Client && (replicas > 0 || (local > 0 && !is_durable)) => {
+            let deadline_ms = (timeout_ms > 0).then(|| call.side.now_ms.saturating_add(timeout_ms as u64));
+            unit::park_until_durable(call.side, state, deadline_ms, replicas > 0);
+        }
+        _ => reply_durable(reply, is_durable),
+    }
+    Ok(Flow::Done)
+}
+
+/// Whether this server has the client's writes on its disk, and how many replicas do.
+pub(crate) fn reply_durable(reply: &mut Reply<'_>, is_durable: bool) {
+    reply.array(2);
+    reply.integer(i64::from(is_durable));
+    reply.integer(0);
 }

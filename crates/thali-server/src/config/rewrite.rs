@@ -15,6 +15,18 @@ impl Config {
     /// Replaces the file that the configuration came from in one step. `users` are its `user` lines to be. The
     /// error is for a reply behind `ERR`.
     pub fn rewrite(&self, users: &[String]) -> Result<(), String> {
+        self.rewrite_with(&|old| self.rewritten(old, users))
+    }
+
+    /// As [`Config::rewrite`], with a line for each directive.
+    pub fn rewrite_all(&self, users: &[String]) -> Result<(), String> {
+        let lines = (0..TABLE.len()).map(|index| self.line(index));
+        let users = users.iter().map(|line| format!("{line}\n"));
+        let text: String = lines.chain(users).collect();
+        self.rewrite_with(&|_| text.clone())
+    }
+
+    fn rewrite_with(&self, rewritten: &dyn Fn(&str) -> String) -> Result<(), String> {
         let path = self.file.as_deref().ok_or("The server is running without a config file")?;
         let fail = |error: io::Error| format!("Rewriting config file: {error}");
         let old = match fs::read(path) {
@@ -22,7 +34,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(fail(error)),
         };
-        replace(path, self.rewritten(&old, users).as_bytes()).map_err(fail)
+        replace(path, rewritten(&old).as_bytes()).map_err(fail)
     }
 
     /// `old` with each directive's first line holding the present value and its further lines gone; values
@@ -51,8 +63,7 @@ impl Config {
                 }
             }
         }
-        let default = Config::default();
-        let changed = |index: &usize| !written[*index] && self.values[*index] != default.values[*index];
+        let changed = |index: &usize| !written[*index] && self.values[*index] != self.defaults[*index];
         let missing: Vec<usize> = (0..TABLE.len()).filter(changed).collect();
         if (!missing.is_empty() || users.len() > 0) && !old.lines().any(|line| line == SIGNATURE) {
             out.push_str(SIGNATURE);
