@@ -19,6 +19,7 @@ mod table;
 mod testing;
 
 pub mod generic;
+pub mod geo;
 pub mod hashes;
 pub mod lists;
 pub mod sets;
@@ -29,5 +30,5 @@ pub mod strings;
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
 pub use parse::*;
-pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec};
+pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run, Spec};
 pub use table::{TABLE, groups};

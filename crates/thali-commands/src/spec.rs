@@ -23,7 +23,7 @@ bitflags::bitflags! {
         const MOVABLE_KEYS = 1 << 13;
         const NO_MULTI = 1 << 14;
         const ALLOW_BUSY = 1 << 15;
-        /// Needs every shard: it looks at keys that it does not name.
+        /// Needs every shard: it looks at keys that it does not name. See also [`Spec::looks_beyond`].
         const ALL_SHARDS = 1 << 16;
         /// Looks at every shard, one after the other, and holds none meanwhile. In a transaction or a
         /// script it finds all of them held.
@@ -144,6 +144,9 @@ pub enum Keys {
 /// Pushes the position of each key among the arguments, and what is done with it.
 pub type FindKeys = fn(args: &[&[u8]], push: &mut dyn FnMut(usize, Access));
 
+/// Whether a request with these arguments looks at keys that it does not name.
+pub type LooksBeyond = fn(args: &[&[u8]]) -> bool;
+
 impl Keys {
     /// One key, the first argument.
     pub const fn one(access: Access) -> Self {
@@ -232,6 +235,9 @@ pub struct Spec {
     pub arity: i32,
     pub flags: Flags,
     pub keys: Keys,
+    /// For commands of which some requests look at keys that they do not name (SORT's BY and GET): those are
+    /// given all shards.
+    pub looks_beyond: Option<LooksBeyond>,
     /// Beyond what [`Spec::all_categories`] derives from the flags.
     pub categories: Categories,
     /// Where not empty, the second argument must be one of these and its facts rule.
@@ -249,6 +255,7 @@ impl Spec {
         arity: 1,
         flags: Flags::empty(),
         keys: Keys::None,
+        looks_beyond: None,
         categories: Categories::empty(),
         subcommands: &[],
     };
@@ -257,6 +264,11 @@ impl Spec {
     pub fn arity_fits(&self, len: usize) -> bool {
         let len = len as i32;
         if self.arity >= 0 { len == self.arity } else { len >= -self.arity }
+    }
+
+    /// Whether a request must hold every shard.
+    pub fn needs_all_shards(&self, args: &[&[u8]]) -> bool {
+        self.flags.contains(Flags::ALL_SHARDS) || self.looks_beyond.is_some_and(|looks| looks(args))
     }
 
     /// The categories, those that follow from the flags included, as Redis derives them.

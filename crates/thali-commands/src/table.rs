@@ -1,9 +1,9 @@
 //! The table of all data commands.
 
-use crate::{Command, generic, hashes, lists, sets, sorted_sets, streams, strings};
+use crate::{Command, generic, geo, hashes, lists, sets, sorted_sets, streams, strings};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 7] {
+pub const fn groups() -> [&'static [Command]; 8] {
     [
         generic::TABLE,
         strings::TABLE,
@@ -12,6 +12,7 @@ pub const fn groups() -> [&'static [Command]; 7] {
         sets::TABLE,
         sorted_sets::TABLE,
         streams::TABLE,
+        geo::TABLE,
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,7 +17,9 @@ use crate::busy::BusyScripts;
 use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
+use crate::latency::Latency;
 use crate::mailbox::{Mailbox, Message};
+use crate::migration::Migration;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
 use crate::scripts::Scripts;
 use crate::session::SessionState;
@@ -44,6 +46,7 @@ pub(crate) struct Shared {
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
+    pub latency: Latency,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
     /// The TCP port in use.
     pub port: u16,
     pub monitors_len: AtomicUsize,
+    pub migrations_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
@@ -86,6 +90,18 @@ impl Shared {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// Writes an event down for LATENCY if it took too long.
+    pub fn note_latency(&self, side: &Side, event: &'static str, took: Duration) {
+        let threshold_ms = side.settings.latency_monitor_threshold_ms;
+        self.latency.note(threshold_ms, event, side.now_ms / 1000, took);
+    }
+
+    /// As [`Shared::note_latency`], on another thread than a loop's.
+    pub fn note_latency_elsewhere(&self, event: &'static str, took: Duration) {
+        let threshold_ms = self.settings.load().latency_monitor_threshold_ms;
+        self.latency.note(threshold_ms, event, crate::server::unix_ms() / 1000, took);
     }
 
     /// Tells every loop.
@@ -126,6 +142,8 @@ pub(crate) struct Side {
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// Migrations that are over but for keys that a busy script holds.
+    pub migrated: Vec<Migration>,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
     /// Made when the first script runs here.

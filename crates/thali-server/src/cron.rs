@@ -2,11 +2,13 @@
 //! has run out.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use thali_commands::Origin;
 
 use crate::call::Core;
-use crate::{snapshots, unit};
+use crate::latency::event;
+use crate::{memory, snapshots, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -23,7 +25,8 @@ impl Cron {
     pub fn run(&mut self, core: &mut Core) {
         if core.side.event_loop == 0 {
             let max = core.side.settings.maxmemory;
-            let is_out_of_memory = max > 0 && crate::memory::used_bytes() > max;
+            let used = memory::note_used_bytes();
+            let is_out_of_memory = max > 0 && used > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
             snapshots::cron(&core.shared);
         }
@@ -35,6 +38,7 @@ impl Cron {
         if !core.side.settings.active_expire || !admitted {
             return;
         }
+        let begun = Instant::now();
         let loops = core.shared.mailboxes.len();
         let own = usize::from(core.side.event_loop);
         for shard in (own..core.shared.keyspace.shards_len()).step_by(loops) {
@@ -44,6 +48,7 @@ impl Cron {
                 }
             }
         }
+        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a request to a run: find the command, pass the gates, run it or queue it.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
@@ -8,6 +9,8 @@ use thali_resp::Reply;
 use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
+use crate::latency::event;
+use crate::migration;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
@@ -66,6 +69,7 @@ fn admit_and_run(
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
+        core.shared.note_latency(&core.side, event::COMMAND, Duration::from_nanos(nanos));
         return outcome;
     }
     if state.transaction.is_some() {
@@ -244,6 +248,7 @@ fn run_verb(
             Reply::new(out, state.protocol).simple("RESET");
             return Ok(());
         }
+        SessionVerb::Migrate => return migration::begin(core, state, args, out),
     }
     Reply::new(out, state.protocol).ok();
     Ok(())

@@ -23,7 +23,7 @@ use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
 use crate::unit::Leftover;
-use crate::{cron, unit};
+use crate::{cron, migration, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -378,6 +378,14 @@ impl EventLoop {
                     reply_timed_out(out, state);
                 }
             }),
+            Message::Migrated(migration) => {
+                if let Some((address, outcome, seq)) = migration::finish(&mut self.core, *migration) {
+                    self.unpark(address.session, seq, |out, state| match outcome {
+                        Ok(()) => Reply::new(out, state.protocol).ok(),
+                        Err(error) => state.error(out, &error),
+                    });
+                }
+            }
             Message::Published(publication) => {
                 let Self { core, sessions, dirty, ready, .. } = self;
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;

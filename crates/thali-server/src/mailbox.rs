@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use thali_journal::Seq;
 
 use crate::listener::Accepted;
+use crate::migration::Migration;
 use crate::pubsub::Publication;
 
 /// What a loop is told.
@@ -20,6 +21,8 @@ pub(crate) enum Message {
     Served { session: u64, reply: Vec<u8>, seq: Seq },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
     Unblocked { session: u64, error: bool },
+    /// MIGRATE's thread is done.
+    Migrated(Box<Migration>),
     /// For this loop's subscribers.
     Published(Arc<Publication>),
     /// For this loop's MONITOR sessions.

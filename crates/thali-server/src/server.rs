@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use thali_commands::Random;
-use thali_journal::{Journal, JournalConfig, JournalError, RealDisk};
+use thali_journal::{DiskStep, Journal, JournalConfig, JournalError, Policy, RealDisk};
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
 
@@ -19,9 +19,11 @@ use crate::call::{Core, Engine, Shared, Side};
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
+use crate::latency::event;
 use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::memory;
 use crate::open_files;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::recovery;
@@ -110,6 +112,7 @@ pub struct Server {
 impl Server {
     /// Recovers the data, opens the ports and starts the loops.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        memory::note_startup();
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
@@ -147,6 +150,7 @@ impl Server {
             snapshots: Snapshots::new(now_ms / 1000),
             scripts: Scripts::new(watchdog),
             slowlog: Default::default(),
+            latency: Default::default(),
             freer: Freer::start()?,
             config: Mutex::new(config),
             settings: ArcSwap::new(Arc::clone(&settings)),
@@ -154,6 +158,7 @@ impl Server {
             run_id,
             port: bound.first().map_or(0, SocketAddr::port),
             monitors_len: Default::default(),
+            migrations_len: Default::default(),
             is_out_of_memory: Default::default(),
             is_shutting_down: Default::default(),
             dump_at_end: Default::default(),
@@ -165,6 +170,12 @@ impl Server {
             journal.set_on_sync(Box::new(move |_| {
                 if let Some(shared) = weak.upgrade() {
                     shared.mailboxes.iter().for_each(Mailbox::tell_synced);
+                }
+            }));
+            let weak = Arc::downgrade(&shared);
+            journal.set_on_disk(Box::new(move |step, took| {
+                if let Some(shared) = weak.upgrade() {
+                    shared.note_latency_elsewhere(disk_event(&shared, step), took);
                 }
             }));
         }
@@ -271,6 +282,14 @@ impl Stopper {
     }
 }
 
+fn disk_event(shared: &Shared, step: DiskStep) -> &'static str {
+    match step {
+        DiskStep::Write => event::AOF_WRITE,
+        DiskStep::Sync if shared.settings.load().appendfsync == Policy::Always => event::AOF_FSYNC_ALWAYS,
+        DiskStep::Sync => event::AOF_FSYNC_EVERYSEC,
+    }
+}
+
 fn spawn(
     i: usize,
     shared: Arc<Shared>,
@@ -328,6 +347,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             deadlines: Default::default(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
+            migrated: Vec::new(),
             appended: None,
             interpreter: None,
             script_flushes_seen: 0,
@@ -431,7 +451,7 @@ fn fit_maxclients(config: Config) -> Config {
     config.with("maxclients", &room.to_string()).expect("a smaller count is as good a value")
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 

@@ -20,6 +20,7 @@ use self::file::AsideFile;
 use self::pieces::Pieces;
 use self::walk::{Form, Purpose};
 use crate::call::Shared;
+use crate::latency::event;
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -220,6 +221,7 @@ pub(crate) fn dump(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<(), S
             state.dirty_at_last_dump = dirty;
             state.last_dump_unix_s = unix_s();
             state.longest_hold = outcome.longest_hold;
+            shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, outcome.longest_hold);
             tracing::info!(?outcome, seconds = begun.elapsed().as_secs_f64(), "DB saved on disk");
             Ok(())
         }
@@ -258,6 +260,7 @@ pub(crate) fn rewrite(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<()
     match outcome {
         Ok(longest_hold) => {
             state.longest_hold = longest_hold;
+            shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, longest_hold);
             Ok(())
         }
         Err(error) => {
