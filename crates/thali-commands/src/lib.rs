@@ -30,5 +30,7 @@ pub mod strings;
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
 pub use parse::*;
-pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run, Spec};
+pub use spec::{
+    Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run, Spec,
+};
 pub use table::{TABLE, groups};

@@ -46,6 +46,22 @@ impl Folder {
 
     /// Makes sure that there is a manifest with an increment to grow.
     pub fn open(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
+        let mut folder = Self::find(config, disk)?;
+        folder.adopt_single_file(config, disk)?;
+        for entry in folder.manifest.live() {
+            let file = folder.path(entry);
+            if disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_none() {
+                return Err(JournalError::Missing { path: file });
+            }
+        }
+        if folder.manifest.last_increment().is_none() {
+            folder.add_increment(disk)?;
+        }
+        Ok(folder)
+    }
+
+    /// As it is; the folder itself is made where it is missing.
+    pub fn find(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
         let dir = config.dir.join(&config.appenddirname);
         let prefix = config.appendfilename.clone();
         let path = dir.join(manifest_name(&prefix));
@@ -58,18 +74,7 @@ impl Folder {
                 Manifest::default()
             }
         };
-        let mut folder = Folder { dir, prefix, manifest, spare: None, made: None };
-        folder.adopt_single_file(config, disk)?;
-        for entry in folder.manifest.live() {
-            let file = folder.path(entry);
-            if disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_none() {
-                return Err(JournalError::Missing { path: file });
-            }
-        }
-        if folder.manifest.last_increment().is_none() {
-            folder.add_increment(disk)?;
-        }
-        Ok(folder)
+        Ok(Folder { dir, prefix, manifest, spare: None, made: None })
     }
 
     pub fn path(&self, entry: &Entry) -> PathBuf {
@@ -124,6 +129,11 @@ impl Folder {
     fn create_increment(&self, disk: &dyn Disk) -> Result<(Entry, Arc<OpenFile>), JournalError> {
         let entry = self.next(disk, Kind::Increment, "incr.aof")?;
         let path = self.path(&entry);
+        Ok((entry, Arc::new(self.begin_increment(disk, path)?)))
+    }
+
+    /// Creates the file of an increment, durably.
+    pub fn begin_increment(&self, disk: &dyn Disk, path: PathBuf) -> Result<OpenFile, JournalError> {
         let file = disk.open_append(&path).map_err(JournalError::io("create", &path))?;
         let made = (|| {
             file.truncate(0).map_err(JournalError::io("cut", &path))?;
@@ -136,7 +146,7 @@ impl Folder {
             let _ = disk.remove(&path);
             return Err(error);
         }
-        Ok((entry, Arc::new(OpenFile { file, path })))
+        Ok(OpenFile { file, path })
     }
 
     /// A name that is in no use: above all numbers of the manifest, and of files that it does not name, which a
@@ -154,8 +164,8 @@ impl Folder {
             let path = self.dir.join(&name);
             let is_free = match disk.file_len(&path).map_err(JournalError::io("look at", &path))? {
                 None => true,
-                // What a crash leaves of the first start.
-                Some(_) => self.manifest.entries.is_empty() && is_unused(disk, &path)?,
+                // What a crash leaves of an increment that was about to be named.
+                Some(_) => is_unused(disk, &path)?,
             };
             if is_free {
                 return Ok(Entry { name, seq, kind });

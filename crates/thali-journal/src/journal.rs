@@ -16,7 +16,7 @@ use crate::batch::Batches;
 use crate::buffer::Buffer;
 use crate::folder::Folder;
 use crate::rewrite::Rewrites;
-use crate::{Disk, DiskFile, JournalError, Recovery, recovery, writer};
+use crate::{Disk, DiskFile, JournalError, Recovery, Rewrite, recovery, rewrite, writer};
 
 /// A place in the stream of all bytes appended since the journal was opened. Rises with the order of
 /// execution; `Seq(0)` is before everything.
@@ -50,6 +50,8 @@ pub struct JournalConfig {
     pub retry_interval: Duration,
     /// The second of `everysec`.
     pub sync_interval: Duration,
+    /// Where the stream goes on, so that places of a journal before stay in order with this one's.
+    pub at: Seq,
 }
 
 impl JournalConfig {
@@ -64,6 +66,7 @@ impl JournalConfig {
             buffer_bytes_max: 64 * 1024 * 1024,
             retry_interval: Duration::from_millis(100),
             sync_interval: Duration::from_secs(1),
+            at: Seq::default(),
         }
     }
 }
@@ -124,6 +127,8 @@ pub(crate) struct Progress {
     pub durable: u64,
     pub len: u64,
     pub durable_len: u64,
+    /// Nothing was written since a mark, or since the start.
+    pub is_marked: bool,
 }
 
 #[derive(Default)]
@@ -145,7 +150,10 @@ type OnSync = Arc<dyn Fn(Seq) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskStep {
     Write,
-    Sync,
+    /// `awaited`: under `always`, so that replies wait for it.
+    Sync {
+        awaited: bool,
+    },
 }
 
 type OnDisk = Arc<dyn Fn(DiskStep, Duration) + Send + Sync>;
@@ -208,7 +216,12 @@ impl Shared {
     /// Begins to write behind the `len` good bytes of `open`, the last of the folder's files, which have
     /// `size_bytes`.
     pub fn start(shared: &Arc<Self>, folder: Folder, open: OpenFile, len: u64, size_bytes: u64) {
-        *shared.progress.lock() = Progress { len, durable_len: len, ..Progress::default() };
+        let Seq(at) = shared.config.at;
+        *shared.progress.lock() =
+            Progress { written: at, durable: at, len, durable_len: len, is_marked: true };
+        shared.buffer.lock().appended += at;
+        shared.synced.store(at, Ordering::Release);
+        shared.durable.store(at, Ordering::Release);
         {
             let mut health = shared.health.lock();
             health.base_size_bytes = size_bytes;
@@ -262,6 +275,14 @@ impl Journal {
     /// Opens or makes the journal of `config.dir`. Nothing is written before [`Recovery::replay`] succeeded.
     pub fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), JournalError> {
         recovery::open(config, disk)
+    }
+
+    /// A journal for data that is in memory already and in no journal: all that is appended from now on is
+    /// kept, and counts once a first base stands before it, see [`Rewrite`]. The moment for which the base
+    /// stands is the one at which the caller, holding all shards, begins to append; [`Rewrite::cut`] is not
+    /// called. Until [`Rewrite::finish`], the folder holds what it held before.
+    pub fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Rewrite), JournalError> {
+        rewrite::create(config, disk)
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {

@@ -89,12 +89,19 @@ impl Manifest {
         self.entries.iter().rfind(|e| e.kind == Kind::Increment)
     }
 
-    /// The manifest once `base` stands for all but the last increment.
-    pub fn superseded_by(&self, base: Entry) -> Manifest {
-        let last = self.last_increment();
-        let old = self.entries.iter().filter(|entry| Some(*entry) != last);
+    /// The manifest before `files` bear their names: as history, so that a crash leaves none that nobody
+    /// names, and that therefore nobody may delete.
+    pub fn announcing<'a>(&self, files: impl IntoIterator<Item = &'a Entry>) -> Manifest {
+        let announced = files.into_iter().map(|entry| Entry { kind: Kind::History, ..entry.clone() });
+        Manifest { entries: self.entries.iter().cloned().chain(announced).collect() }
+    }
+
+    /// The manifest once `base` stands for all before `increment`.
+    pub fn superseded_by(&self, base: &Entry, increment: &Entry) -> Manifest {
+        let is_old = |entry: &&Entry| entry.name != base.name && entry.name != increment.name;
+        let old = self.entries.iter().filter(is_old);
         let history = old.map(|entry| Entry { kind: Kind::History, ..entry.clone() });
-        Manifest { entries: [base].into_iter().chain(history).chain(last.cloned()).collect() }
+        Manifest { entries: [base.clone()].into_iter().chain(history).chain([increment.clone()]).collect() }
     }
 
     /// Replaces the manifest file in one step that a crash cannot halve.

@@ -76,15 +76,20 @@ impl std::fmt::Debug for Recovery {
 
 /// Takes the folder's lock and makes sure that there is a manifest with an increment to grow.
 pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), JournalError> {
-    let data_dir = config.dir.clone();
-    disk.create_dir_all(&data_dir).map_err(JournalError::io("make the folder", &data_dir))?;
-    let lock_path = data_dir.join(LOCK_NAME);
-    let lock = disk.lock(&lock_path).map_err(JournalError::io("lock", &lock_path))?;
-    let lock = lock.ok_or(JournalError::Locked { dir: data_dir })?;
+    let lock = lock(&config, &*disk)?;
     let folder = Folder::open(&config, &*disk)?;
     let shared = Arc::new(Shared::new(config, disk, lock));
     let journal = Journal::new(Arc::clone(&shared));
     Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
+}
+
+/// Makes the data folder this process's own, for as long as the lock is kept.
+pub(crate) fn lock(config: &JournalConfig, disk: &dyn Disk) -> Result<Box<dyn Send + Sync>, JournalError> {
+    let dir = &config.dir;
+    disk.create_dir_all(dir).map_err(JournalError::io("make the folder", dir))?;
+    let path = dir.join(LOCK_NAME);
+    let lock = disk.lock(&path).map_err(JournalError::io("lock", &path))?;
+    lock.ok_or_else(|| JournalError::Locked { dir: dir.clone() })
 }
 
 /// How a file ended.

@@ -4,7 +4,8 @@
 //! begin    the next increment is created and synced, the manifest names it            old base, old, next
 //! cut      all shards locked: what is appended from here on is for the next increment
 //!          the writer syncs the old increment, then goes over
-//! finish   the new base is synced, renamed and named; all before the cut is history   new base, next
+//! finish   the new base is synced, named as history, renamed                          old base, old, next
+//!          the new base is named; all before the cut is history                        new base, next
 //!          history is deleted, then forgotten by the manifest
 //! ```
 //!
@@ -12,6 +13,15 @@
 //! the same data: the old base and the old increments give the data at the cut, and so does the new base.
 //! The next increment gets its first byte only after the old one is synced to its end, or after the new base
 //! is durable; so what is left is always a prefix of the stream.
+//!
+//! The first base of a journal that began while the process ran ([`Journal::create`]) has no old files that
+//! count, so its increment bears a name of its own up to `finish`, and the manifest of before stays in force:
+//!
+//! ```text
+//! create   the increment is created as temp-*; what is appended goes there            as before
+//! finish   base and increment are synced, named as history, renamed                   as before
+//!          both are named; what was there before is history                           new base, increment
+//! ```
 //!
 //! A failed sync leaves the old increment without a good end, and then only `finish` opens the next one: the
 //! base holds all that was appended before the cut, written or not, synced or not. That is also when it
@@ -24,11 +34,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, Batches};
+use crate::batch::{self, Batches, HEADER_LEN};
 use crate::folder::{Folder, aside_name};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
-use crate::{Journal, JournalError, Seq, writer};
+use crate::{Disk, Journal, JournalConfig, JournalError, Seq, recovery, writer};
 
 /// Bytes of a base that are written before they are synced: one sync of all would stall other files' syncs.
 /// SOURCE: redis 7.0 `REDIS_AUTOSYNC_BYTES`.
@@ -80,7 +90,8 @@ impl Journal {
         let shared = Arc::clone(self.shared());
         let folder = shared.rewrites.lock().folder.take().ok_or(JournalError::RewriteRunning)?;
         let begun = Instant::now();
-        let mut rewrite = Rewrite { shared, folder: Some(folder), next: None, cut: CutState::None, begun };
+        let cut = CutState::None;
+        let mut rewrite = Rewrite { shared, folder: Some(folder), next: None, cut, first: None, begun };
         rewrite.prepare()?;
         Ok(rewrite)
     }
@@ -128,6 +139,8 @@ pub struct Rewrite {
     folder: Option<Folder>,
     next: Option<Arc<OpenFile>>,
     cut: CutState,
+    /// The increment of a journal that has no base yet: what it will be called, and the file until then.
+    first: Option<(Entry, OpenFile)>,
     begun: Instant,
 }
 
@@ -215,15 +228,18 @@ impl Rewrite {
         let shared = Arc::clone(&self.shared);
         let disk = &*shared.disk;
         base.complete()?;
+        self.sync_first()?;
+        let first = self.first.as_ref().map(|(entry, _)| entry.clone());
         let folder = self.folder();
+        folder.store(disk, folder.manifest.announcing([&base.entry].into_iter().chain(&first)))?;
         let path = folder.path(&base.entry);
         disk.rename(&base.open.path, &path).map_err(JournalError::io("rename", &base.open.path))?;
         base.is_renamed = true;
-        // Only a durable manifest that calls it history makes sure that the file is not needed.
-        let base_entry = base.entry.clone();
-        let manifest = folder.manifest.superseded_by(base_entry.clone());
-        folder.manifest.entries.push(Entry { kind: Kind::History, ..base_entry });
+        self.rename_first()?;
+        let folder = self.folder();
         disk.sync_dir(&folder.dir).map_err(JournalError::io("sync", &folder.dir))?;
+        let last = first.as_ref().or(folder.manifest.last_increment()).expect("a rewrite has prepared it");
+        let manifest = folder.manifest.superseded_by(&base.entry, last);
         self.cut = CutState::Final;
         self.folder().store(disk, manifest)?;
         self.cut = CutState::Finished;
@@ -234,6 +250,27 @@ impl Rewrite {
 
     /// Ends without a new base.
     pub fn abort(self) {}
+
+    /// What the first increment has so far must not be lost while it is named.
+    fn sync_first(&mut self) -> Result<(), JournalError> {
+        let Some((_, open)) = &self.first else { return Ok(()) };
+        writer::sync(&self.shared);
+        match self.shared.is_stuck() {
+            true => Err(JournalError::io("sync", &open.path)(io::Error::other("a sync has failed"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives the first increment its name; what is under way to it goes on.
+    fn rename_first(&mut self) -> Result<(), JournalError> {
+        let Some((entry, open)) = self.first.take() else { return Ok(()) };
+        let path = self.folder().path(&entry);
+        self.shared.disk.rename(&open.path, &path).map_err(JournalError::io("rename", &open.path))?;
+        let renamed = Arc::new(OpenFile { file: open.file, path });
+        self.shared.tail.lock().open = Some(Arc::clone(&renamed));
+        *self.shared.sync_gate.lock() = Some(renamed);
+        Ok(())
+    }
 
     /// From here on the base stands for all before the cut.
     fn take_over(&mut self, base_len: u64) {
@@ -268,14 +305,18 @@ impl Drop for Rewrite {
         if let Some(folder) = &mut self.folder
             && self.cut == CutState::Made
         {
-            let cut = self.shared.buffer.lock().undo_cut();
-            folder.spare = cut;
+            folder.spare = self.shared.buffer.lock().undo_cut();
             self.shared.more.notify_one();
         }
         if let Some(folder) = &mut self.folder
             && self.cut == CutState::Final
         {
             folder.spare = None;
+        }
+        if let Some((_, open)) = &self.first
+            && let Err(error) = self.shared.disk.remove(&open.path)
+        {
+            tracing::warn!(file = %open.path.display(), %error, "cannot delete the unfinished increment");
         }
         let mut rewrites = self.shared.rewrites.lock();
         rewrites.folder = self.folder.take();
@@ -286,6 +327,23 @@ impl Drop for Rewrite {
             rewrites.last_failure = Some(Instant::now());
         }
     }
+}
+
+/// See [`Journal::create`].
+pub(crate) fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Rewrite), JournalError> {
+    let begun = Instant::now();
+    let lock = recovery::lock(&config, &*disk)?;
+    let folder = Folder::find(&config, &*disk)?;
+    let entry = folder.next(&*disk, Kind::Increment, "incr.aof")?;
+    let open = folder.begin_increment(&*disk, folder.dir.join(aside_name(&entry.name)))?;
+    let shared = Arc::new(Shared::new(config, disk, lock));
+    let len = HEADER_LEN as u64;
+    Shared::start(&shared, folder, open.clone(), len, len);
+    let folder = shared.rewrites.lock().folder.take();
+    let first = Some((entry, open));
+    let rewrite =
+        Rewrite { shared: Arc::clone(&shared), folder, next: None, cut: CutState::Made, first, begun };
+    Ok((Journal::new(shared), rewrite))
 }
 
 /// Makes sure that the writer has no cut of an earlier rewrite before it.

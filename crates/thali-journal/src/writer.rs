@@ -66,7 +66,7 @@ fn write_loop(shared: &Shared) {
         let moved = went_well && move_on(shared, &mut tail);
         let ends = stopping && ((idle && !moved) || !went_well);
         if ends {
-            mark_end(shared, &tail);
+            mark_close(shared, &tail);
         }
         shared.publish();
         drop(tail);
@@ -77,27 +77,63 @@ fn write_loop(shared: &Shared) {
     }
 }
 
-/// Says at the end of a file that is closed in peace that all before was synced: what is damaged there later
-/// cannot pass for what a dying machine leaves. Where it cannot be written, the end just stays unproven.
-fn mark_end(shared: &Shared, tail: &Tail) {
-    let Progress { written, durable, len, durable_len } = *shared.progress.lock();
+/// Says at the end of a file that is closed in peace, or rests, that all before was synced: what is damaged
+/// there later cannot pass for what a dying machine leaves. Where it cannot be written, the end just stays
+/// unproven. `true`: the mark is there and wants a sync of its own.
+fn mark_end(shared: &Shared, tail: &Tail) -> bool {
+    let Progress { written, durable, len, durable_len, is_marked } = *shared.progress.lock();
     // Nothing was appended, or not all is safe: then there is nothing to say.
-    if shared.is_stuck() || tail.torn || written != durable || len != durable_len || written == 0 {
-        return;
+    if shared.is_stuck() || tail.torn || written != durable || len != durable_len || is_marked {
+        return false;
     }
-    let Some(open) = &tail.open else { return };
+    let Some(open) = &tail.open else { return false };
     let mark = batch::synced_mark(len);
-    match write_all(&*open.file, &mark).and_then(|()| open.file.sync()) {
+    match write_all(&*open.file, &mark) {
         Ok(()) => {
             let mut progress = shared.progress.lock();
-            (progress.len, progress.durable_len) = (len + mark.len() as u64, len + mark.len() as u64);
+            (progress.len, progress.is_marked) = (len + mark.len() as u64, true);
+            true
         }
         Err(error) => {
-            tracing::warn!(file = %open.path.display(), %error, "the append-only file ends without a mark");
-            if let Err(error) = open.file.truncate(len) {
-                tracing::warn!(file = %open.path.display(), %error, "the tail stays torn");
-            }
+            forget_mark(open, len, &error);
+            false
         }
+    }
+}
+
+fn forget_mark(open: &OpenFile, len: u64, error: &io::Error) {
+    tracing::warn!(file = %open.path.display(), %error, "the append-only file ends without a mark");
+    if let Err(error) = open.file.truncate(len) {
+        tracing::warn!(file = %open.path.display(), %error, "the tail stays torn");
+    }
+}
+
+/// The mark of a file that is closed. That its sync fails takes nothing back of what was synced before.
+fn mark_close(shared: &Shared, tail: &Tail) {
+    if !mark_end(shared, tail) {
+        return;
+    }
+    let outcome = tail.open().file.sync();
+    let mut progress = shared.progress.lock();
+    match outcome {
+        Ok(()) => progress.durable_len = progress.len,
+        Err(error) => {
+            progress.len = progress.durable_len;
+            forget_mark(tail.open(), progress.durable_len, &error);
+        }
+    }
+}
+
+/// The mark of a stream that rests: nothing came since the last sync, and nothing is under way.
+fn mark_rest(shared: &Shared) {
+    let Some(tail) = shared.tail.try_lock() else { return };
+    let is_busy = {
+        let buffer = shared.buffer.lock();
+        !buffer.current.is_empty() || buffer.cut.is_some() || buffer.stopping
+    };
+    if !is_busy && tail.batch.is_empty() && mark_end(shared, &tail) {
+        drop(tail);
+        sync(shared);
     }
 }
 
@@ -203,6 +239,7 @@ fn note_written(shared: &Shared, tail: &Tail) {
         let mut progress = shared.progress.lock();
         progress.written = tail.end;
         progress.len += tail.batch.len() as u64;
+        progress.is_marked = false;
     }
     let mut health = shared.health.lock();
     health.writes_total += 1;
@@ -246,7 +283,7 @@ pub(crate) fn move_on(shared: &Shared, tail: &mut Tail) -> bool {
     let mut health = shared.health.lock();
     health.closed_bytes = cut.covered_by.unwrap_or(health.closed_bytes + progress.len);
     let len = HEADER_LEN as u64;
-    *progress = Progress { written: cut.at, durable: cut.at, len, durable_len: len };
+    *progress = Progress { written: cut.at, durable: cut.at, len, durable_len: len, is_marked: true };
     if cut.covered_by.is_some() && health.failure.take().is_some() {
         // The failure was the old file's.
         health.stuck = false;
@@ -297,14 +334,14 @@ fn describe(error: &io::Error) -> String {
 pub(crate) fn sync(shared: &Shared) -> bool {
     let gate = shared.sync_gate.lock();
     let Some(open) = &*gate else { return true };
-    let Progress { written, len, durable, .. } = *shared.progress.lock();
-    if written == durable || shared.is_stuck() {
+    let Progress { written, len, durable, durable_len, .. } = *shared.progress.lock();
+    if (written == durable && len == durable_len) || shared.is_stuck() {
         return true;
     }
     let begun = Instant::now();
     let outcome = open.file.sync();
     let took = begun.elapsed();
-    shared.note_disk(DiskStep::Sync, took);
+    shared.note_disk(DiskStep::Sync { awaited: shared.policy() == Policy::Always }, took);
     {
         let mut health = shared.health.lock();
         health.syncs_total += 1;
@@ -353,6 +390,7 @@ pub(crate) fn wake_admission(shared: &Shared) {
 fn sync_loop(shared: &Shared) {
     let (stopped, stop) = &shared.sync_stop;
     let mut next = Instant::now() + shared.config.sync_interval;
+    let mut written_before = 0;
     loop {
         let mut guard = stopped.lock();
         while !*guard && !stop.wait_until(&mut guard, next).timed_out() {}
@@ -361,9 +399,13 @@ fn sync_loop(shared: &Shared) {
         }
         drop(guard);
         next = Instant::now() + shared.config.sync_interval;
+        let written = shared.progress.lock().written;
         if shared.policy() == Policy::Everysec {
             sync(shared);
             shared.publish();
+        }
+        if written == std::mem::replace(&mut written_before, written) {
+            mark_rest(shared);
         }
     }
 }

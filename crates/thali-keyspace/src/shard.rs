@@ -204,6 +204,9 @@ pub struct Shard {
     pub(crate) dbs: Vec<Db>,
     /// Emptied databases that the running snapshot still needs.
     pub(crate) retired: Vec<Db>,
+    /// The journal's place behind the last change of anything here, for those who read it before it is
+    /// durable; whoever changes notes it. 0: none.
+    pub written_at: u64,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
@@ -18,6 +18,7 @@ use crate::clients::Clients;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::latency::Latency;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::migration::Migration;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
@@ -39,14 +40,19 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
-    /// `None` with `appendonly no`.
-    pub journal: Option<Journal>,
+    /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
+    /// sees one or the other.
+    pub journal: ArcSwapOption<Journal>,
+    /// Behind all places that journals which are no more have given out.
+    pub journal_at: AtomicU64,
+    pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
     pub slowlog: Slowlog,
-    pub latency: Latency,
+    /// The journal's threads note events, too.
+    pub latency: Arc<Latency>,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
@@ -55,6 +61,8 @@ pub(crate) struct Shared {
     pub run_id: String,
     /// The TCP port in use.
     pub port: u16,
+    /// Where the next connection goes, whoever accepts it.
+    pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     pub migrations_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
@@ -86,7 +94,7 @@ impl Shared {
                 return Err(DUMP_FAILED.into());
             }
         }
-        match &self.journal {
+        match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
@@ -94,14 +102,17 @@ impl Shared {
 
     /// Writes an event down for LATENCY if it took too long.
     pub fn note_latency(&self, side: &Side, event: &'static str, took: Duration) {
-        let threshold_ms = side.settings.latency_monitor_threshold_ms;
-        self.latency.note(threshold_ms, event, side.now_ms / 1000, took);
+        self.latency.note(event, side.now_ms / 1000, took);
     }
 
     /// As [`Shared::note_latency`], on another thread than a loop's.
     pub fn note_latency_elsewhere(&self, event: &'static str, took: Duration) {
-        let threshold_ms = self.settings.load().latency_monitor_threshold_ms;
-        self.latency.note(threshold_ms, event, crate::server::unix_ms() / 1000, took);
+        self.latency.note(event, crate::server::unix_ms() / 1000, took);
+    }
+
+    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
+    pub fn durable(&self) -> Seq {
+        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
     }
 
     /// Tells every loop.
@@ -138,6 +149,8 @@ pub(crate) struct Side {
     pub subscriptions: Subscriptions,
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
+    /// Sessions that wait for their writes to be durable.
+    pub durable_waits: Vec<u64>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

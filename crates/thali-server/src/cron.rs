@@ -28,14 +28,17 @@ impl Cron {
             let used = memory::note_used_bytes();
             let is_out_of_memory = max > 0 && used > max;
             core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
-            snapshots::cron(&core.shared);
+            core.shared.loading.log();
+            if !core.shared.loading.is_on() {
+                snapshots::cron(&core.shared);
+            }
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted {
+        if !core.side.settings.active_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
         let begun = Instant::now();

@@ -10,6 +10,7 @@ use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::latency::event;
+use crate::loading::LOADING;
 use crate::migration;
 use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
@@ -151,6 +152,9 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
     }
+    if core.shared.loading.is_on() && !is_allowed_while_loading(state, row, spec) {
+        return Err(LOADING);
+    }
     if spec.flags.contains(Flags::DENYOOM) && core.shared.is_out_of_memory.load(Relaxed) {
         return Err(OUT_OF_MEMORY);
     }
@@ -162,6 +166,17 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
     Ok(())
+}
+
+/// EXEC is, where all that was queued is.
+fn is_allowed_while_loading(state: &SessionState, row: &Row, spec: &Spec) -> bool {
+    let is_allowed = |queued: &Queued| {
+        let args = borrowed(&queued.args);
+        queued.row.spec.subcommand(&args).unwrap_or(queued.row.spec).flags.contains(Flags::LOADING)
+    };
+    spec.flags.contains(Flags::LOADING)
+        && (row.spec.name != "exec"
+            || state.transaction.as_ref().is_none_or(|transaction| transaction.queue.iter().all(is_allowed)))
 }
 
 fn is_allowed_to_subscribers(name: &str) -> bool {
@@ -347,9 +362,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         reply.null_array();
     }
     state.db = cx.db;
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     Ok(())

@@ -17,11 +17,12 @@ use thali_resp::{Limits, Reply, Step};
 
 use crate::call::Core;
 use crate::clients::ClientInfo;
-use crate::commands::pubsub;
+use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
+use crate::snapshots::{Stepped, Walker};
 use crate::unit::Leftover;
 use crate::{cron, migration, unit};
 
@@ -41,6 +42,8 @@ const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
 /// Whether the write will survive is unknown then, and the end of the connection says just that.
 const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
+/// Where a snapshot has to be written before it can go on, a loop looks again after this.
+const WALK_AGAIN: Duration = Duration::from_millis(1);
 /// Connections taken in one turn.
 const ACCEPTS_MAX: usize = 256;
 
@@ -50,8 +53,6 @@ pub(crate) struct EventLoop {
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
     next_session: u64,
-    /// Where the next connection goes.
-    next_loop: usize,
     ready: Vec<u64>,
     dirty: Vec<u64>,
     /// Sessions whose output waits for the journal.
@@ -62,6 +63,10 @@ pub(crate) struct EventLoop {
     accept_again: BTreeSet<usize>,
     next_cron: Instant,
     cron: cron::Cron,
+    /// This loop's part in the running snapshot.
+    walker: Option<Walker>,
+    /// When the snapshot wants the loop again, events or not.
+    walk_again: Option<Duration>,
     is_ending: bool,
 }
 
@@ -77,7 +82,6 @@ impl EventLoop {
             listeners,
             sessions: HashMap::default(),
             next_session: SESSIONS as u64,
-            next_loop: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
             held: Vec::new(),
@@ -86,6 +90,8 @@ impl EventLoop {
             accept_again: BTreeSet::new(),
             next_cron: Instant::now(),
             cron: cron::Cron::default(),
+            walker: None,
+            walk_again: None,
             is_ending: false,
         })
     }
@@ -101,6 +107,8 @@ impl EventLoop {
                 return Err(error);
             }
             self.read_clock();
+            let begun = Instant::now();
+            let was_asked = !events.is_empty() || !self.ready.is_empty();
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -115,6 +123,7 @@ impl EventLoop {
             self.timers();
             self.write_journal();
             self.flush_all();
+            self.walk_snapshot(was_asked.then(|| begun.elapsed()));
         }
         self.end();
         Ok(())
@@ -127,6 +136,7 @@ impl EventLoop {
 
     fn until_next_timer(&self) -> Duration {
         let cron = self.next_cron.saturating_duration_since(Instant::now());
+        let cron = self.walk_again.map_or(cron, |again| again.min(cron));
         let deadline = self.core.side.deadlines.first().map(|next| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             Duration::from_millis(next.0.saturating_sub(now))
@@ -183,12 +193,12 @@ impl EventLoop {
     }
 
     /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&mut self) -> usize {
+    fn next_free_loop(&self) -> usize {
         let loops = self.core.side.settings.loops;
         for _ in 0..loops {
-            self.next_loop = (self.next_loop + 1) % loops;
-            if self.core.shared.busy.is_free(self.next_loop) {
-                return self.next_loop;
+            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
+            if self.core.shared.busy.is_free(next) {
+                return next;
             }
         }
         loops
@@ -375,7 +385,7 @@ impl EventLoop {
                 if error {
                     state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                 } else {
-                    reply_timed_out(out, state);
+                    reply_timed_out(out, state, false);
                 }
             }),
             Message::Migrated(migration) => {
@@ -464,7 +474,8 @@ impl EventLoop {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
-                self.unpark(id, Seq::default(), reply_timed_out);
+                let is_durable = self.is_durable(id);
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, is_durable));
             }
         }
         let now = Instant::now();
@@ -485,7 +496,9 @@ impl EventLoop {
         let now_ms = self.core.side.now_ms;
         let mut leaving = Vec::new();
         // Only while writing fails; else nothing is held for long.
-        let synced = self.core.shared.journal.as_ref().filter(|j| j.refusal().is_some()).map(|j| j.synced());
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
         for (id, session) in &mut self.sessions {
             if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
                 tracing::warn!(
@@ -529,8 +542,8 @@ impl EventLoop {
 
     /// One write for all that the tick has changed, before its replies leave.
     fn write_journal(&mut self) {
-        if let Some(journal) = &self.core.shared.journal
-            && let Some(seq) = self.core.side.appended.take()
+        if let Some(seq) = self.core.side.appended.take()
+            && let Some(journal) = &*self.core.shared.journal.load()
         {
             journal.flush(seq);
         }
@@ -540,6 +553,10 @@ impl EventLoop {
         for id in std::mem::take(&mut self.dirty) {
             self.flush(id);
         }
+        if !self.core.side.durable_waits.is_empty() {
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            self.end_durable_waits();
+        }
         if !self.held.is_empty() {
             self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
             for id in std::mem::take(&mut self.held) {
@@ -548,11 +565,35 @@ impl EventLoop {
         }
     }
 
+    /// Whether what a session wrote survives the death of the machine.
+    fn is_durable(&self, id: u64) -> bool {
+        let written = self.sessions.get(&id).map_or(Seq::default(), |session| session.state.written);
+        self.core.shared.durable() >= written
+    }
+
+    /// WAITAOF's replies.
+    fn end_durable_waits(&mut self) {
+        for id in std::mem::take(&mut self.core.side.durable_waits) {
+            let waits = |session: &Session| {
+                session.state.parked.is_some() && session.state.parked_time_up == TimeUp::Durable
+            };
+            if !self.sessions.get(&id).is_some_and(waits) {
+                continue;
+            }
+            if !self.is_durable(id) {
+                self.core.side.durable_waits.push(id);
+            } else if self.sessions[&id].state.parked.as_ref().is_some_and(|waiter| waiter.finish()) {
+                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, true));
+                self.flush(id);
+            }
+        }
+    }
+
     fn flush(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_dirty = false;
-        if self.core.side.settings.holds_replies
-            && let Some(journal) = &self.core.shared.journal
+        if session.state.hold > Seq::default()
+            && let Some(journal) = &*self.core.shared.journal.load()
             && journal.synced() < session.state.hold
         {
             if journal.is_stuck() {
@@ -587,6 +628,30 @@ impl EventLoop {
             session.out.drain(..session.out_at);
             session.out_at = 0;
         }
+    }
+
+    /// This loop's part in a running snapshot, after a tick that took `tick`.
+    fn walk_snapshot(&mut self, tick: Option<Duration>) {
+        let shared = &self.core.shared;
+        let Some(walk) = shared.snapshots.walk_of_loops() else {
+            (self.walker, self.walk_again) = (None, None);
+            return;
+        };
+        let (own, loops) = (usize::from(self.core.side.event_loop), self.core.side.settings.loops);
+        if own >= loops {
+            return;
+        }
+        if !self.walker.as_ref().is_some_and(|walker| walker.is_of(&walk)) {
+            self.walker = Some(Walker::new(walk, own, loops));
+        }
+        let walker = self.walker.as_mut().expect("made just now");
+        let mut retired = Vec::new();
+        self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
+            Stepped::More => Some(Duration::ZERO),
+            Stepped::NotNow => Some(WALK_AGAIN),
+            Stepped::Through => None,
+        };
+        shared.freer.free(Vec::new(), retired);
     }
 
     /// Ends a connection and everything that it left anywhere.
@@ -666,9 +731,13 @@ fn push(session: &mut Session, bytes: &[u8], bytes_max: u64) -> bool {
     true
 }
 
-fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState) {
+fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState, is_durable: bool) {
     let mut reply = Reply::new(out, state.protocol);
-    if state.parked_null_array { reply.null_array() } else { reply.null() }
+    match state.parked_time_up {
+        TimeUp::Null => reply.null(),
+        TimeUp::NullArray => reply.null_array(),
+        TimeUp::Durable => persistence::reply_durable(&mut reply, is_durable),
+    }
 }
 
 /// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.

@@ -4,6 +4,7 @@
 //! last [`SAMPLES_MAX`] seconds with an event.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,17 +45,29 @@ pub(crate) struct Series {
 }
 
 /// All series.
-#[derive(Debug, Default)]
-pub(crate) struct Latency(Mutex<BTreeMap<&'static str, Series>>);
+#[derive(Debug)]
+pub(crate) struct Latency {
+    /// `latency-monitor-threshold`; 0 = nothing is noted.
+    threshold_ms: AtomicU64,
+    all: Mutex<BTreeMap<&'static str, Series>>,
+}
 
 impl Latency {
-    /// Writes an event down if it took as long as `threshold_ms`, which is not 0.
-    pub fn note(&self, threshold_ms: u64, event: &'static str, at_unix_s: u64, took: Duration) {
-        let ms = took.as_millis() as u64;
+    pub fn new(threshold_ms: u64) -> Self {
+        Self { threshold_ms: threshold_ms.into(), all: Mutex::default() }
+    }
+
+    pub fn set_threshold_ms(&self, threshold_ms: u64) {
+        self.threshold_ms.store(threshold_ms, Relaxed);
+    }
+
+    /// Writes an event down if it took as long as the threshold.
+    pub fn note(&self, event: &'static str, at_unix_s: u64, took: Duration) {
+        let (ms, threshold_ms) = (took.as_millis() as u64, self.threshold_ms.load(Relaxed));
         if threshold_ms == 0 || ms < threshold_ms {
             return;
         }
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let series = all.entry(event).or_default();
         series.max_ms = series.max_ms.max(ms);
         match series.samples.back_mut() {
@@ -69,16 +82,16 @@ impl Latency {
     }
 
     pub fn of(&self, event: &[u8]) -> Option<Series> {
-        self.0.lock().iter().find(|(name, _)| name.as_bytes() == event).map(|(_, series)| series.clone())
+        self.all.lock().iter().find(|(name, _)| name.as_bytes() == event).map(|(_, series)| series.clone())
     }
 
     pub fn all(&self) -> Vec<(&'static str, Series)> {
-        self.0.lock().iter().map(|(name, series)| (*name, series.clone())).collect()
+        self.all.lock().iter().map(|(name, series)| (*name, series.clone())).collect()
     }
 
     /// Forgets the events of these kinds, or all of them; gives how many kinds there were.
     pub fn reset(&self, events: &[&[u8]]) -> usize {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let before = all.len();
         all.retain(|name, _| !events.is_empty() && !events.contains(&name.as_bytes()));
         before - all.len()
@@ -96,11 +109,12 @@ mod tests {
 
     #[test]
     fn a_second_keeps_its_longest_event() {
-        let latency = Latency::default();
-        for (threshold, at, ms) in
+        let latency = Latency::new(0);
+        for (threshold_ms, at, ms) in
             [(0, 1, 500), (10, 1, 9), (10, 1, 12), (10, 1, 30), (10, 1, 20), (10, 2, 11)]
         {
-            latency.note(threshold, event::COMMAND, at, Duration::from_millis(ms));
+            latency.set_threshold_ms(threshold_ms);
+            latency.note(event::COMMAND, at, Duration::from_millis(ms));
         }
         assert_eq!(samples(&latency, "command"), [(1, 30), (2, 11)]);
         assert_eq!(latency.of(b"command").unwrap().max_ms, 30);
@@ -109,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_oldest_samples_go_and_the_maximum_stays() {
-        let latency = Latency::default();
+        let latency = Latency::new(1);
         for at in 0..200 {
-            latency.note(1, event::COMMAND, at, Duration::from_millis(if at == 0 { 99 } else { 5 }));
+            latency.note(event::COMMAND, at, Duration::from_millis(if at == 0 { 99 } else { 5 }));
         }
         let series = latency.of(b"command").unwrap();
         assert_eq!((series.samples.len(), series.samples[0].at_unix_s, series.max_ms), (SAMPLES_MAX, 40, 99));
@@ -119,9 +133,9 @@ mod tests {
 
     #[test]
     fn a_reset_counts_what_it_forgot() {
-        let latency = Latency::default();
+        let latency = Latency::new(1);
         for event in [event::COMMAND, event::AOF_WRITE, event::EXPIRE_CYCLE] {
-            latency.note(1, event, 1, Duration::from_millis(5));
+            latency.note(event, 1, Duration::from_millis(5));
         }
         assert_eq!(latency.reset(&[b"command", b"nothing"]), 1);
         assert_eq!(latency.reset(&[]), 2);

@@ -1,18 +1,22 @@
 //! Dumps into the keyspace: one thread cuts the file into records, the others decode values and put them
 //! into their shards.
 
+mod progress;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thali_data::Limits;
 use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
 
-use crate::config::Settings;
+pub(crate) use self::progress::{LOADING, Loading};
+use crate::call::Shared;
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -34,7 +38,16 @@ pub(crate) struct Target<'a> {
     pub source_len: u64,
     /// Whether a key that is there already is replaced; else it stops the loading.
     pub replaces: bool,
+    /// `key-load-delay`.
+    pub delay: Duration,
+    /// Says that the loading is to end with an error.
+    pub gives_up: &'a (dyn Fn() -> bool + Sync),
+    /// Bytes that were read so far.
+    pub read: &'a AtomicU64,
 }
+
+/// What an ended loading says of it.
+pub(crate) const GIVEN_UP: &str = "the server is shutting down";
 
 /// What a dump held.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,26 +57,34 @@ pub(crate) struct Loaded {
     pub bytes: u64,
 }
 
-/// Loads the file that dumps are written to; `None` where there is none. `replaces`: see
-/// [`Target::replaces`].
+/// Loads the file that dumps are written to; `None` where there is none. `replaces` and `gives_up`: see
+/// [`Target`].
 pub(crate) fn load_dump(
-    settings: &Settings,
-    keyspace: &Keyspace,
+    shared: &Shared,
     now_ms: u64,
     replaces: bool,
+    gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Loaded>, String> {
+    let settings = shared.settings.load_full();
     let mut file = match File::open(settings.dump_path()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    let source_len = file.metadata().map_or(0, |meta| meta.len());
+    let read = Arc::new(AtomicU64::new(0));
+    let watched = Arc::clone(&read);
+    shared.loading.watch(move || (watched.load(Ordering::Relaxed), source_len));
     let target = Target {
-        keyspace,
+        keyspace: &shared.keyspace,
         limits: &settings.limits,
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
-        source_len: file.metadata().map_or(0, |meta| meta.len()),
+        source_len,
         replaces,
+        delay: settings.key_load_delay,
+        gives_up,
+        read: &read,
     };
     load(&mut file, &target).map(Some)
 }
@@ -95,7 +116,7 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        read(source, target, &sender, &|| failure.lock().is_some())
+        cut(source, target, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
         Some(error) => Err(error),
@@ -110,7 +131,7 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 }
 
 /// Cuts the source into batches; gives its length.
-fn read(
+fn cut(
     source: &mut dyn Read,
     target: &Target<'_>,
     to: &SyncSender<Batch>,
@@ -132,8 +153,17 @@ fn read(
                     ));
                 }
                 batch.push(&record);
-                if batch.bytes_len() >= BATCH_BYTES && !hand_on(&mut batch, to, has_failed) {
-                    break;
+                if !target.delay.is_zero() {
+                    std::thread::sleep(target.delay);
+                }
+                if batch.bytes_len() >= BATCH_BYTES || !target.delay.is_zero() {
+                    if (target.gives_up)() {
+                        return Err(GIVEN_UP.into());
+                    }
+                    target.read.store(at, Ordering::Relaxed);
+                    if !hand_on(&mut batch, to, has_failed) {
+                        break;
+                    }
                 }
             }
             Record::Function(_) => {

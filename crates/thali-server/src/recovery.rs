@@ -1,12 +1,14 @@
-//! Bringing the keyspace back from the journal, before any port is open.
+//! Bringing the keyspace back from the journal, while clients get LOADING.
+
+use std::sync::atomic::AtomicU64;
 
 use thali_commands::{Context, Effects, Flow, Origin, Random};
-use thali_data::Limits;
 use thali_journal::{Effect, Recovery};
 use thali_keyspace::{ENDLESS, Keyspace};
 use thali_resp::{Protocol, Reply};
 
-use crate::loading::{self, Target};
+use crate::config::Settings;
+use crate::loading::{self, GIVEN_UP, Target};
 use crate::table::{self, Handler};
 use crate::unit::Plan;
 
@@ -14,10 +16,11 @@ use crate::unit::Plan;
 pub(crate) fn replay(
     recovery: Recovery,
     keyspace: &Keyspace,
-    limits: &Limits,
-    dbs_len: u32,
+    settings: &Settings,
     now_ms: u64,
+    gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<thali_journal::RecoveryReport, thali_journal::JournalError> {
+    let (limits, dbs_len, delay) = (&settings.limits, settings.databases, settings.key_load_delay);
     let mut random = Random::new(now_ms);
     let mut effects = Effects::default();
     let mut out = Vec::new();
@@ -44,14 +47,37 @@ pub(crate) fn replay(
         }
         drop(cx);
         effects.clear();
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
         Ok(())
     };
+    let mut groups: u32 = 0;
     recovery.replay_with_base(
-        &mut |group| group.iter().try_for_each(&mut apply),
+        &mut |group| {
+            groups = groups.wrapping_add(1);
+            if (groups.is_multiple_of(GROUPS_A_LOOK) || !delay.is_zero()) && gives_up() {
+                return Err(GIVEN_UP.into());
+            }
+            group.iter().try_for_each(&mut apply)
+        },
         &mut |source, source_len, _| {
-            let target =
-                Target { keyspace, limits, dbs_len, expired_before_ms: None, source_len, replaces: false };
+            let target = Target {
+                keyspace,
+                limits,
+                dbs_len,
+                expired_before_ms: None,
+                source_len,
+                replaces: false,
+                delay,
+                gives_up,
+                // The journal counts what it hands out.
+                read: &AtomicU64::new(0),
+            };
             loading::load(source, &target).map(|loaded| loaded.bytes)
         },
     )
 }
+
+/// Groups between two questions whether to give up.
+const GROUPS_A_LOOK: u32 = 1024;

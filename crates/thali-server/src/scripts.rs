@@ -221,7 +221,8 @@ impl RunHost<'_, '_, '_> {
         }
         self.hold(spec.flags, &plan.shards)?;
         if spec.flags.contains(Flags::WRITE) {
-            if let Some(refusal) = self.call.shared.journal.as_ref().and_then(|journal| journal.refusal()) {
+            let journal = self.call.shared.journal.load();
+            if let Some(refusal) = journal.as_ref().and_then(|journal| journal.refusal()) {
                 return Ok(Err(ErrorReply::owned(refusal.as_bytes())));
             }
             let is_out_of_memory =

@@ -10,23 +10,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use thali_commands::Random;
-use thali_journal::{DiskStep, Journal, JournalConfig, JournalError, Policy, RealDisk};
+use thali_journal::JournalError;
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
 
+use crate::append_only;
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
-use crate::latency::event;
+use crate::latency::Latency;
 use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::memory;
 use crate::open_files;
 use crate::pubsub::{PubSub, Subscriptions};
-use crate::recovery;
 use crate::scripts::Scripts;
 use crate::snapshots::{self, Snapshots};
 use crate::stats::LoopStats;
@@ -53,6 +53,8 @@ pub enum StartError {
     Dump { path: PathBuf, why: String },
     #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
     Adopt { path: PathBuf, why: String },
+    #[error("the end was asked for while the data was loaded")]
+    GivenUp,
     #[error("cannot start: {0}")]
     System(io::Error),
 }
@@ -92,6 +94,10 @@ impl End {
         self.changed.notify_all();
     }
 
+    pub fn is_asked(&self) -> bool {
+        *self.asked.lock()
+    }
+
     fn wait(&self) {
         let mut asked = self.asked.lock();
         while !*asked {
@@ -110,8 +116,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Recovers the data, opens the ports and starts the loops.
+    /// Opens the ports, starts the loops and recovers the data: until this returns, clients that ask for data
+    /// get LOADING.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_unless(config, &|| false)
+    }
+
+    /// As [`Server::start`]; the recovery ends with [`StartError::GivenUp`] once `gives_up` says so, or a
+    /// client says SHUTDOWN.
+    pub fn start_unless(config: Config, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<Self, StartError> {
         memory::note_startup();
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
@@ -128,74 +141,23 @@ impl Server {
                 .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
             listeners.push(listener);
         }
-        let now_ms = unix_ms();
-        let keyspace = Keyspace::new(settings.loops * SHARDS_PER_LOOP);
+        let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
-        let (journal, adopted) = load(&settings, &keyspace, now_ms)?;
-        let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let mailboxes = polls
-            .iter()
-            .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(Mailbox::new))
-            .collect::<io::Result<Box<[_]>>>()?;
-        let mut seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
-        let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
-        let shared = Arc::new(Shared {
-            keyspace,
-            pubsub: PubSub::new(loops_len),
-            clients: Default::default(),
-            mailboxes,
-            stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
-            journal,
-            snapshots: Snapshots::new(now_ms / 1000),
-            scripts: Scripts::new(watchdog),
-            slowlog: Default::default(),
-            latency: Default::default(),
-            freer: Freer::start()?,
-            config: Mutex::new(config),
-            settings: ArcSwap::new(Arc::clone(&settings)),
-            started_at_ms: now_ms,
-            run_id,
-            port: bound.first().map_or(0, SocketAddr::port),
-            monitors_len: Default::default(),
-            migrations_len: Default::default(),
-            is_out_of_memory: Default::default(),
-            is_shutting_down: Default::default(),
-            dump_at_end: Default::default(),
-            busy: BusyScripts::new(loops_len),
-            end: End::default(),
-        });
-        if let Some(journal) = &shared.journal {
-            let weak = Arc::downgrade(&shared);
-            journal.set_on_sync(Box::new(move |_| {
-                if let Some(shared) = weak.upgrade() {
-                    shared.mailboxes.iter().for_each(Mailbox::tell_synced);
-                }
-            }));
-            let weak = Arc::downgrade(&shared);
-            journal.set_on_disk(Box::new(move |step, took| {
-                if let Some(shared) = weak.upgrade() {
-                    shared.note_latency_elsewhere(disk_event(&shared, step), took);
-                }
-            }));
-        }
-        if let Some(path) = adopted {
-            // Before anybody is served: the next start will look at the append-only file alone.
-            snapshots::rewrite(&shared, &|| false).map_err(|why| StartError::Adopt { path, why })?;
-        }
-        let mut threads = Vec::new();
-        let snapshots = spawn_snapshots(&shared)?;
-        // The first loop and the spare one accept for all: a script can keep the first one busy.
-        let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-        for (i, poll) in polls.into_iter().enumerate() {
-            let own_listeners = match i {
-                0 => std::mem::take(&mut listeners),
-                _ if i == settings.loops => std::mem::take(&mut second),
-                _ => Vec::new(),
-            };
-            threads.push(spawn(i, Arc::clone(&shared), seed.next_u64(), poll, own_listeners)?);
-        }
-        Ok(Self { shared, threads, snapshots, addresses: bound, unix_path: settings.unixsocket.clone() })
+        let port = bound.first().map_or(0, SocketAddr::port);
+        let (shared, seed) = shared(config, settings, &polls, port)?;
+        let loading = shared.loading.begin();
+        let threads = spawn_loops(&shared, seed, polls, listeners)?;
+        let snapshots = match load(&shared, gives_up).and_then(|()| Ok(spawn_snapshots(&shared)?)) {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                shared.broadcast(|| Message::Shutdown);
+                threads.into_iter().for_each(|thread| drop(thread.join()));
+                return Err(error);
+            }
+        };
+        drop(loading);
+        Ok(Self { shared, threads, snapshots, addresses: bound, unix_path })
     }
 
     /// The TCP addresses that it listens on.
@@ -255,10 +217,11 @@ impl Server {
         self.shared.snapshots.stop(!wants_dump);
         let _ = self.snapshots.join();
         let dumped = match wants_dump {
-            true => snapshots::dump(&self.shared, &|| false).map_err(EndError::Dump),
+            true => snapshots::dump_alone(&self.shared).map_err(EndError::Dump),
             false => Ok(()),
         };
-        let closed = self.shared.journal.as_ref().map_or(Ok(()), Journal::close).map_err(EndError::Journal);
+        let journal = self.shared.journal.load_full();
+        let closed = journal.map_or(Ok(()), |journal| journal.close()).map_err(EndError::Journal);
         closed.and(dumped)
     }
 }
@@ -282,12 +245,72 @@ impl Stopper {
     }
 }
 
-fn disk_event(shared: &Shared, step: DiskStep) -> &'static str {
-    match step {
-        DiskStep::Write => event::AOF_WRITE,
-        DiskStep::Sync if shared.settings.load().appendfsync == Policy::Always => event::AOF_FSYNC_ALWAYS,
-        DiskStep::Sync => event::AOF_FSYNC_EVERYSEC,
+/// What all loops share, before anything is loaded, and what their random generators begin with.
+fn shared(
+    config: Config,
+    settings: Arc<Settings>,
+    polls: &[mio::Poll],
+    port: u16,
+) -> io::Result<(Arc<Shared>, Random)> {
+    let now_ms = unix_ms();
+    let loops_len = polls.len();
+    let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
+    let mailboxes = polls
+        .iter()
+        .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(Mailbox::new))
+        .collect::<io::Result<Arc<[_]>>>()?;
+    let mut seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
+    let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
+    let shared = Shared {
+        keyspace: Keyspace::new(settings.loops * SHARDS_PER_LOOP),
+        pubsub: PubSub::new(loops_len),
+        clients: Default::default(),
+        mailboxes,
+        stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
+        journal: Default::default(),
+        journal_at: Default::default(),
+        loading: Default::default(),
+        snapshots: Snapshots::new(now_ms / 1000),
+        scripts: Scripts::new(watchdog),
+        slowlog: Default::default(),
+        latency: Arc::new(Latency::new(settings.latency_monitor_threshold_ms)),
+        freer: Freer::start()?,
+        config: Mutex::new(config),
+        settings: ArcSwap::new(settings),
+        started_at_ms: now_ms,
+        run_id,
+        port,
+        next_loop: Default::default(),
+        monitors_len: Default::default(),
+        migrations_len: Default::default(),
+        is_out_of_memory: Default::default(),
+        is_shutting_down: Default::default(),
+        dump_at_end: Default::default(),
+        busy: BusyScripts::new(loops_len),
+        end: End::default(),
+    };
+    Ok((Arc::new(shared), seed))
+}
+
+fn spawn_loops(
+    shared: &Arc<Shared>,
+    mut seed: Random,
+    polls: Vec<mio::Poll>,
+    mut listeners: Vec<Listener>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    // The first loop and the spare one accept for all: a script can keep the first one busy.
+    let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
+    let loops = shared.settings.load().loops;
+    let mut threads = Vec::new();
+    for (i, poll) in polls.into_iter().enumerate() {
+        let own_listeners = match i {
+            0 => std::mem::take(&mut listeners),
+            _ if i == loops => std::mem::take(&mut second),
+            _ => Vec::new(),
+        };
+        threads.push(spawn(i, Arc::clone(shared), seed.next_u64(), poll, own_listeners)?);
     }
+    Ok(threads)
 }
 
 fn spawn(
@@ -345,6 +368,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             local: Vec::new(),
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
+            durable_waits: Vec::new(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
             migrated: Vec::new(),
@@ -356,26 +380,36 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
     }
 }
 
-/// Brings the data back. Gives the dump, too, that an append-only file without data is to take over.
-fn load(
-    settings: &Settings,
-    keyspace: &Keyspace,
-    now_ms: u64,
-) -> Result<(Option<Journal>, Option<PathBuf>), StartError> {
-    if !settings.appendonly {
-        load_dump(settings, keyspace, now_ms)?;
-        return Ok((None, None));
+/// Brings the data back.
+fn load(shared: &Shared, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<(), StartError> {
+    let gives_up = || shared.end.is_asked() || gives_up();
+    let loaded = try_load(shared, &gives_up);
+    // What an end that was asked for makes of it is no fault of the files.
+    if loaded.is_err() && gives_up() { Err(StartError::GivenUp) } else { loaded }
+}
+
+fn try_load(shared: &Shared, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<(), StartError> {
+    let now_ms = shared.started_at_ms;
+    if !shared.settings.load().appendonly {
+        return load_dump(shared, now_ms, gives_up).map(drop);
     }
-    let (journal, is_empty) = open_journal(settings, keyspace, now_ms)?;
-    let adopted = if is_empty { load_dump(settings, keyspace, now_ms)? } else { None };
-    Ok((Some(journal), adopted))
+    let is_empty = append_only::open(shared, now_ms, gives_up)?;
+    if is_empty && let Some(path) = load_dump(shared, now_ms, gives_up)? {
+        // Before anybody is served: the next start will look at the append-only file alone.
+        snapshots::rewrite_alone(shared).map_err(|why| StartError::Adopt { path, why })?;
+    }
+    Ok(())
 }
 
 /// Loads the dump where there is one; gives its path.
-fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Option<PathBuf>, StartError> {
-    let path = settings.dump_path();
+fn load_dump(
+    shared: &Shared,
+    now_ms: u64,
+    gives_up: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<PathBuf>, StartError> {
+    let path = shared.settings.load().dump_path();
     let begun = Instant::now();
-    match loading::load_dump(settings, keyspace, now_ms, false) {
+    match loading::load_dump(shared, now_ms, false, gives_up) {
         Ok(None) => Ok(None),
         Ok(Some(loaded)) => {
             let seconds = begun.elapsed().as_secs_f64();
@@ -384,31 +418,6 @@ fn load_dump(settings: &Settings, keyspace: &Keyspace, now_ms: u64) -> Result<Op
         }
         Err(why) => Err(StartError::Dump { path, why }),
     }
-}
-
-/// Opens the append-only file and applies it; says, too, whether it holds nothing.
-fn open_journal(
-    settings: &Settings,
-    keyspace: &Keyspace,
-    now_ms: u64,
-) -> Result<(Journal, bool), StartError> {
-    let config = JournalConfig {
-        appenddirname: settings.appenddirname.clone(),
-        appendfilename: settings.appendfilename.clone(),
-        policy: settings.appendfsync,
-        load_truncated: settings.aof_load_truncated,
-        ..JournalConfig::new(settings.dir.clone())
-    };
-    let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
-    let started = std::time::Instant::now();
-    let report = recovery::replay(recovery, keyspace, &settings.limits, settings.databases, now_ms)?;
-    tracing::info!(
-        ?report,
-        seconds = started.elapsed().as_secs_f64(),
-        "data loaded from the append-only file"
-    );
-    let is_empty = report.records == 0 && report.rdb_bytes == 0;
-    Ok((journal, is_empty))
 }
 
 /// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.

@@ -14,6 +14,7 @@ use crate::clients::ClientInfo;
 use crate::listener::Stream;
 use crate::pubsub::Kind;
 use crate::table::Row;
+use crate::unit::Owed;
 
 /// Output that a session may have waiting before its requests are left unread. A client that asks and
 /// never listens costs this much and no more.
@@ -65,12 +66,22 @@ pub(crate) struct SessionState {
     /// The command that waits; nothing else runs for this session meanwhile.
     pub parked: Option<Arc<Waiter>>,
     pub parked_deadline_ms: Option<u64>,
-    /// Whether the reply to a wait that ran out is a null array.
-    pub parked_null_array: bool,
+    pub parked_time_up: TimeUp,
     /// Output waits until the journal has synced this far.
     pub hold: Seq,
+    /// The journal's place behind the session's last write.
+    pub written: Seq,
     pub replies: Replies,
     pub close: Close,
+}
+
+/// What is replied to a wait whose time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeUp {
+    Null,
+    NullArray,
+    /// WAITAOF: how many servers have it by then.
+    Durable,
 }
 
 /// CLIENT REPLY.
@@ -258,11 +269,18 @@ impl SessionState {
             is_monitor: false,
             parked: None,
             parked_deadline_ms: None,
-            parked_null_array: false,
+            parked_time_up: TimeUp::Null,
             hold: Seq::default(),
+            written: Seq::default(),
             replies: Replies::On,
             close: Close::No,
         }
+    }
+
+    /// Output waits for what a unit of work owes.
+    pub fn owe(&mut self, owed: Owed) {
+        self.written = owed.written.unwrap_or(self.written);
+        self.hold = self.hold.max(self.written).max(owed.read);
     }
 
     /// In RESP2 a subscriber may only manage its subscriptions.

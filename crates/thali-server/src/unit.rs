@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use thali_commands::{
     Access, Context, ErrorReply, EventClass, Flags, Flow, KeyspaceEvent, Origin, Outcome, Spec, Wait,
 };
-use thali_journal::Seq;
+use thali_journal::{Policy, Seq};
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Extend, Keyspace, Locked, Patience, Waiter, WaiterState};
+use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
 use crate::busy::BUSY;
@@ -19,7 +19,7 @@ use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::latency::event;
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, Watching, borrowed};
+use crate::session::{SessionState, TimeUp, Watching, borrowed};
 use crate::table::{self, Handler, Row};
 
 /// Shards that a unit needs.
@@ -101,11 +101,9 @@ pub(crate) fn run_single(
         Err(error) => reply.error(error.text()),
     }
     state.db = cx.db;
-    let seq = settle(cx, shared, side);
+    let owed = settle(cx, shared, side);
     core.engine.effects.clear();
-    if let Some(seq) = seq {
-        state.hold = seq;
-    }
+    state.owe(owed);
     serve_deferred(core);
     Ok(())
 }
@@ -171,8 +169,36 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
     }
     *state.info.waiter.lock() = Some(Arc::clone(&waiter));
     state.parked_deadline_ms = wait.deadline_ms;
-    state.parked_null_array = wait.null_array;
+    state.parked_time_up = if wait.null_array { TimeUp::NullArray } else { TimeUp::Null };
     state.parked = Some(waiter);
+}
+
+/// Parks a session until its writes survive the death of the machine, or for its whole time (WAITAOF).
+pub(crate) fn park_until_durable(
+    side: &mut Side,
+    state: &mut SessionState,
+    deadline_ms: Option<u64>,
+    for_its_time: bool,
+) {
+    let waiter = Arc::new(Waiter {
+        address: state.info.address,
+        db: state.db,
+        kind: WaitKind::List,
+        keys: Vec::new(),
+        request: Vec::new(),
+        resp3: state.protocol == Protocol::Resp3,
+        state: parking_lot::Mutex::new(WaiterState::Waiting),
+    });
+    if let Some(deadline_ms) = deadline_ms {
+        side.deadlines.insert((deadline_ms, state.id));
+    }
+    *state.info.waiter.lock() = Some(Arc::clone(&waiter));
+    state.parked_deadline_ms = deadline_ms;
+    state.parked_time_up = TimeUp::Durable;
+    state.parked = Some(waiter);
+    if !for_its_time {
+        side.durable_waits.push(state.id);
+    }
 }
 
 /// What a session has in shards and no longer needs. It does no harm there: a flag that nobody looks
@@ -224,16 +250,27 @@ struct Served {
     reply: Vec<u8>,
 }
 
-/// Does everything that a unit owes, see the module. Gives the journal's sequence number of its
-/// effects, where it had any.
-pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Option<Seq> {
+/// Where the journal must be before the reply may leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Owed {
+    /// Behind the unit's own effects, where it had any.
+    pub written: Option<Seq>,
+    /// Under `always`: behind what others wrote and it may have read, so that no reply tells of what the death
+    /// of the machine could take back. SOURCE: redis-server syncs before it replies to anybody.
+    pub read: Seq,
+}
+
+/// Does everything that a unit owes, see the module.
+pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
     let served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
-    let seq = match &shared.journal {
-        Some(journal) if !cx.effects.is_empty() => Some(journal.append(cx.effects.iter(), true)),
-        _ => None,
+    let seq = if cx.effects.is_empty() {
+        None
+    } else {
+        shared.journal.load().as_ref().map(|journal| journal.append(cx.effects.iter(), true))
     };
     side.appended = seq.or(side.appended);
+    let owed = Owed { written: seq, read: note_written(&mut cx, side, seq) };
     let stats = shared.stats_of(side.event_loop);
     stats.hits.add(cx.hits.get());
     stats.misses.add(cx.misses.get());
@@ -246,13 +283,24 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     }
     for Served { waiter, reply } in served {
         let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq: seq.unwrap_or_default() };
+        let message = Message::Served { session, reply, seq: seq.unwrap_or_default().max(owed.read) };
         side.send(shared, event_loop, message);
     }
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
         shared.freer.free(garbage, dropped_dbs);
     }
-    seq
+    owed
+}
+
+/// Marks the held shards as written up to `seq`; gives what readers of them wait for.
+fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
+    if side.settings.appendfsync != Policy::Always {
+        return Seq::default();
+    }
+    if let Some(Seq(at)) = seq {
+        cx.locked.shards_mut().for_each(|(_, shard)| shard.written_at = at);
+    }
+    Seq(cx.locked.shards().map(|(_, shard)| shard.written_at).max().unwrap_or(0))
 }
 
 /// Runs the requests of those who wait for keys that have changed, first come first served.

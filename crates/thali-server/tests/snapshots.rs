@@ -5,81 +5,10 @@ mod harness;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use harness::{ask, config, start};
+use harness::data::{ACCOUNTS, FILL, look, sum, transfer};
+use harness::{ask, config, figure, ok, start, wait_for};
 use thali_server::{Server, StartError};
 use thali_testkit::{Reply, RespClient, start_redis};
-
-fn ok(client: &mut RespClient, line: &str) {
-    let reply = ask(client, line);
-    assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
-}
-
-/// A figure of INFO persistence.
-fn figure(client: &mut RespClient, name: &str) -> String {
-    let info = ask(client, "INFO persistence").text();
-    let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    found.unwrap_or_else(|| panic!("no {name} in {info}")).to_owned()
-}
-
-fn wait_for(client: &mut RespClient, name: &str, value: &str) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while figure(client, name) != value {
-        assert!(std::time::Instant::now() < deadline, "{name} stays {}", figure(client, name));
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-}
-
-const FILL: &[&str] = &[
-    "SET number 12345",
-    "SET text some-text-that-is-longer-than-a-small-one-some-text-that-is-longer",
-    "SET dying soon PXAT 32503680000000",
-    "RPUSH list a b c 1 2 3",
-    "SADD ints 1 2 3",
-    "SADD words a b c",
-    "HSET hash f1 v1 f2 v2",
-    "ZADD zset 1 one 2.5 two -inf low",
-    "XADD stream 1-1 a b",
-    "XADD stream 2-1 c d",
-    "XGROUP CREATE stream group 0",
-    "XREADGROUP GROUP group consumer COUNT 1 STREAMS stream >",
-    "SELECT 3",
-    "SET elsewhere 1",
-    "SELECT 0",
-];
-const LOOK: &[&str] = &[
-    "GET number",
-    "GET text",
-    "PEXPIRETIME dying",
-    "LRANGE list 0 -1",
-    "SORT_RO_SMEMBERS",
-    "HGETALL hash",
-    "ZRANGE zset 0 -1 WITHSCORES",
-    "XRANGE stream - +",
-    "XPENDING stream group - + 10",
-    "DBSIZE",
-    "SELECT 3",
-    "GET elsewhere",
-    "SELECT 0",
-];
-
-fn look(client: &mut RespClient) -> Vec<String> {
-    let mut seen = Vec::new();
-    for line in LOOK.iter().filter(|line| **line != "SORT_RO_SMEMBERS") {
-        let reply = ask(client, line);
-        // The idle time of a pending entry goes on.
-        seen.push(match *line {
-            "XPENDING stream group - + 10" => format!("{:?}", &reply.items()[0].items()[..2]),
-            _ => format!("{reply:?}"),
-        });
-    }
-    for set in ["ints", "words"] {
-        let reply = ask(client, &format!("SMEMBERS {set}"));
-        let mut members: Vec<String> = reply.items().iter().map(Reply::text).collect();
-        members.sort();
-        seen.push(format!("{members:?}"));
-    }
-    seen
-}
 
 #[test]
 fn a_dump_brings_every_type_back_here_and_in_redis_server() {
@@ -130,28 +59,6 @@ fn an_append_only_file_without_data_takes_over_the_dump() {
     assert_eq!(ask(&mut client, "DEL later").integer(), Some(1));
     assert_eq!(look(&mut client), before);
     server.shutdown().unwrap();
-}
-
-const ACCOUNTS: usize = 3000;
-
-/// Moves units between accounts until told to stop; each transaction keeps the sum.
-fn transfer(address: &str, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
-    let mut client = RespClient::connect(address).unwrap();
-    let mut rng = seed;
-    while !stop.load(Ordering::Relaxed) {
-        rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (from, to) = ((rng >> 33) as usize % ACCOUNTS, (rng >> 13) as usize % ACCOUNTS);
-        for line in ["MULTI", &format!("DECR a{from}"), &format!("INCR a{to}"), "EXEC"] {
-            ok(&mut client, line);
-        }
-        done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn sum(client: &mut RespClient) -> i64 {
-    (0..ACCOUNTS)
-        .map(|at| ask(client, &format!("GET a{at}")).text().parse::<i64>().expect("every account is there"))
-        .sum()
 }
 
 #[test]

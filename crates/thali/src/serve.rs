@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use thali_client::StoreAddress;
-use thali_server::Server;
 use thali_server::config::{Config, Settings};
+use thali_server::{Server, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::app::{self, App};
 
@@ -65,7 +66,13 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         anyhow!("cannot make the data folder {dir} ({error}); give a folder that can be written with --dir")
     })?;
     let password = settings.requirepass.clone();
-    let store = Server::start(config)?;
+    let store = match Server::start_unless(config, &|| signals.have_come()) {
+        Err(error @ StartError::GivenUp) => {
+            tracing::info!("{error}; nothing was changed");
+            std::process::exit(0);
+        }
+        started => started?,
+    };
     let store_address = StoreAddress::parse(&url_of(&store, &password)?)?;
     Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address })
 }
@@ -138,14 +145,33 @@ pub fn ready(start: &Start, app: Option<&App>) {
 /// What asks for the end from outside. Listened to from the start: a signal that comes as soon as the
 /// server says that it is ready, or before, ends it as cleanly as a later one.
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    came: watch::Receiver<bool>,
 }
 
 impl Signals {
+    /// To be called within the runtime.
     fn new() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let (mut terminate, mut interrupt) =
+            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let (tell, came) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tell.send_replace(true);
+        });
+        Ok(Self { came })
+    }
+
+    fn have_come(&self) -> bool {
+        *self.came.borrow()
+    }
+
+    async fn come(&mut self) {
+        // The task ends only after it has told.
+        let _ = self.came.wait_for(|came| *came).await;
     }
 }
 
@@ -158,8 +184,7 @@ pub async fn end(signals: &mut Signals, store: Option<&Server>) {
         }
     };
     tokio::select! {
-        _ = signals.terminate.recv() => {}
-        _ = signals.interrupt.recv() => {}
+        () = signals.come() => {}
         () = shutdown => {}
     }
     tracing::info!("ending");

@@ -6,9 +6,11 @@ use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::append_only;
 use crate::call::Call;
 use crate::mailbox::Message;
 use crate::open_files;
+use crate::snapshots::Kind;
 use crate::table::Handler;
 
 const SUB: Spec = Spec {
@@ -117,16 +119,35 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
              to handle the specified number of clients, try with {room}"
         )));
     }
+    // Turning the append-only file off takes all shards, which must be asked for first.
+    let mut locked = match pairs.iter().any(|(name, _)| name == "appendonly") {
+        true => Some(super::all_shards(call)?),
+        false => None,
+    };
     let settings = {
         let mut config = call.shared.config.lock();
         config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
         Arc::new(config.settings())
     };
-    if let Some(journal) = &call.shared.journal {
+    let had_journal = call.side.settings.appendonly;
+    let has_journal = settings.appendonly;
+    if let Some(journal) = &*call.shared.journal.load() {
         journal.set_policy(settings.appendfsync);
     }
+    call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
     call.shared.settings.store(settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
+    if had_journal && !has_journal {
+        let journal = append_only::take_out(call.shared);
+        locked.take();
+        if let Some(Err(error)) = journal.map(|journal| journal.close()) {
+            tracing::warn!(%error, "the append-only file is off, and could not be written to its end");
+        }
+    }
+    if has_journal && !had_journal {
+        // Its first base, with which it begins.
+        call.shared.snapshots.ask(Kind::Rewrite, true);
+    }
     Ok(())
 }

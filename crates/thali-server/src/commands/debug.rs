@@ -6,11 +6,10 @@ use thali_keyspace::Locked;
 use thali_resp::Reply;
 
 use super::Entry;
-use crate::busy::BUSY;
 use crate::call::Call;
 use crate::digest::Digest;
-use crate::loading;
 use crate::table::Handler;
+use crate::{append_only, loading, snapshots};
 
 const DEBUG: Spec = Spec {
     name: "debug",
@@ -60,7 +59,7 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             reply.ok()
         }
         b"digest" if args.len() == 2 => {
-            let locked = all_shards(call)?;
+            let locked = super::all_shards(call)?;
             reply.simple(&Digest::of_all(&locked, call.side.settings.databases).to_string());
         }
         b"digest-value" => {
@@ -71,6 +70,7 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             }
         }
         b"reload" => reload(call, &args[2..], reply)?,
+        b"loadaof" => load_aof(call, reply)?,
         b"object" if args.len() == 3 => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let encoding = entry.value.encoding();
@@ -86,15 +86,6 @@ fn debug(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     Ok(Flow::Done)
 }
 
-/// All shards, for a command that runs by itself.
-fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
-    // Who holds shards may not wait for others.
-    if !call.cx.locked.ids().is_empty() {
-        return Err(ErrorReply::new("ERR not within a transaction"));
-    }
-    call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(call.side.event_loop)).ok_or(BUSY)
-}
-
 /// DEBUG RELOAD [NOSAVE] [NOFLUSH] [MERGE]: the data through a dump and back. Others see the keyspace fill
 /// again meanwhile.
 fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
@@ -105,23 +96,56 @@ fn reload(call: &Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> Resu
     if !has("nosave") && call.shared.snapshots.dump_and_wait().is_err() {
         return Err(ErrorReply::new("ERR the dump failed, see the log"));
     }
+    let loading = call.shared.loading.begin();
     if !has("noflush") {
-        let mut locked = all_shards(call)?;
-        let mut emptied = Vec::new();
-        for (_, shard) in locked.shards_mut() {
-            for db in 0..shard.dbs_len() {
-                let old = shard.take_db(db);
-                emptied.extend(shard.retire(old));
-            }
-        }
-        drop(locked);
+        empty(&mut super::all_shards(call)?);
     }
-    let loaded =
-        loading::load_dump(&call.side.settings, &call.shared.keyspace, call.side.now_ms, has("merge"));
+    let loaded = loading::load_dump(call.shared, call.side.now_ms, has("merge"), &|| false);
+    drop(loading);
     loaded.and_then(|loaded| loaded.ok_or("there is no dump".into())).map_err(|why: String| {
         tracing::error!(why, "DEBUG RELOAD lost data");
         ErrorReply::new("ERR Error trying to load the RDB dump, check server logs.")
     })?;
     reply.ok();
     Ok(())
+}
+
+/// DEBUG LOADAOF: the data from the append-only file once more.
+fn load_aof(call: &Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    let mut locked = super::all_shards(call)?;
+    let is_rewriting = call.shared.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some();
+    let journal = if is_rewriting { None } else { append_only::take_out(call.shared) };
+    let Some(journal) = journal else {
+        return Err(ErrorReply::new("ERR there is no append-only file, or it is being rewritten"));
+    };
+    let _loading = call.shared.loading.begin();
+    empty(&mut locked);
+    drop(locked);
+    let closed = journal.close().map_err(|error| error.to_string());
+    let is_free = append_only::let_go(journal);
+    let opened = closed.and_then(|()| match is_free {
+        true => {
+            append_only::open(call.shared, call.side.now_ms, &|| false).map_err(|error| error.to_string())
+        }
+        false => Err("somebody keeps the file open".into()),
+    });
+    if let Err(why) = opened {
+        // The data is gone from memory, and what is on the disk cannot be read.
+        tracing::error!(why, "DEBUG LOADAOF cannot load the append-only file; the process ends");
+        std::process::exit(1);
+    }
+    tracing::info!("Append Only File loaded by DEBUG LOADAOF");
+    reply.ok();
+    Ok(())
+}
+
+/// Takes all keys out.
+fn empty(locked: &mut Locked<'_>) {
+    let mut emptied = Vec::new();
+    for (_, shard) in locked.shards_mut() {
+        for db in 0..shard.dbs_len() {
+            let old = shard.take_db(db);
+            emptied.extend(shard.retire(old));
+        }
+    }
 }

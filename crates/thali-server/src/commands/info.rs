@@ -150,7 +150,7 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 
 fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Persistence")?;
-    writeln!(text, "loading:0\nasync_loading:0")?;
+    call.shared.loading.info(text)?;
     let snapshots = call.shared.snapshots.state();
     let seconds = |took: Option<Duration>| took.map_or(-1, |took| took.as_secs() as i64);
     let status = |failed: bool| if failed { "err" } else { "ok" };
@@ -167,14 +167,16 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "rdb_current_bgsave_time_sec:{}", seconds(dump.map(|since| since.elapsed())))?;
     writeln!(text, "rdb_saves:{}", snapshots.dumps_done)?;
     writeln!(text, "snapshot_longest_hold_usec:{}", snapshots.longest_hold.as_micros())?;
-    writeln!(text, "aof_enabled:{}", i32::from(call.shared.journal.is_some()))?;
+    writeln!(text, "aof_enabled:{}", i32::from(call.side.settings.appendonly))?;
     writeln!(text, "aof_rewrite_in_progress:{}", i32::from(rewrite.is_some()))?;
     writeln!(text, "aof_rewrite_scheduled:{}", i32::from(snapshots.is_scheduled(Snapshot::Rewrite)))?;
     writeln!(text, "aof_last_rewrite_time_sec:{}", seconds(snapshots.last_rewrite_took))?;
     writeln!(text, "aof_current_rewrite_time_sec:{}", seconds(rewrite.map(|since| since.elapsed())))?;
     writeln!(text, "aof_last_bgrewrite_status:{}", status(snapshots.last_rewrite_failed))?;
     writeln!(text, "aof_rewrites:{}", snapshots.rewrites)?;
-    let Some(journal) = &call.shared.journal else { return writeln!(text, "aof_last_write_status:ok") };
+    let Some(journal) = &*call.shared.journal.load() else {
+        return writeln!(text, "aof_last_write_status:ok");
+    };
     let state = journal.state();
     let write_status = if state.failure.is_none() { "ok" } else { "err" };
     writeln!(text, "aof_last_write_status:{write_status}")?;

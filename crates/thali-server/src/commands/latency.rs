@@ -233,9 +233,9 @@ mod tests {
 
     #[test]
     fn a_graph_shows_each_sample_by_its_age() {
-        let latency = Latency::default();
+        let latency = Latency::new(1);
         for (at, ms) in [(100, 300), (150, 500)] {
-            latency.note(1, event::COMMAND, at, Duration::from_millis(ms));
+            latency.note(event::COMMAND, at, Duration::from_millis(ms));
         }
         let graph = graph("command", &latency.of(b"command").unwrap(), 170);
         let lines: Vec<&str> = graph.lines().collect();
@@ -246,11 +246,11 @@ mod tests {
 
     #[test]
     fn the_doctor_says_what_it_saw_and_what_helps() {
-        let latency = Latency::default();
+        let latency = Latency::new(1);
         assert!(report(0, &latency.all()).contains("latency-monitor-threshold"));
         assert!(report(100, &latency.all()).starts_with("All is well"));
         for at in [10, 14, 18] {
-            latency.note(1, event::AOF_WRITE, at, Duration::from_millis(at * 10));
+            latency.note(event::AOF_WRITE, at, Duration::from_millis(at * 10));
         }
         let report = report(100, &latency.all());
         let expected =

@@ -19,8 +19,11 @@ pub(crate) mod scripting;
 pub(crate) mod slowlog;
 pub(crate) mod transaction;
 
-use thali_commands::Spec;
+use thali_commands::{ErrorReply, Spec};
+use thali_keyspace::Locked;
 
+use crate::busy::BUSY;
+use crate::call::Call;
 use crate::table::Handler;
 
 /// A row to be: the specification and how it runs.
@@ -61,4 +64,13 @@ pub(crate) fn help(reply: &mut thali_resp::Reply<'_>, container: &str, lines: &[
     }
     reply.simple("HELP");
     reply.simple("    Print this help.");
+}
+
+/// All shards, for a command that runs by itself.
+pub(crate) fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorReply> {
+    // Who holds shards may not wait for others.
+    if !call.cx.locked.ids().is_empty() {
+        return Err(ErrorReply::new("ERR not within a transaction"));
+    }
+    call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(call.side.event_loop)).ok_or(BUSY)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec, integer};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::session::Close;
 use crate::snapshots::{Asked, Kind};
 use crate::table::Handler;
+use crate::unit;
 
 const BASE: Spec = Spec { group: Group::Server, ..Spec::BASE };
 const SHUTDOWN: Spec = Spec {
@@ -67,6 +68,17 @@ const WAIT: Spec = Spec {
     ..Spec::BASE
 };
 
+const WAITAOF: Spec = Spec {
+    name: "waitaof",
+    summary: "Blocks until all of the preceding write commands sent by the connection are written to the \
+              append-only file of the master and/or replicas.",
+    since: "7.2.0",
+    group: Group::Generic,
+    arity: 4,
+    flags: Flags::BLOCKING,
+    ..Spec::BASE
+};
+
 pub(super) const TABLE: &[Entry] = &[
     (&SAVE, Handler::Server(save)),
     (&BGSAVE, Handler::Server(bgsave)),
@@ -75,6 +87,7 @@ pub(super) const TABLE: &[Entry] = &[
     (&LASTSAVE, Handler::Server(lastsave)),
     (&ROLE, Handler::Server(role)),
     (&WAIT, Handler::Server(wait)),
+    (&WAITAOF, Handler::Server(waitaof)),
 ];
 
 const SAVE_RUNS: ErrorReply = ErrorReply::new("ERR Background save already in progress");
@@ -109,7 +122,7 @@ fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
 }
 
 fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    if call.shared.journal.is_none() {
+    if !call.side.settings.appendonly {
         return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
     }
     match call.shared.snapshots.ask(Kind::Rewrite, true) {
@@ -164,4 +177,40 @@ fn wait(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome 
     // There are no replicas, so none will ever answer: the count is known at once.
     reply.integer(0);
     Ok(Flow::Done)
+}
+
+/// There are no replicas: one that asks for them waits until its time is up.
+fn waitaof(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let (local, replicas) = (integer(args[1])?, integer(args[2])?);
+    let timeout_ms = integer(args[3])?;
+    if !(0..=1).contains(&local) {
+        return Err(ErrorReply::new("ERR value is out of range, must be between 0 and 1"));
+    }
+    if replicas < 0 {
+        return Err(ErrorReply::POSITIVE);
+    }
+    if timeout_ms < 0 {
+        return Err(ErrorReply::TIMEOUT_NEGATIVE);
+    }
+    if local > 0 && !call.side.settings.appendonly {
+        let text = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+        return Err(ErrorReply::new(text));
+    }
+    let origin = call.cx.origin;
+    let is_durable = call.state.as_ref().is_none_or(|state| call.shared.durable() >= state.written);
+    match call.state.as_deref_mut() {
+        Some(state) if origin == Origin::Client && (replicas > 0 || (local > 0 && !is_durable)) => {
+            let deadline_ms = (timeout_ms > 0).then(|| call.side.now_ms.saturating_add(timeout_ms as u64));
+            unit::park_until_durable(call.side, state, deadline_ms, replicas > 0);
+        }
+        _ => reply_durable(reply, is_durable),
+    }
+    Ok(Flow::Done)
+}
+
+/// Whether this server has the client's writes on its disk, and how many replicas do.
+pub(crate) fn reply_durable(reply: &mut Reply<'_>, is_durable: bool) {
+    reply.array(2);
+    reply.integer(i64::from(is_durable));
+    reply.integer(0);
 }

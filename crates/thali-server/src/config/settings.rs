@@ -1,6 +1,7 @@
 //! The values that the server works with, typed once after each change instead of at every use.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thali_commands::EventClass;
 use thali_data::Limits;
@@ -136,13 +137,15 @@ pub struct Settings {
     pub appenddirname: String,
     pub appendfilename: String,
     pub aof_load_truncated: bool,
-    /// Replies to writes wait for the journal.
-    pub holds_replies: bool,
     pub save: Vec<SaveRule>,
     pub dbfilename: String,
     pub rdbcompression: bool,
     pub rdbchecksum: bool,
     pub rdb_save_incremental_fsync: bool,
+    /// A pause after each key that a snapshot saves, for tests.
+    pub rdb_key_save_delay: Duration,
+    /// A pause after each key that is loaded, for tests.
+    pub key_load_delay: Duration,
     pub stop_writes_on_bgsave_error: bool,
     pub auto_aof_rewrite_percentage: u32,
     pub auto_aof_rewrite_min_size: u64,
@@ -202,7 +205,6 @@ impl Settings {
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         let c = config;
-        let appendonly = c.flag("appendonly");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let [output_limit_normal, output_limit_replica, output_limit_pubsub] = output_limits(c);
         Settings {
@@ -235,7 +237,7 @@ impl From<&Config> for Settings {
             active_expire: true,
             active_expire_effort: c.number("active-expire-effort"),
             dir: PathBuf::from(c.text("dir")),
-            appendonly,
+            appendonly: c.flag("appendonly"),
             appendfsync: match c.text("appendfsync") {
                 "always" => Policy::Always,
                 "no" => Policy::No,
@@ -244,12 +246,13 @@ impl From<&Config> for Settings {
             appenddirname: c.text("appenddirname").to_owned(),
             appendfilename: c.text("appendfilename").to_owned(),
             aof_load_truncated: c.flag("aof-load-truncated"),
-            holds_replies: appendonly,
             save: save_rules(c),
             dbfilename: c.text("dbfilename").to_owned(),
             rdbcompression: c.flag("rdbcompression"),
             rdbchecksum: c.flag("rdbchecksum"),
             rdb_save_incremental_fsync: c.flag("rdb-save-incremental-fsync"),
+            rdb_key_save_delay: delay(c.number("rdb-key-save-delay")),
+            key_load_delay: delay(c.number("key-load-delay")),
             stop_writes_on_bgsave_error: c.flag("stop-writes-on-bgsave-error"),
             auto_aof_rewrite_percentage: c.number("auto-aof-rewrite-percentage"),
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),
@@ -320,6 +323,14 @@ fn output_limits(c: &Config) -> [OutputLimit; 3] {
         soft_bytes: number(at + 2),
         soft_s: number(at + 3),
     })
+}
+
+/// Microseconds a key; below zero, a microsecond for so many keys.
+fn delay(us: i64) -> Duration {
+    match us {
+        0.. => Duration::from_micros(us.unsigned_abs()),
+        _ => Duration::from_nanos(1000 / us.unsigned_abs()),
+    }
 }
 
 fn save_rules(c: &Config) -> Vec<SaveRule> {

@@ -172,8 +172,7 @@ pub(super) static TABLE: &[Directive] = &[
 
     // durability
     protected("dir", Dir, "./thali-data"), // Thali: Redis has the working directory
-    // Thali: Redis has `no`. Fixed until a running store can write a base file.
-    fixed("appendonly", Bool, "yes"),
+    live("appendonly", Bool, "yes"), // Thali: Redis has `no`
     live("appendfsync", Enum(&["everysec", "always", "no"]), "everysec"),
     fixed("appendfilename", FileName, "appendonly.aof"),
     fixed("appenddirname", FileName, "appendonlydir"),
@@ -191,6 +190,8 @@ pub(super) static TABLE: &[Directive] = &[
     live("rdbcompression", Bool, "yes"),
     live("rdb-del-sync-files", Bool, "no"),
     live("rdb-save-incremental-fsync", Bool, "yes"),
+    live("rdb-key-save-delay", Int(i32::MIN as i64, I32), "0"),
+    live("key-load-delay", Int(i32::MIN as i64, I32), "0"),
     live("sanitize-dump-payload", Enum(&["no", "yes", "clients"]), "no"),
     live("stop-writes-on-bgsave-error", Bool, "yes"),
 

@@ -40,7 +40,7 @@ fn every_default_is_canonical_and_every_name_is_its_own() {
 fn defaults_that_a_person_would_choose() {
     let settings = Config::default().settings();
     assert_eq!(settings.bind, ["127.0.0.1"]);
-    assert!(!settings.bind_given && settings.appendonly && settings.holds_replies);
+    assert!(!settings.bind_given && settings.appendonly);
     assert_eq!(settings.appendfsync, Policy::Everysec);
     assert!(settings.dir.is_absolute() && settings.dir.ends_with("thali-data"));
     assert_eq!((settings.port, settings.http_port), (6379, 8379));
@@ -94,7 +94,7 @@ fn config_set_speaks_as_redis_does() {
             "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
         ),
         ("maxmemory-clients 500%", "percentage argument must be less or equal to 100"),
-        ("appendonly no", "can't set immutable config"),
+        ("databases 4", "can't set immutable config"),
     ];
     for (pairs, why) in cases {
         let pairs: Vec<(String, String)> = pairs

@@ -1,10 +1,12 @@
 //! Snapshots: dumps (SAVE, BGSAVE, `save`) and new bases of the append-only file (BGREWRITEAOF).
 //!
-//! One thread makes them, one at a time, from the live keyspace: it fixes a point in time while it holds
-//! every shard for a moment ([`walk::begin`]), then walks shard by shard in short holds; writers save what
-//! they are about to change ([`pieces`]). No fork, no copy of the data.
+//! One thread makes them, one at a time, from the live keyspace. It fixes a point in time while it holds
+//! every shard for a moment ([`Walk::begin`]). Then the loops walk shard by shard in short holds, writers save
+//! what they are about to change ([`pieces`]), and the thread writes it out ([`output`]). No fork, no copy of
+//! the data.
 
 mod file;
+mod output;
 mod pieces;
 mod walk;
 
@@ -14,12 +16,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use thali_journal::{BaseForm, RealDisk};
+use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
 
 use self::file::AsideFile;
-use self::pieces::Pieces;
-use self::walk::{Form, Purpose};
+use self::output::{Form, Outcome, Purpose};
+use self::walk::Pace;
+pub(crate) use self::walk::{Stepped, Walk, Walker};
+use crate::append_only;
 use crate::call::Shared;
+use crate::config::Settings;
 use crate::latency::event;
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
@@ -41,10 +46,35 @@ pub(crate) enum Asked {
     Runs(Kind),
 }
 
+/// What the thread does.
+#[derive(Clone, Copy, Debug, Default)]
+enum Doing {
+    #[default]
+    Nothing,
+    /// It is about to begin: that counts as running, whenever the thread gets to it.
+    Asked {
+        kind: Kind,
+        in_haste: bool,
+    },
+    Making {
+        kind: Kind,
+        since: Instant,
+    },
+}
+
+impl Doing {
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Nothing => None,
+            Self::Asked { kind, .. } | Self::Making { kind, .. } => Some(kind),
+        }
+    }
+}
+
 /// For INFO.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
-    running: Option<(Kind, Option<Instant>)>,
+    doing: Doing,
     dump_wanted: bool,
     rewrite_wanted: bool,
     is_stopping: bool,
@@ -61,6 +91,7 @@ pub(crate) struct State {
     pub rewrites: u64,
     pub last_rewrite_failed: bool,
     pub last_rewrite_took: Option<Duration>,
+    last_rewrite_tried: Option<Instant>,
     /// The longest time that the last snapshot held a shard.
     pub longest_hold: Duration,
 }
@@ -68,9 +99,11 @@ pub(crate) struct State {
 impl State {
     /// Since when a snapshot of this kind runs.
     pub fn runs_since(&self, kind: Kind) -> Option<Instant> {
-        self.running
-            .filter(|(running, _)| *running == kind)
-            .map(|(_, since)| since.unwrap_or_else(Instant::now))
+        match self.doing {
+            Doing::Making { kind: made, since } if made == kind => Some(since),
+            Doing::Asked { kind: asked, .. } if asked == kind => Some(Instant::now()),
+            _ => None,
+        }
     }
 
     pub fn is_scheduled(&self, kind: Kind) -> bool {
@@ -86,8 +119,8 @@ impl State {
 pub(crate) struct Snapshots {
     state: Mutex<State>,
     changed: Condvar,
-    /// The sink of the running snapshot.
-    pieces: ArcSwapOption<Pieces>,
+    /// The running snapshot.
+    walk: ArcSwapOption<Walk>,
     has_failed: AtomicBool,
 }
 
@@ -104,38 +137,45 @@ impl Snapshots {
 
     /// Asks for a snapshot. With `patient`, one that cannot begin now follows the running one.
     pub fn ask(&self, kind: Kind, patient: bool) -> Asked {
-        let mut state = self.state.lock();
-        if let Some((running, _)) = state.running
-            && (running == kind || !patient)
-        {
-            return Asked::Runs(running);
+        self.ask_in(&mut self.state.lock(), kind, patient, false)
+    }
+
+    fn ask_in(&self, state: &mut State, kind: Kind, patient: bool, in_haste: bool) -> Asked {
+        match state.doing.kind() {
+            Some(running) if running == kind || !patient => return Asked::Runs(running),
+            Some(_) => {
+                match kind {
+                    Kind::Dump => state.dump_wanted = true,
+                    Kind::Rewrite => state.rewrite_wanted = true,
+                }
+                return Asked::Scheduled;
+            }
+            None => {}
         }
-        let asked = if state.running.is_some() { Asked::Scheduled } else { Asked::Started };
-        match kind {
-            Kind::Dump => state.dump_wanted = true,
-            Kind::Rewrite => state.rewrite_wanted = true,
-        }
-        if asked == Asked::Started {
-            // From here on it counts as running, whenever the thread gets to it.
-            state.running = Some((kind, None));
-        }
+        state.doing = Doing::Asked { kind, in_haste };
         self.changed.notify_all();
-        asked
+        Asked::Started
     }
 
     /// Makes a dump and waits for its end; an error where one runs already, or where it failed. The caller
     /// holds no shard.
     pub fn dump_and_wait(&self) -> Result<(), Asked> {
-        let before = self.state.lock().dumps;
-        let asked = self.ask(Kind::Dump, false);
+        let mut state = self.state.lock();
+        let before = state.dumps;
+        let asked = self.ask_in(&mut state, Kind::Dump, false, true);
         if asked != Asked::Started {
             return Err(asked);
         }
-        let mut state = self.state.lock();
         while state.dumps == before && !state.is_stopping {
             self.changed.wait(&mut state);
         }
         if state.last_dump_failed { Err(Asked::Started) } else { Ok(()) }
+    }
+
+    /// The running snapshot, where loops are to walk for it.
+    pub fn walk_of_loops(&self) -> Option<Arc<Walk>> {
+        let walk = self.walk.load();
+        walk.as_ref().filter(|walk| walk.is_shared()).map(Arc::clone)
     }
 
     /// Whether the last dump failed.
@@ -145,8 +185,8 @@ impl Snapshots {
 
     /// Waits while the running snapshot has too much to write. The caller holds no shard.
     pub fn admit(&self) {
-        if let Some(pieces) = &*self.pieces.load() {
-            pieces.admit();
+        if let Some(walk) = &*self.walk.load() {
+            walk.pieces.admit();
         }
     }
 
@@ -163,139 +203,206 @@ impl Snapshots {
         self.state.lock().gives_up
     }
 
-    /// The next snapshot to make; `None` at the end.
-    fn next(&self) -> Option<Kind> {
-        let mut state = self.state.lock();
+    /// The next snapshot to make, and whether somebody waits for it; `None` at the end.
+    fn next(&self) -> Option<(Kind, bool)> {
+        let mut guard = self.state.lock();
         loop {
+            let state = &mut *guard;
             if state.is_stopping {
-                state.running = None;
+                state.doing = Doing::Nothing;
                 return None;
             }
-            let kind = match (state.running, state.dump_wanted, state.rewrite_wanted) {
-                (Some((kind, _)), ..) => Some(kind),
-                (None, true, _) => Some(Kind::Dump),
-                (None, false, true) => Some(Kind::Rewrite),
-                (None, false, false) => None,
+            let next = match state.doing {
+                Doing::Asked { kind, in_haste } => Some((kind, in_haste)),
+                _ if std::mem::take(&mut state.dump_wanted) => Some((Kind::Dump, false)),
+                _ if std::mem::take(&mut state.rewrite_wanted) => Some((Kind::Rewrite, false)),
+                _ => None,
             };
-            if let Some(kind) = kind {
-                match kind {
-                    Kind::Dump => state.dump_wanted = false,
-                    Kind::Rewrite => state.rewrite_wanted = false,
-                }
-                state.running = Some((kind, Some(Instant::now())));
-                return Some(kind);
+            if let Some((kind, in_haste)) = next {
+                state.doing = Doing::Making { kind, since: Instant::now() };
+                return Some((kind, in_haste));
             }
-            self.changed.wait(&mut state);
+            self.changed.wait(&mut guard);
         }
+    }
+
+    /// Notes how a snapshot ended, and that it has.
+    fn end(&self, note: impl FnOnce(&mut State)) {
+        self.walk.store(None);
+        let mut state = self.state.lock();
+        note(&mut state);
+        state.doing = Doing::Nothing;
+        self.changed.notify_all();
     }
 }
 
 /// The thread.
 pub(crate) fn run(shared: &Shared) {
-    while let Some(kind) = shared.snapshots.next() {
-        let gives_up = || shared.snapshots.gives_up();
+    let gives_up = || shared.snapshots.gives_up();
+    while let Some((kind, in_haste)) = shared.snapshots.next() {
+        let maker = Maker { shared, in_haste, gives_up: &gives_up };
         match kind {
-            Kind::Dump => drop(dump(shared, &gives_up)),
-            Kind::Rewrite => drop(rewrite(shared, &gives_up)),
-        }
-        shared.snapshots.pieces.store(None);
-        shared.snapshots.state.lock().running = None;
-        shared.snapshots.changed.notify_all();
-    }
-}
-
-/// Writes a dump, on the calling thread; the outcome is in the log and in INFO.
-pub(crate) fn dump(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<(), String> {
-    let begun = Instant::now();
-    let mut dirty = 0;
-    let outcome = try_dump(shared, gives_up, &mut dirty);
-    let mut state = shared.snapshots.state.lock();
-    state.dumps += 1;
-    state.last_dump_failed = outcome.is_err();
-    shared.snapshots.has_failed.store(outcome.is_err(), Ordering::Relaxed);
-    state.last_dump_took = Some(begun.elapsed());
-    state.last_dump_tried = Some(begun);
-    match outcome {
-        Ok(outcome) => {
-            state.dumps_done += 1;
-            state.dirty_at_last_dump = dirty;
-            state.last_dump_unix_s = unix_s();
-            state.longest_hold = outcome.longest_hold;
-            shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, outcome.longest_hold);
-            tracing::info!(?outcome, seconds = begun.elapsed().as_secs_f64(), "DB saved on disk");
-            Ok(())
-        }
-        Err(error) => {
-            tracing::error!(error, "the dump failed; the one before is untouched");
-            Err(error)
+            Kind::Dump => drop(maker.dump()),
+            Kind::Rewrite => drop(maker.rewrite()),
         }
     }
 }
 
-fn try_dump(shared: &Shared, gives_up: &dyn Fn() -> bool, dirty: &mut u64) -> Result<walk::Outcome, String> {
-    let settings = shared.settings.load_full();
-    let named = |what: &str, error: std::io::Error| {
-        format!("cannot {what} {}: {error}", settings.dump_path().display())
-    };
-    let mut file = AsideFile::create(&RealDisk, &settings.dir, settings.rdb_save_incremental_fsync)
-        .map_err(|error| named("create the file for", error))?;
-    let form =
-        Form { purpose: Purpose::Dump, compressed: settings.rdbcompression, checksum: settings.rdbchecksum };
-    let pieces = walk::begin(&shared.keyspace, || *dirty = shared.dirty());
-    shared.snapshots.pieces.store(Some(Arc::clone(&pieces)));
-    let outcome = walk::write(&shared.keyspace, &pieces, form, &mut file, gives_up);
-    let outcome = outcome.map_err(|error| named("write", error))?;
-    file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
-    Ok(outcome)
+/// Writes a dump, on the calling thread, where no loop runs; the outcome is in the log and in INFO.
+pub(crate) fn dump_alone(shared: &Shared) -> Result<(), String> {
+    Maker { shared, in_haste: true, gives_up: &|| false }.dump()
 }
 
-/// Gives the append-only file a new base, on the calling thread; the outcome is in the log and in INFO.
-pub(crate) fn rewrite(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<(), String> {
-    let begun = Instant::now();
-    let outcome = try_rewrite(shared, gives_up);
-    let mut state = shared.snapshots.state.lock();
-    state.rewrites += 1;
-    state.last_rewrite_failed = outcome.is_err();
-    state.last_rewrite_took = Some(begun.elapsed());
-    match outcome {
-        Ok(longest_hold) => {
-            state.longest_hold = longest_hold;
-            shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, longest_hold);
-            Ok(())
+/// Gives the append-only file a new base, on the calling thread, where no loop runs; the outcome is in the log
+/// and in INFO.
+pub(crate) fn rewrite_alone(shared: &Shared) -> Result<(), String> {
+    Maker { shared, in_haste: true, gives_up: &|| false }.rewrite()
+}
+
+/// Makes one snapshot.
+struct Maker<'a> {
+    shared: &'a Shared,
+    /// Somebody waits for it.
+    in_haste: bool,
+    gives_up: &'a dyn Fn() -> bool,
+}
+
+impl Maker<'_> {
+    fn dump(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut dirty = 0;
+        let outcome = self.try_dump(&mut dirty);
+        match &outcome {
+            Ok(outcome) => {
+                tracing::info!(?outcome, seconds = begun.elapsed().as_secs_f64(), "DB saved on disk");
+            }
+            Err(error) => tracing::error!(error, "the dump failed; the one before is untouched"),
         }
-        Err(error) => {
+        let snapshots = &self.shared.snapshots;
+        snapshots.has_failed.store(outcome.is_err(), Ordering::Relaxed);
+        snapshots.end(|state| {
+            state.dumps += 1;
+            state.last_dump_failed = outcome.is_err();
+            state.last_dump_took = Some(begun.elapsed());
+            state.last_dump_tried = Some(begun);
+            if let Ok(outcome) = &outcome {
+                state.dumps_done += 1;
+                state.dirty_at_last_dump = dirty;
+                state.last_dump_unix_s = unix_s();
+                state.longest_hold = outcome.longest_hold;
+                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, outcome.longest_hold);
+            }
+        });
+        outcome.map(|_| ())
+    }
+
+    fn try_dump(&self, dirty: &mut u64) -> Result<Outcome, String> {
+        let settings = self.shared.settings.load_full();
+        let named = |what: &str, error: std::io::Error| {
+            format!("cannot {what} {}: {error}", settings.dump_path().display())
+        };
+        let mut file = AsideFile::create(&RealDisk, &settings.dir, settings.rdb_save_incremental_fsync)
+            .map_err(|error| named("create the file for", error))?;
+        let walk = self.begin(&settings, || *dirty = self.shared.dirty());
+        let form = Form { purpose: Purpose::Dump, checksum: settings.rdbchecksum };
+        let outcome = output::write(&self.shared.keyspace, &walk, form, &mut file, self.gives_up);
+        let outcome = outcome.map_err(|error| named("write", error))?;
+        file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
+        Ok(outcome)
+    }
+
+    fn rewrite(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        let outcome = self.try_rewrite();
+        if let Err(error) = &outcome {
             tracing::error!(
                 error,
                 "the rewrite of the append-only file failed; the files before stay in use"
             );
-            Err(error)
+        }
+        self.shared.snapshots.end(|state| {
+            state.rewrites += 1;
+            state.last_rewrite_failed = outcome.is_err();
+            state.last_rewrite_took = Some(begun.elapsed());
+            state.last_rewrite_tried = Some(begun);
+            if let Ok(longest_hold) = outcome {
+                state.longest_hold = longest_hold;
+                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, longest_hold);
+            }
+        });
+        outcome.map(|_| ())
+    }
+
+    fn try_rewrite(&self) -> Result<Duration, String> {
+        let text = |error: thali_journal::JournalError| error.to_string();
+        match self.shared.journal.load_full() {
+            Some(journal) => {
+                let rewrite = journal.begin_rewrite().map_err(text)?;
+                let cut = |rewrite: &mut Rewrite| {
+                    rewrite.cut();
+                };
+                self.write_base(&journal, rewrite, cut)
+            }
+            None if self.shared.settings.load().appendonly => {
+                let (journal, rewrite) = append_only::create(self.shared).map_err(text)?;
+                let put_in = |_: &mut Rewrite| self.shared.journal.store(Some(Arc::clone(&journal)));
+                let outcome = self.write_base(&journal, rewrite, put_in);
+                if outcome.is_err() && self.is_in_use(&journal) {
+                    // Nothing of it counts. The next try begins anew.
+                    drop(append_only::take_out(self.shared));
+                    let _ = journal.close();
+                }
+                outcome
+            }
+            None => Err("appendonly is no".into()),
         }
     }
-}
 
-fn try_rewrite(shared: &Shared, gives_up: &dyn Fn() -> bool) -> Result<Duration, String> {
-    let text = |error: thali_journal::JournalError| error.to_string();
-    let settings = shared.settings.load_full();
-    let journal = shared.journal.as_ref().ok_or("appendonly is no")?;
-    let mut rewrite = journal.begin_rewrite().map_err(text)?;
-    let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
-    let form = Form { purpose: Purpose::AofBase, compressed: settings.rdbcompression, checksum: true };
-    let pieces = walk::begin(&shared.keyspace, || {
-        rewrite.cut();
-    });
-    shared.snapshots.pieces.store(Some(Arc::clone(&pieces)));
-    let outcome = walk::write(&shared.keyspace, &pieces, form, &mut base, gives_up);
-    let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
-    let report = rewrite.finish(base).map_err(text)?;
-    tracing::info!(?report, ?outcome, "the append-only file has a new base");
-    Ok(outcome.longest_hold)
+    fn write_base(
+        &self,
+        journal: &Arc<Journal>,
+        mut rewrite: Rewrite,
+        at_the_cut: impl FnOnce(&mut Rewrite),
+    ) -> Result<Duration, String> {
+        let text = |error: thali_journal::JournalError| error.to_string();
+        let settings = self.shared.settings.load_full();
+        let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
+        let walk = self.begin(&settings, || at_the_cut(&mut rewrite));
+        let form = Form { purpose: Purpose::AofBase, checksum: true };
+        let outcome = output::write(&self.shared.keyspace, &walk, form, &mut base, self.gives_up);
+        let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
+        if !self.is_in_use(journal) {
+            return Err("appendonly was set to no meanwhile".into());
+        }
+        let report = rewrite.finish(base).map_err(text)?;
+        tracing::info!(?report, ?outcome, "the append-only file has a new base");
+        Ok(outcome.longest_hold)
+    }
+
+    /// Whether it was not taken out since.
+    fn is_in_use(&self, journal: &Arc<Journal>) -> bool {
+        self.shared.journal.load().as_ref().is_some_and(|used| Arc::ptr_eq(used, journal))
+    }
+
+    /// Fixes the point in time and tells the loops.
+    fn begin(&self, settings: &Settings, at_the_cut: impl FnOnce()) -> Arc<Walk> {
+        let pace = match (settings.rdb_key_save_delay, self.in_haste) {
+            (Duration::ZERO, false) => Pace::Shared,
+            (Duration::ZERO, true) => Pace::InHaste,
+            (pause, _) => Pace::Delayed(pause),
+        };
+        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, at_the_cut);
+        self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
+        self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
+        walk
+    }
 }
 
 /// Ten times a second: what `save` and `auto-aof-rewrite-percentage` ask for.
 pub(crate) fn cron(shared: &Shared) {
     let settings = shared.settings.load();
     let state = shared.snapshots.state();
-    if state.running.is_some() {
+    if state.doing.kind().is_some() {
         return;
     }
     let changes = shared.dirty() - state.dirty_at_last_dump;
@@ -308,15 +415,19 @@ pub(crate) fn cron(shared: &Shared) {
         shared.snapshots.ask(Kind::Dump, false);
         return;
     }
-    let wants_rewrite = |journal: &thali_journal::Journal| {
-        journal.wants_rewrite(
+    let wants_rewrite = match &*shared.journal.load() {
+        Some(journal) => journal.wants_rewrite(
             settings.auto_aof_rewrite_percentage,
             settings.auto_aof_rewrite_min_size,
             Instant::now(),
-        )
+        ),
+        // It was turned on, and its first base failed.
+        None => {
+            settings.appendonly && state.last_rewrite_tried.is_some_and(|tried| tried.elapsed() > RETRY_AFTER)
+        }
     };
-    if shared.journal.as_ref().is_some_and(wants_rewrite) {
-        tracing::info!("the append-only file has grown. Rewriting...");
+    if wants_rewrite {
+        tracing::info!("the append-only file wants a new base. Rewriting...");
         shared.snapshots.ask(Kind::Rewrite, false);
     }
 }

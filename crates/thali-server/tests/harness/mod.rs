@@ -3,8 +3,10 @@
 
 #![allow(dead_code)]
 
+pub mod data;
+
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use thali_server::Server;
@@ -35,5 +37,26 @@ pub fn wait_for_blocked(client: &mut RespClient, count: usize) {
     let wanted = format!("blocked_clients:{count}\r\n");
     while !ask(client, "INFO clients").text().contains(&wanted) {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A command that must not fail.
+pub fn ok(client: &mut RespClient, line: &str) {
+    let reply = ask(client, line);
+    assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+}
+
+/// A figure of INFO persistence.
+pub fn figure(client: &mut RespClient, name: &str) -> String {
+    let info = ask(client, "INFO persistence").text();
+    let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.unwrap_or_else(|| panic!("no {name} in {info}")).to_owned()
+}
+
+pub fn wait_for(client: &mut RespClient, name: &str, value: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while figure(client, name) != value {
+        assert!(Instant::now() < deadline, "{name} stays {}", figure(client, name));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -49,6 +49,11 @@ impl Store {
         RespClient::connect(&self.port.address()).unwrap()
     }
 
+    /// A connection without a client.
+    pub fn connect(&self) -> std::io::Result<std::net::TcpStream> {
+        std::net::TcpStream::connect(self.port.address())
+    }
+
     pub fn kill(&mut self) {
         self.process.take().expect("it runs").kill9().unwrap();
     }

@@ -2,15 +2,18 @@
 //! was to cover is acknowledged, writes are refused, and a rewrite heals it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use thali_testkit::{Reply, RespClient, wait_until};
 
 use super::store::{PATIENCE, Store, ask, is_misconf, wait_for_info, wait_for_refusal};
 
-/// Fails `fdatasync` and `fsync` of files whose names hold what the file at `SYNCS_FAIL` says.
+/// Fails `fdatasync` and `fsync` of files whose names hold the word that the file at `SYNCS_FAIL` says; with
+/// `waits` behind it, they wait for as long as it says so, and succeed.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,23 +23,28 @@ const SHIM: &str = r#"
 #include <string.h>
 #include <unistd.h>
 
-static int fails(int fd) {
+enum { GOES_ON, FAILS, WAITS };
+
+static int fate(int fd) {
     const char *switch_path = getenv("SYNCS_FAIL");
     FILE *file = switch_path ? fopen(switch_path, "r") : NULL;
-    char what[64] = "", link[64], name[4096];
-    if (!file) return 0;
-    int found = fscanf(file, "%63s", what);
+    char what[64] = "", how[64] = "", link[64], name[4096];
+    if (!file) return GOES_ON;
+    int found = fscanf(file, "%63s %63s", what, how);
     fclose(file);
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t len = readlink(link, name, sizeof name - 1);
-    if (found != 1 || len < 0) return 0;
+    if (found < 1 || len < 0) return GOES_ON;
     name[len] = 0;
-    return strstr(name, what) != NULL;
+    if (strstr(name, what) == NULL) return GOES_ON;
+    return strcmp(how, "waits") == 0 ? WAITS : FAILS;
 }
 
 #define SHIM(call) \
     int call(int fd) { \
-        if (fails(fd)) { errno = EIO; return -1; } \
+        int found; \
+        while ((found = fate(fd)) == WAITS) usleep(1000); \
+        if (found == FAILS) { errno = EIO; return -1; } \
         int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, #call); \
         return real(fd); \
     }
@@ -192,4 +200,68 @@ fn a_dump_whose_sync_fails_leaves_the_one_before() {
     faulty.heal();
     assert_eq!(super::store::snapshot(&mut client, "BGSAVE"), "ok");
     set(&mut client, "c");
+}
+
+/// What the death of the machine could take back, nobody is told of: redis-server syncs before it replies.
+#[test]
+fn under_always_what_is_read_is_synced_and_others_go_on() {
+    let Some(faulty) = Faulty::new() else { return };
+    let mut store = faulty.store(&["--appendfsync", "always", "--loops", "2"]);
+    let mut client = store.start();
+    for key in ["a", "b", "c", "d"] {
+        set(&mut client, key);
+    }
+    faulty.fail("incr.aof waits");
+    let mut writer = store.client();
+    writer.send(&["SET", "fresh", "fresh"]).unwrap();
+    wait_until("the write", PATIENCE, || ask(&mut client, &["DBSIZE"]).integer() == Some(5)).unwrap();
+    let mut reader = store.connect().unwrap();
+    reader.write_all(b"GET fresh\r\n").unwrap();
+    reader.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut reply = [0; 11];
+    let early = reader.read(&mut reply);
+    assert!(early.is_err(), "answered before the sync: {early:?}");
+    // Those four keys lie in other shards.
+    for key in ["a", "b", "c", "d"] {
+        holds(&mut client, key);
+    }
+    faulty.heal();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    reader.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"$5\r\nfresh\r\n");
+    assert_eq!(writer.read().unwrap().text(), "OK");
+}
+
+#[test]
+fn waitaof_answers_once_the_clients_writes_are_synced() {
+    let Some(faulty) = Faulty::new() else { return };
+    let mut store = faulty.store(&["--appendfsync", "everysec"]);
+    let mut client = store.start();
+    let counts = |local: i64| Reply::Array(vec![Reply::Integer(local), Reply::Integer(0)]);
+    set(&mut client, "a");
+    assert_eq!(ask(&mut client, &["WAITAOF", "1", "0", "0"]), counts(1));
+    faulty.fail("incr.aof waits");
+    set(&mut client, "b");
+    assert_eq!(ask(&mut client, &["WAITAOF", "1", "0", "30"]), counts(0));
+    assert_eq!(ask(&mut client, &["WAITAOF", "0", "0", "0"]), counts(0));
+    client.send(&["WAITAOF", "1", "0", "0"]).unwrap();
+    let mut other = store.client();
+    let is_blocked = || ask(&mut other, &["INFO", "clients"]).text().contains("blocked_clients:1\r\n");
+    wait_until("the client to wait", PATIENCE, is_blocked).unwrap();
+    faulty.heal();
+    assert_eq!(client.read().unwrap(), counts(1));
+    // Replicas there are none: who asks for them waits for the whole time.
+    assert_eq!(ask(&mut client, &["WAITAOF", "1", "1", "20"]), counts(1));
+    for (arguments, why) in [
+        (["2", "0", "0"], "must be between 0 and 1"),
+        (["1", "-1", "0"], "must be positive"),
+        (["1", "0", "-1"], "timeout is negative"),
+    ] {
+        let line = [&["WAITAOF"], &arguments[..]].concat();
+        assert!(matches!(ask(&mut client, &line), Reply::Error(text) if text.contains(why)), "{line:?}");
+    }
+    assert_eq!(ask(&mut client, &["CONFIG", "SET", "appendonly", "no"]).text(), "OK");
+    assert!(
+        matches!(ask(&mut client, &["WAITAOF", "1", "0", "0"]), Reply::Error(text) if text.contains("appendonly"))
+    );
 }

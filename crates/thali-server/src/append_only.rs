@@ -1,0 +1,92 @@
+//! The append-only file of a server: read at the start and by DEBUG LOADAOF, turned on and off by CONFIG SET.
+//!
+//! What is appended, and when replies leave, is not decided here; see [`crate::unit`] and the event loop.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use thali_journal::{DiskStep, Journal, JournalConfig, JournalError, RealDisk, Rewrite, Seq};
+
+use crate::call::Shared;
+use crate::config::Settings;
+use crate::latency::event;
+use crate::mailbox::Mailbox;
+use crate::recovery;
+
+/// How long a journal that was taken out is waited for: loops may be about to use it still.
+const LET_GO_WAIT: Duration = Duration::from_secs(1);
+
+fn journal_config(shared: &Shared, settings: &Settings) -> JournalConfig {
+    JournalConfig {
+        at: Seq(shared.journal_at.load(Ordering::Acquire)),
+        appenddirname: settings.appenddirname.clone(),
+        appendfilename: settings.appendfilename.clone(),
+        policy: settings.appendfsync,
+        load_truncated: settings.aof_load_truncated,
+        ..JournalConfig::new(settings.dir.clone())
+    }
+}
+
+/// Reads the files into the keyspace, which nobody else uses, and goes on behind them. Gives whether they held
+/// nothing. `gives_up` ends it with an error.
+pub(crate) fn open(
+    shared: &Shared,
+    now_ms: u64,
+    gives_up: &(dyn Fn() -> bool + Sync),
+) -> Result<bool, JournalError> {
+    let settings = shared.settings.load_full();
+    let (journal, recovery) = Journal::open(journal_config(shared, &settings), Arc::new(RealDisk))?;
+    let begun = Instant::now();
+    let progress = recovery.progress();
+    shared.loading.watch(move || progress.bytes());
+    let report = recovery::replay(recovery, &shared.keyspace, &settings, now_ms, gives_up)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    tracing::info!(?report, seconds, "data loaded from the append-only file");
+    tell_loops(shared, &journal);
+    shared.journal.store(Some(Arc::new(journal)));
+    Ok(report.records == 0 && report.rdb_bytes == 0)
+}
+
+/// One that begins now. Whoever holds all shards puts it in, and makes the base.
+pub(crate) fn create(shared: &Shared) -> Result<(Arc<Journal>, Rewrite), JournalError> {
+    let settings = shared.settings.load_full();
+    let (journal, rewrite) = Journal::create(journal_config(shared, &settings), Arc::new(RealDisk))?;
+    tell_loops(shared, &journal);
+    Ok((Arc::new(journal), rewrite))
+}
+
+/// Takes the journal out; the caller holds all shards. It is still to be closed, which waits for the disk.
+pub(crate) fn take_out(shared: &Shared) -> Option<Arc<Journal>> {
+    let journal = shared.journal.swap(None)?;
+    shared.journal_at.fetch_max(journal.appended().0, Ordering::AcqRel);
+    Some(journal)
+}
+
+/// Waits until nobody else has the journal any more, and lets go of the folder; false where somebody keeps it.
+pub(crate) fn let_go(mut journal: Arc<Journal>) -> bool {
+    let deadline = Instant::now() + LET_GO_WAIT;
+    while let Err(shared) = Arc::try_unwrap(journal) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        journal = shared;
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// Loops that hold replies are told how far the journal is, and LATENCY how long the disk took.
+fn tell_loops(shared: &Shared, journal: &Journal) {
+    let mailboxes = Arc::clone(&shared.mailboxes);
+    journal.set_on_sync(Box::new(move |_| mailboxes.iter().for_each(Mailbox::tell_synced)));
+    let latency = Arc::clone(&shared.latency);
+    journal.set_on_disk(Box::new(move |step, took| {
+        let event = match step {
+            DiskStep::Write => event::AOF_WRITE,
+            DiskStep::Sync { awaited: true } => event::AOF_FSYNC_ALWAYS,
+            DiskStep::Sync { awaited: false } => event::AOF_FSYNC_EVERYSEC,
+        };
+        latency.note(event, crate::server::unix_ms() / 1000, took);
+    }));
+}
