@@ -106,9 +106,7 @@ pub(crate) fn begin(
         keys.push(Moved { name: (*key).into(), expire_at, flag });
     }
     // Keys that were found expired are removed.
-    if let Some(seq) = unit::settle(cx, shared, side) {
-        state.hold = seq;
-    }
+    state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
     if keys.is_empty() {
@@ -282,7 +280,7 @@ pub(crate) fn finish(
             }
         }
     }
-    let seq = unit::settle(cx, shared, side).unwrap_or_default();
+    let owed = unit::settle(cx, shared, side);
     core.engine.effects.clear();
     unit::serve_deferred(core);
     let reply = match outcome.error {
@@ -293,5 +291,5 @@ pub(crate) fn finish(
         ))),
         None => Ok(()),
     };
-    Some((address, reply, seq))
+    Some((address, reply, owed.written.unwrap_or_default().max(owed.read)))
 }
