@@ -420,7 +420,7 @@ mod tests {
         store.check(&[("SORT s STORE d", ":3")]);
         assert_eq!(store.effects, ["RPUSH d 1 2 3"]);
         assert_eq!(store.events, ["new d", "sortstore d"]);
-        store.check(&[("SORT s BY nosort GET x_* STORE d", ":3"), ("LRANGE d 0 -1", &list(&["", "", ""]))]);
+        store.check(&[("SORT s BY nosort GET x_* STORE d", ":3"), ("LRANGE d 0 -1", "*3\n$0\n\n$0\n\n$0")]);
         store.check(&[("SORT s DESC STORE d", ":3")]);
         assert_eq!(store.effects, ["DEL d", "RPUSH d 3 2 1"]);
         store.check(&[("SORT none STORE d", ":0")]);

@@ -14,9 +14,7 @@ pub const GEORADIUS: Spec = Spec {
                  delimited by center and radius and M is the number of items inside the index.",
     arity: -6,
     flags: super::STORING.flags.union(Flags::MOVABLE_KEYS),
-    keys: Keys::Found(|args, push| {
-        push_keys(args, 5, push);
-    }),
+    keys: Keys::Found(push_keys),
     ..super::STORING
 };
 
@@ -44,21 +42,20 @@ pub const GEORADIUSBYMEMBER_RO: Spec = Spec {
     ..GEORADIUS_RO
 };
 
-/// The source, and the key behind the last STORE or STOREDIST from `from` on.
-fn push_keys(args: &[&[u8]], from: usize, push: &mut dyn FnMut(usize, Access)) {
+/// The source, then what stands behind STORE and behind STOREDIST, which may be given together.
+fn push_keys(args: &[&[u8]], push: &mut dyn FnMut(usize, Access)) {
     if args.len() > 1 {
         push(1, Access::READ);
     }
-    let (mut at, mut stored) = (from, None);
-    while at + 1 < args.len() {
-        if is_word(args[at], "STORE") || is_word(args[at], "STOREDIST") {
-            at += 1;
-            stored = Some(at);
+    for wanted in ["STORE", "STOREDIST"] {
+        let mut at = 5;
+        while at + 1 < args.len() {
+            let is_store = ["STORE", "STOREDIST"].iter().any(|word| is_word(args[at], word));
+            if is_word(args[at], wanted) {
+                push(at + 1, Access::WRITE);
+            }
+            at += 1 + usize::from(is_store);
         }
-        at += 1;
-    }
-    if let Some(at) = stored {
-        push(at, Access::WRITE);
     }
 }
 
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_key_to_store_to_is_a_key() {
+    fn every_key_to_store_to_is_a_key() {
         let check = |line: &str, expected: &[usize]| {
             let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             let mut found = Vec::new();
@@ -139,7 +136,8 @@ mod tests {
         };
         check("GEORADIUS k 1 1 1 m", &[1]);
         check("GEORADIUS k 1 1 1 m STORE d", &[1, 7]);
-        check("GEORADIUSBYMEMBER k m 1 m STOREDIST d store e", &[1, 8]);
+        check("GEORADIUSBYMEMBER k m 1 m STOREDIST d store e", &[1, 8, 6]);
+        check("GEORADIUS k 1 1 1 m STORE store STORE d", &[1, 7, 9]);
         check("GEORADIUSBYMEMBER k m 1 m STORE", &[1]);
     }
 }
