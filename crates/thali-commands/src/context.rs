@@ -1,11 +1,15 @@
 //! What a command works on: the locked part of the keyspace, time, chance, and the list of what it
 //! changed.
 
+use std::sync::Arc;
+
 use thali_data::Limits;
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Db, ENDLESS, Entry, Locked, Patience, Shard, Typed, Value, WaitKind};
+use thali_keyspace::{
+    Db, ENDLESS, Entry, Locked, Patience, SessionAddress, Shard, Tracker, Typed, Value, WaitKind,
+};
 
-use crate::{ErrorReply, EventClass, Flow};
+use crate::{ErrorReply, EventClass, Flow, Stale};
 
 /// Who runs the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +134,11 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     pub random: &'a mut Random,
     pub origin: Origin,
+    /// RESTORE takes payloads whatever their checksum is.
+    pub trusts_checksums: bool,
+    /// A reply longer than this ends the connection (`client-output-buffer-limit normal`): what draws any
+    /// number of elements stops there.
+    pub reply_bytes_max: usize,
     /// When to give up waiting for a shard; see [`Context::see_shard`].
     pub gives_up: Patience<'a>,
     pub effects: &'a mut Effects,
@@ -144,6 +153,10 @@ pub struct Context<'a> {
     pub effects_named: bool,
     /// Keys found expired by reading; whoever made the context removes them.
     pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
+    /// Keys found expired in shards that were looked at one after the other and are not held any more.
+    pub expired_elsewhere: Vec<(u32, Box<[u8]>)>,
+    /// What the log should say.
+    pub notes: Vec<String>,
     /// Values to be freed after the locks are let go.
     pub garbage: Vec<Value>,
     /// Whole databases to be freed likewise.
@@ -153,6 +166,16 @@ pub struct Context<'a> {
     pub misses: std::cell::Cell<u64>,
     /// Keys that expired.
     pub expired: u64,
+    /// Expired keys count as missing and stay: CLIENT PAUSE.
+    pub keeps_expired: bool,
+    /// Expired keys count as there: for who copies data in.
+    pub sees_expired: bool,
+    /// The client for whom the running command works; `None`: nobody asked.
+    pub session: Option<SessionAddress>,
+    /// As `session`, where that client may cache what it reads.
+    pub reader: Option<Arc<Tracker>>,
+    /// What has changed under those who cache; see [`Stale`].
+    pub stale: Option<Box<Stale>>,
 }
 
 impl<'a> Context<'a> {
@@ -173,6 +196,8 @@ impl<'a> Context<'a> {
             limits,
             random,
             origin: Origin::Client,
+            trusts_checksums: false,
+            reply_bytes_max: usize::MAX,
             gives_up: ENDLESS,
             effects,
             events_wanted: EventClass::empty(),
@@ -181,11 +206,18 @@ impl<'a> Context<'a> {
             dirty: 0,
             effects_named: false,
             expired_seen: Default::default(),
+            expired_elsewhere: Vec::new(),
+            notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
             hits: Default::default(),
             misses: Default::default(),
             expired: 0,
+            keeps_expired: false,
+            sees_expired: false,
+            session: None,
+            reader: None,
+            stale: None,
         }
     }
 
@@ -222,7 +254,7 @@ impl<'a> Context<'a> {
     /// As [`Context::peek`], in another database.
     pub fn peek_in(&self, db: u32, key: &[u8]) -> Option<&Entry> {
         let entry = self.locked.shard(key).db(db)?.get(key)?;
-        if entry.is_expired(self.now_ms) && self.origin != Origin::Replay {
+        if entry.is_expired(self.now_ms) && self.origin != Origin::Replay && !self.sees_expired {
             self.expired_seen.borrow_mut().push((db, key.into()));
             return None;
         }
@@ -322,6 +354,7 @@ impl<'a> Context<'a> {
             shard.remove(key);
             self.event(EventClass::GENERIC, "del", key);
             self.locked.shard_mut(key).touch(db, key);
+            self.note_stale(key, self.session);
         }
         empty
     }
@@ -347,6 +380,11 @@ impl<'a> Context<'a> {
 
     /// The part of [`Context::modified_in`] without an event and without counting.
     pub fn changed_in(&mut self, db: u32, key: &[u8]) {
+        self.changed_by(self.session, db, key);
+    }
+
+    fn changed_by(&mut self, by: Option<SessionAddress>, db: u32, key: &[u8]) {
+        self.note_stale(key, by);
         let shard = self.locked.shard_mut(key);
         shard.touch(db, key);
         if shard.has_waiters(db, key) && !self.ready.iter().any(|(d, k)| *d == db && **k == *key) {
@@ -391,14 +429,26 @@ impl<'a> Context<'a> {
 
     /// Removes the keys that reading found expired.
     pub fn remove_expired_seen(&mut self) {
+        if self.keeps_expired {
+            self.expired_seen.take();
+            return;
+        }
         for (db, key) in self.expired_seen.take() {
-            self.remove_expired(db, &key);
+            self.remove_expired_if_cheap(db, &key);
+        }
+    }
+
+    /// As [`Context::remove_expired`], later where a snapshot still has to save much of the value: a key counts as
+    /// missing without that, too.
+    pub fn remove_expired_if_cheap(&mut self, db: u32, key: &[u8]) {
+        if !self.locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) {
+            self.remove_expired(db, key);
         }
     }
 
     /// Removes a key if its time is over: with effect `DEL` and event `expired`.
     pub fn remove_expired(&mut self, db: u32, key: &[u8]) -> bool {
-        if self.origin == Origin::Replay {
+        if self.origin == Origin::Replay || self.sees_expired {
             return false;
         }
         let now_ms = self.now_ms;
@@ -411,7 +461,7 @@ impl<'a> Context<'a> {
         }
         self.expired += 1;
         self.effects.push(db, &[&b"DEL"[..], key]);
-        self.changed_in(db, key);
+        self.changed_by(None, db, key);
         self.event_in(db, EventClass::EXPIRED, "expired", key);
         true
     }
@@ -435,17 +485,20 @@ impl Context<'_> {
             self.dropped_dbs.extend(shard.retire(old));
         }
         self.dirty += removed;
+        self.note_all_stale();
     }
 
     /// Swaps two databases; who waits or watches stays with the number.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        let now_ms = self.now_ms;
         for (_, shard) in self.locked.shards_mut() {
+            shard.touch_swapped(a, b, now_ms);
             shard.swap_dbs(a, b);
             for db in [a, b] {
-                shard.touch_all(db, |_| true);
                 self.ready.extend(shard.awaited_keys(db).into_iter().map(|key| (db, key)));
             }
         }
         self.dirty += 1;
+        self.note_all_stale();
     }
 }

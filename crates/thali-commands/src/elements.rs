@@ -97,20 +97,33 @@ pub(crate) fn integer_from(arg: &[u8], min: i64, error: ErrorReply) -> Result<us
     }
 }
 
+const NAMES_ONLY: [(&str, &str); 2] = [("NOVALUES", "HSCAN"), ("NOSCORES", "ZSCAN")];
+
 /// Elements that one SCAN call looks at where the client does not say.
 const SCAN_COUNT_DEFAULT: usize = 10;
 
-/// `[MATCH pattern] [COUNT count]` of HSCAN, SSCAN and ZSCAN.
+/// `[MATCH pattern] [COUNT count]` of HSCAN, SSCAN and ZSCAN, and of Valkey 8 on `NOVALUES` and `NOSCORES`.
 pub(crate) struct ScanOptions<'a> {
     pub count: usize,
+    /// Fields without values, members without scores.
+    pub names_only: bool,
     pattern: Option<&'a [u8]>,
 }
 
 impl<'a> ScanOptions<'a> {
-    pub fn parse(args: &[&'a [u8]]) -> Result<Self, ErrorReply> {
-        let mut options = ScanOptions { count: SCAN_COUNT_DEFAULT, pattern: None };
+    /// `names_only` is this command's word for names alone.
+    pub fn parse(args: &[&'a [u8]], names_only: Option<&str>) -> Result<Self, ErrorReply> {
+        let mut options = ScanOptions { count: SCAN_COUNT_DEFAULT, names_only: false, pattern: None };
         let mut rest = args.iter();
         while let Some(word) = rest.next() {
+            if let Some((option, command)) = NAMES_ONLY.iter().find(|(option, _)| is_word(word, option)) {
+                if names_only != Some(option) {
+                    let text = format!("ERR {option} option can only be used in {command}");
+                    return Err(ErrorReply::owned(text));
+                }
+                options.names_only = true;
+                continue;
+            }
             let value = *rest.next().ok_or(ErrorReply::SYNTAX)?;
             if is_word(word, "COUNT") {
                 options.count = usize::try_from(integer(value)?).unwrap_or(0);

@@ -14,13 +14,16 @@ mod elements;
 mod error;
 mod parse;
 mod spec;
+mod stale;
 mod table;
 #[cfg(test)]
 mod testing;
 
+pub mod bitmaps;
 pub mod generic;
 pub mod geo;
 pub mod hashes;
+pub mod hyperloglog;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;
@@ -33,4 +36,5 @@ pub use parse::*;
 pub use spec::{
     Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run, Spec,
 };
+pub use stale::{Stale, StaleKey};
 pub use table::{TABLE, groups};

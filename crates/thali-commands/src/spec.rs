@@ -133,6 +133,11 @@ pub enum Keys {
         first: (usize, Access),
         second: (usize, Access),
     },
+    /// A destination at `at`, then sources up to the last argument (BITOP, SUNIONSTORE).
+    Into {
+        at: usize,
+        access: Access,
+    },
     /// The keys behind the word STREAMS: the first half of what follows it.
     Streams {
         access: Access,
@@ -188,6 +193,11 @@ impl Keys {
                     }
                 }
             }
+            Self::Into { at, access } => {
+                for position in at..args.len() {
+                    push(position, if position == at { access } else { Access::READ });
+                }
+            }
             Self::Streams { access } => {
                 // XREADGROUP's group and consumer may themselves be called "streams".
                 let mut at =
@@ -213,6 +223,7 @@ impl std::fmt::Debug for Keys {
             Self::Range { .. } => "Range",
             Self::Counted { .. } => "Counted",
             Self::Pair { .. } => "Pair",
+            Self::Into { .. } => "Into",
             Self::Streams { .. } => "Streams",
             Self::Found(_) => "Found",
         })

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`table`] | segmented hash table: keyspaces, large hashes, large sets |
 //! | [`str`](mod@crate::str) | one byte string: integer, inline or heap |
+//! | [`bits`] | bits and bit fields of a string |
+//! | [`hyperloglog`] | how many different elements were seen, in a string |
 //! | [`item`] | a borrowed element of a collection |
 //! | [`packed`] | a sequence of elements in one allocation |
 //! | [`list`], [`hash`], [`set`] | Redis's types over the above |
@@ -15,10 +17,12 @@
 //! | [`long_double`] | the extended doubles of INCRBYFLOAT |
 //! | [`limits`] | the thresholds between small and large forms |
 
+pub mod bits;
 mod buf;
 pub mod double;
 pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod item;
 pub mod limits;
 pub mod list;

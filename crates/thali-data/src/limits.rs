@@ -16,6 +16,10 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: usize,
+    /// Bytes of a sparse HyperLogLog.
+    pub hll_sparse_max_bytes: usize,
+    /// Bytes of a string that commands make or grow; at most [`Limits::PROTO_MAX_BULK_LEN_MAX`].
+    pub proto_max_bulk_len: usize,
 }
 
 impl Default for Limits {
@@ -31,6 +35,8 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            hll_sparse_max_bytes: 3000,
+            proto_max_bulk_len: 512 << 20,
         }
     }
 }
@@ -40,6 +46,11 @@ impl Default for Limits {
 const COUNTED_NODE_BYTES_MAX: usize = 8192;
 
 impl Limits {
+    /// No string grows beyond, whatever `proto-max-bulk-len` says: a dump holds no longer one.
+    pub const STRING_BYTES_MAX: usize = 2 << 30;
+    /// BITFIELD's last field may begin in the last byte.
+    pub const PROTO_MAX_BULK_LEN_MAX: usize = Self::STRING_BYTES_MAX - 8;
+
     /// Whether a list node of `bytes` bytes and `count` elements is over the limit.
     pub fn list_node_exceeds(&self, bytes: usize, count: usize) -> bool {
         match self.list_max_listpack_size {

@@ -132,14 +132,13 @@ impl List {
             return false;
         }
         let item = Item::parse(value);
-        if let Form::One(p) = &mut self.0 {
+        // As Redis: judged as if the element came beside the one that goes.
+        if let Form::One(p) = &mut self.0
+            && !exceeds(limits, p, item)
+        {
             let pos = p.seek(index).expect("index is below len");
-            let grown = (p.bytes() + LISTPACK_FRAME_BYTES + Packed::encoded_len(item))
-                .saturating_sub(Packed::encoded_len(p.get(pos)));
-            if !limits.list_node_exceeds(grown, p.len()) {
-                p.replace(pos, item);
-                return true;
-            }
+            p.replace(pos, item);
+            return true;
         }
         self.chain().set(index, item, limits);
         self.unchain(limits);

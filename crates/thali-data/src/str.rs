@@ -174,7 +174,7 @@ impl Str {
     }
 
     /// Turns into an edited heap string.
-    fn edit(&mut self) -> &mut Buf {
+    pub(crate) fn edit(&mut self) -> &mut Buf {
         if !matches!(self.0, Repr::Heap { .. }) {
             let buf = self.with_bytes(Buf::from_slice);
             self.0 = Repr::Heap { edited: true, buf };

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Each message says what was wrong, where, and what to do. No case changes a file.
+/// Each message says what was wrong, where, and what to do. No case changes a file. Where Redis logs the same
+/// fault, its words are in the message: who watches logs looks for them.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("cannot {action} {}: {source}", path.display())]
@@ -18,7 +19,7 @@ pub enum JournalError {
     #[error("the manifest {} cannot be read, line {line}: {why}; correct that line", path.display())]
     Manifest { path: PathBuf, line: usize, why: String },
 
-    #[error("{} is named by its manifest but missing; put it back from a backup", path.display())]
+    #[error("{} is named by its manifest but missing (No such file or directory); put it back from a backup", path.display())]
     Missing { path: PathBuf },
 
     #[error(
@@ -31,13 +32,14 @@ pub enum JournalError {
     RdbBase { path: PathBuf },
 
     #[error(
-        "{} is damaged at offset {offset}: {why}. Nothing was changed. `thali check` shows what is good; \
+        "{}: Bad file format reading the append only file: it is damaged at offset {offset}: {why}. Nothing was changed. `thali check` shows what is good; \
          put the file back from a backup, or let `thali check --cut-to` make a copy that ends before the damage", path.display()
     )]
     Damaged { path: PathBuf, offset: u64, why: String },
 
     #[error(
-        "{} ends inside a record that begins at offset {offset} ({bytes} bytes), and {why}. Nothing was \
+        "{}: Unexpected end of file reading the append only file: it ends inside a record that begins at offset \
+         {offset} ({bytes} bytes), and {why}. Nothing was \
          changed. `thali check --cut-to` makes a copy that ends before it", path.display()
     )]
     Truncated { path: PathBuf, offset: u64, bytes: u64, why: &'static str },

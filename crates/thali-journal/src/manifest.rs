@@ -10,6 +10,8 @@ use crate::{Disk, JournalError};
 /// SOURCE: redis 7.0 `MANIFEST_MAX_LINE`.
 const LINE_BYTES_MAX: usize = 1024;
 
+const BAD_FORMAT: &str = "Invalid AOF manifest file format, `file NAME seq N type b|i|h` was expected";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Base,
@@ -34,9 +36,12 @@ impl Manifest {
     /// Parses the text of `path`, which only serves the error.
     pub fn parse(text: &[u8], path: &Path) -> Result<Self, JournalError> {
         let mut manifest = Manifest::default();
+        let lines = text.iter().filter(|b| **b == b'\n').count();
         for (index, line) in text.split(|b| *b == b'\n').enumerate() {
+            let ended = index == lines;
             let fail = |why: String| JournalError::Manifest { path: path.to_owned(), line: index + 1, why };
-            if line.first() == Some(&b'#') || line.trim_ascii().is_empty() {
+            // What follows the last line's end is no line.
+            if line.first() == Some(&b'#') || (line.is_empty() && ended) {
                 continue;
             }
             let entry = parse_line(line).map_err(fail)?;
@@ -44,16 +49,16 @@ impl Manifest {
                 manifest.entries.iter().rev().find(|e| e.kind == Kind::Increment).map(|e| e.seq);
             match entry.kind {
                 Kind::Base if manifest.base().is_some() => {
-                    return Err(fail("a second file of type b".into()));
+                    return Err(fail("Found duplicate base file information".into()));
                 }
                 Kind::Increment if increments_before.is_some_and(|seq| seq >= entry.seq) => {
-                    return Err(fail("increments must have rising numbers".into()));
+                    return Err(fail("Found a non-monotonic sequence number".into()));
                 }
                 _ => manifest.entries.push(entry),
             }
         }
         if manifest.entries.is_empty() {
-            let why = "it names no file".into();
+            let why = "Found an empty AOF manifest, which names no file".into();
             return Err(JournalError::Manifest { path: path.to_owned(), line: 1, why });
         }
         Ok(manifest)
@@ -125,11 +130,13 @@ impl Manifest {
 
 fn parse_line(line: &[u8]) -> Result<Entry, String> {
     if line.len() > LINE_BYTES_MAX {
-        return Err(format!("longer than {LINE_BYTES_MAX} bytes"));
+        return Err(format!(
+            "The AOF manifest file contains too long line, longer than {LINE_BYTES_MAX} bytes"
+        ));
     }
-    let words = words(line).ok_or("a quote stays open")?;
+    let words = words(line).ok_or_else(|| format!("{BAD_FORMAT}: a quote stays open"))?;
     if words.len() < 6 || words.len() % 2 != 0 {
-        return Err("expected `file NAME seq N type b|i|h`".into());
+        return Err(BAD_FORMAT.into());
     }
     let (mut name, mut seq, mut kind) = (None, None, None);
     // Later versions add pairs of their own; they don't change what is to be read.
@@ -145,7 +152,7 @@ fn parse_line(line: &[u8]) -> Result<Entry, String> {
                     "b" => Kind::Base,
                     "i" => Kind::Increment,
                     "h" => Kind::History,
-                    other => return Err(format!("unknown type `{other}`")),
+                    other => return Err(format!("Unknown AOF file type `{other}`")),
                 });
             }
             _ => {}
@@ -153,7 +160,7 @@ fn parse_line(line: &[u8]) -> Result<Entry, String> {
     }
     match (name, seq, kind) {
         (Some(name), Some(seq), Some(kind)) => Ok(Entry { name, seq, kind }),
-        _ => Err("expected `file NAME seq N type b|i|h`".into()),
+        _ => Err(BAD_FORMAT.into()),
     }
 }
 
@@ -229,10 +236,11 @@ mod tests {
         check("", Err("names no file"));
         check("file ../a seq 1 type i\n", Err("plain file name"));
         check("file a seq x type i\n", Err("line 1: `x` is not a number"));
-        check("file a seq 1 type q\n", Err("unknown type"));
-        check("file a seq 1\n", Err("expected"));
-        check("file a seq 2 type i\nfile b seq 2 type i\n", Err("line 2: increments"));
-        check("file a seq 1 type b\nfile b seq 2 type b\n", Err("second file of type b"));
+        check("file a seq 1 type q\n", Err("Unknown AOF file type"));
+        check("file a seq 1\n", Err("was expected"));
+        check("file a seq 2 type i\nfile b seq 2 type i\n", Err("line 2: Found a non-monotonic"));
+        check("file a seq 1 type b\nfile b seq 2 type b\n", Err("duplicate base file"));
         check("file \"a seq 2 type i\n", Err("quote"));
+        check("file a seq 1 type i\n\nfile b seq 2 type i\n", Err("line 2: Invalid AOF manifest"));
     }
 }

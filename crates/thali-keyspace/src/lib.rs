@@ -1,4 +1,4 @@
-//! The keyspace: slots folded into shards, each behind its lock; expiry, watches and waiters.
+//! The keyspace: slots folded into shards, each behind its lock; expiry, watches, waiters and readers.
 //!
 //! A command locks the shards of its keys through [`Locked`], works in place and lets go. Nothing
 //! here does I/O, reads a clock or knows a command. [`locks`] states the lock protocol.
@@ -8,11 +8,13 @@ pub mod locks;
 pub mod shard;
 pub mod slot;
 pub mod snapshot;
+pub mod tracking;
 mod value;
 mod waiter;
 
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag};
-pub use snapshot::{SnapshotSink, Walked};
+pub use snapshot::{Part, Saver, SnapshotSink, Walked};
+pub use tracking::{Forgotten, Modes, Readers, Tracker, Tracking};
 pub use value::{Entry, Typed, Value};
 pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

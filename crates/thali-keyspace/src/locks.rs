@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::shard::Shard;
 use crate::slot::slot_of;
+use crate::tracking::Tracking;
 
 /// A shard's number.
 pub type ShardId = u16;
@@ -33,6 +34,7 @@ pub type ScriptToken = Mutex<()>;
 pub struct Keyspace {
     shards: Box<[Mutex<Shard>]>,
     token: ScriptToken,
+    pub(crate) tracking: Tracking,
 }
 
 /// Whether one who waits for a shard should go on waiting; asked every few milliseconds and never by
@@ -75,7 +77,8 @@ impl Keyspace {
     /// A keyspace of `shards` shards, rounded up to a power of two.
     pub fn new(shards: usize) -> Self {
         let len = shards.next_power_of_two().min(4096);
-        Self { shards: (0..len).map(|_| Mutex::default()).collect(), token: Mutex::new(()) }
+        let shards = (0..len).map(|_| Mutex::default()).collect();
+        Self { shards, token: Mutex::new(()), tracking: Tracking::default() }
     }
 
     /// How many shards there are.

@@ -1,4 +1,4 @@
-//! A shard: the part of every database whose slots fold into it, and who watches or waits there.
+//! A shard: the part of every database whose slots fold into it, and who watches, waits or caches there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use thali_data::Table;
 
 use crate::snapshot::Unfinished;
+use crate::tracking::ReadKeys;
 use crate::{Entry, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -77,7 +78,7 @@ impl Db {
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let entry = self.table.get_mut(key)?;
-        if let Some(snapshot) = &self.snapshot
+        if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
         {
             snapshot.save(key, entry);
@@ -148,8 +149,8 @@ impl Db {
     }
 
     /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&self, key: &[u8], old: &Entry) {
-        if let Some(snapshot) = &self.snapshot
+    fn save_removed(&mut self, key: &[u8], old: &Entry) {
+        if let Some(snapshot) = &mut self.snapshot
             && old.mark() != self.mark
         {
             snapshot.save(key, old);
@@ -209,6 +210,8 @@ pub struct Shard {
     pub written_at: u64,
     watches: Map<DbKey, SmallVec<[Arc<WatchFlag>; 1]>>,
     waiters: Map<DbKey, VecDeque<Arc<Waiter>>>,
+    /// Who caches what; see [`crate::tracking`].
+    pub(crate) read_keys: ReadKeys,
 }
 
 impl Shard {
@@ -277,6 +280,19 @@ impl Shard {
         }
     }
 
+    /// Raises the flags of those who watch, in one of two databases, a key that one of them has. A key whose
+    /// time is over is none.
+    pub fn touch_swapped(&mut self, a: u32, b: u32, now_ms: u64) {
+        let lives = |db: u32, key: &[u8]| {
+            self.db(db).and_then(|db| db.get(key)).is_some_and(|entry| !entry.is_expired(now_ms))
+        };
+        for ((of, key), flags) in &self.watches {
+            if [a, b].contains(of) && (lives(a, key) || lives(b, key)) {
+                flags.iter().for_each(|flag| flag.raise());
+            }
+        }
+    }
+
     /// Whether anybody waits for the key.
     pub fn has_waiters(&self, db: u32, key: &[u8]) -> bool {
         !self.waiters.is_empty() && self.waiters.contains_key(&(db, Box::from(key)))
@@ -285,6 +301,11 @@ impl Shard {
     /// Keys of `db` that somebody waits for.
     pub fn awaited_keys(&self, db: u32) -> Vec<Box<[u8]>> {
         self.waiters.keys().filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Keys somebody watches, over all databases.
+    pub fn watched_len(&self) -> usize {
+        self.watches.len()
     }
 
     /// Keys somebody waits for, over all databases.

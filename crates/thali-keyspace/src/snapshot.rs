@@ -10,6 +10,9 @@
 //! and is not written yet. A write outside of a snapshot pays one branch. A database that is emptied
 //! meanwhile is kept aside ([`Shard::retire`]) and walked there.
 //!
+//! A large value is saved in parts, between which the shard is let go. Whoever changes it meanwhile saves the
+//! rest first; who can wait asks before ([`Db::is_unsaved_large`]) and lets the walk get through with it.
+//!
 //! A snapshot cannot be broken off: whoever has no more use for it lets the walk run to its end and
 //! saves into nothing.
 
@@ -24,20 +27,55 @@ pub trait SnapshotSink: Send + Sync {
     /// Called with the key's shard locked: to be quick, and to take no other lock that anybody holds
     /// while it waits for a shard.
     fn save(&self, db: u32, key: &[u8], entry: &Entry);
+
+    /// As [`SnapshotSink::save`], of the rest of a value whose parts up to `place` the walk has saved.
+    fn save_rest(&self, db: u32, key: &[u8], entry: &Entry, place: u128);
+
+    /// Whether a value is to be saved in parts.
+    fn is_large(&self, entry: &Entry) -> bool;
+}
+
+/// Takes entries from the walk.
+pub trait Saver {
+    fn save(&mut self, db: u32, key: &[u8], entry: &Entry);
+
+    /// Saves a part of a large value, the first where there is no `place`.
+    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part;
+}
+
+/// How far a large value is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The next part begins there.
+    Next(u128),
+    Last,
+    /// It cannot be begun now.
+    NotNow,
 }
 
 /// A database's part in a running snapshot.
 pub(crate) struct Unfinished {
     /// The database's number when the snapshot began.
     number: u32,
-    /// Up to where the walk has come.
-    cursor: u64,
+    /// Up to where the walk has come; `None`: to the end.
+    cursor: Option<u64>,
+    /// Large values that the walk has come upon and not saved, the next one last.
+    large: Vec<Box<[u8]>>,
+    /// How far the last of them is saved, once it is begun.
+    place: Option<u128>,
     sink: Arc<dyn SnapshotSink>,
 }
 
 impl Unfinished {
-    pub fn save(&self, key: &[u8], entry: &Entry) {
-        self.sink.save(self.number, key, entry);
+    /// Saves an entry, or what the walk has left of it.
+    pub fn save(&mut self, key: &[u8], entry: &Entry) {
+        match self.place.take_if(|_| self.large.last().is_some_and(|begun| **begun == *key)) {
+            Some(place) => {
+                self.large.pop();
+                self.sink.save_rest(self.number, key, entry, place);
+            }
+            None => self.sink.save(self.number, key, entry),
+        }
     }
 }
 
@@ -45,11 +83,20 @@ impl Unfinished {
 pub enum Walked {
     /// There is more in this shard.
     More,
+    /// There is, and it cannot be saved now.
+    NotNow,
     /// The shard is done with a database that was emptied meanwhile; it is to be dropped once the shard
     /// is let go.
     Retired(Db),
     /// All of the shard is saved.
     Done,
+}
+
+impl Walked {
+    /// Of a shard, of which one database is done.
+    fn or_more(self) -> Self {
+        if matches!(self, Self::Done) { Self::More } else { self }
+    }
 }
 
 impl Db {
@@ -59,26 +106,66 @@ impl Db {
         // Without entries there is nothing to save and nothing to mark.
         if !self.is_empty() {
             self.mark = !self.mark;
-            self.snapshot = Some(Box::new(Unfinished { number, cursor: 0, sink: Arc::clone(sink) }));
+            let sink = Arc::clone(sink);
+            let (cursor, large, place) = (Some(0), Vec::new(), None);
+            self.snapshot = Some(Box::new(Unfinished { number, cursor, large, place, sink }));
         }
     }
 
-    /// Saves about `keys` entries; true when the walk is through.
-    fn walk(&mut self, keys: usize, save: &mut dyn FnMut(u32, &[u8], &Entry)) -> bool {
-        let Some(snapshot) = &mut self.snapshot else { return true };
+    /// Saves about `keys` entries, or a part of a large value.
+    fn walk(&mut self, keys: usize, saver: &mut dyn Saver) -> Walked {
+        let Some(snapshot) = &mut self.snapshot else { return Walked::Done };
         let (number, mark) = (snapshot.number, self.mark);
-        snapshot.cursor = self.table.visit(snapshot.cursor, keys, |key, entry| {
-            if entry.mark() != mark {
-                save(number, key, entry);
-                entry.set_mark(mark);
+        if let Some(key) = snapshot.large.last() {
+            let entry = self.table.get_mut(key).filter(|entry| entry.mark() != mark);
+            let part = entry
+                .as_ref()
+                .map_or(Part::Last, |entry| saver.save_part(number, key, entry, snapshot.place));
+            match part {
+                Part::Next(place) => snapshot.place = Some(place),
+                Part::NotNow => return Walked::NotNow,
+                Part::Last => {
+                    entry.into_iter().for_each(|entry| entry.set_mark(mark));
+                    snapshot.large.pop();
+                    snapshot.place = None;
+                }
             }
-            Visit::Keep
-        });
-        let through = snapshot.cursor == 0;
-        if through {
-            self.snapshot = None;
+        } else if let Some(cursor) = snapshot.cursor {
+            let Unfinished { large, sink, .. } = &mut **snapshot;
+            let next = self.table.visit(cursor, keys, |key, entry| {
+                if entry.mark() != mark {
+                    if sink.is_large(entry) {
+                        large.push(key.into());
+                    } else {
+                        saver.save(number, key, entry);
+                        entry.set_mark(mark);
+                    }
+                }
+                Visit::Keep
+            });
+            snapshot.cursor = Some(next).filter(|next| *next != 0);
         }
-        through
+        if snapshot.cursor.is_some() || !snapshot.large.is_empty() {
+            return Walked::More;
+        }
+        self.snapshot = None;
+        Walked::Done
+    }
+
+    /// Whether a snapshot still needs the key's value, which is large: who changes it now saves all of it.
+    pub fn is_unsaved_large(&self, key: &[u8]) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        self.table.get(key).is_some_and(|entry| entry.mark() != self.mark && snapshot.sink.is_large(entry))
+    }
+
+    /// Lets the walk save a large value next.
+    pub fn hurry(&mut self, key: &[u8]) {
+        let Some(snapshot) = &mut self.snapshot else { return };
+        let is_next = snapshot.large.last().is_some_and(|next| **next == *key);
+        // What is begun comes to its end first.
+        if !is_next && snapshot.place.is_none() {
+            snapshot.large.push(key.into());
+        }
     }
 }
 
@@ -100,20 +187,22 @@ impl Shard {
         None
     }
 
-    /// Saves about `keys` entries of the running snapshot.
-    pub fn walk_snapshot(&mut self, keys: usize, save: &mut dyn FnMut(u32, &[u8], &Entry)) -> Walked {
-        if let Some(db) = self.retired.last_mut() {
-            return match db.walk(keys, save) {
-                true => Walked::Retired(self.retired.pop().expect("it was just walked")),
-                false => Walked::More,
+    /// Saves about `keys` entries of the running snapshot, or a part of a large one.
+    pub fn walk_snapshot(&mut self, keys: usize, saver: &mut dyn Saver) -> Walked {
+        // What is begun comes to its end first: nobody else can begin meanwhile.
+        let is_begun = |db: &Db| db.snapshot.as_ref().is_some_and(|snapshot| snapshot.place.is_some());
+        if let Some(db) = self.dbs.iter_mut().find(|db| is_begun(db)) {
+            return db.walk(keys, saver).or_more();
+        }
+        if let Some(at) = self.retired.iter().position(is_begun).or(self.retired.len().checked_sub(1)) {
+            return match self.retired[at].walk(keys, saver) {
+                Walked::Done => Walked::Retired(self.retired.remove(at)),
+                walked => walked,
             };
         }
         // One database a step: after a long one the shard should be let go.
         match self.dbs.iter_mut().find(|db| db.snapshot.is_some()) {
-            Some(db) => {
-                db.walk(keys, save);
-                Walked::More
-            }
+            Some(db) => db.walk(keys, saver).or_more(),
             None => Walked::Done,
         }
     }
@@ -131,11 +220,53 @@ mod tests {
     type Saved = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<u64>)>;
 
     #[derive(Default)]
-    struct Collected(Mutex<Saved>);
+    struct Collected(Mutex<Saved>, Mutex<Option<(u32, Vec<u8>, u128)>>);
 
     impl SnapshotSink for Collected {
         fn save(&self, db: u32, key: &[u8], entry: &Entry) {
             put(&mut self.0.lock(), db, key, entry);
+        }
+
+        fn save_rest(&self, db: u32, key: &[u8], entry: &Entry, place: u128) {
+            let begun = self.1.lock().take();
+            assert_eq!(begun, Some((db, key.to_vec(), place)), "nothing else is begun");
+            put(&mut self.0.lock(), db, key, entry);
+        }
+
+        /// Values that end so take three parts.
+        fn is_large(&self, entry: &Entry) -> bool {
+            let Value::Str(text) = &entry.value else { panic!("only strings here") };
+            text.to_vec().ends_with(b"7")
+        }
+    }
+
+    /// The walk's part.
+    struct ByWalk<'a> {
+        saved: &'a mut Saved,
+        sink: &'a Collected,
+    }
+
+    impl Saver for ByWalk<'_> {
+        fn save(&mut self, db: u32, key: &[u8], entry: &Entry) {
+            put(self.saved, db, key, entry);
+        }
+
+        fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part {
+            let mut begun = self.sink.1.lock();
+            let expected = place.map(|place| (db, key.to_vec(), place));
+            assert_eq!(*begun, expected, "one value at a time");
+            match place {
+                Some(2) => {
+                    *begun = None;
+                    put(self.saved, db, key, entry);
+                    Part::Last
+                }
+                place => {
+                    let next = place.unwrap_or(0) + 1;
+                    *begun = Some((db, key.to_vec(), next));
+                    Part::Next(next)
+                }
+            }
         }
     }
 
@@ -202,8 +333,8 @@ mod tests {
                         change(&mut shard, &mut rng);
                     }
                     let keys = rng.usize(1..50);
-                    let walked =
-                        shard.walk_snapshot(keys, &mut |db, key, entry| put(&mut by_walk, db, key, entry));
+                    let mut saver = ByWalk { saved: &mut by_walk, sink: &sink };
+                    let walked = shard.walk_snapshot(keys, &mut saver);
                     if matches!(walked, Walked::Done) {
                         break;
                     }
@@ -225,7 +356,8 @@ mod tests {
         let sink: Arc<dyn SnapshotSink> = Arc::new(Collected::default());
         for _ in 0..3 {
             shard.begin_snapshot(&sink);
-            while !matches!(shard.walk_snapshot(10, &mut |_, _, _| {}), Walked::Done) {}
+            let mut saver = ByWalk { saved: &mut Saved::new(), sink: &Collected::default() };
+            while !matches!(shard.walk_snapshot(10, &mut saver), Walked::Done) {}
             assert_eq!(shard.db(0).unwrap().get(b"k").unwrap().expire_at(), Some(i64::MAX as u64));
         }
     }

@@ -57,6 +57,8 @@ pub struct Waiter {
     pub request: Vec<Vec<u8>>,
     /// Whether the client speaks RESP3.
     pub resp3: bool,
+    /// Whether it gives up at some time.
+    pub is_timed: bool,
     pub state: Mutex<WaiterState>,
 }
 

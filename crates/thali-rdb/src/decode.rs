@@ -70,7 +70,14 @@ fn list(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<List, Error>
         };
         match packed {
             Some(form) => node(form, &mut list, input)?,
-            None => list.push_item(End::Back, input.text("an element of a list")?.item(), limits),
+            None => {
+                let element = input.text("an element of a list")?;
+                // Plain nodes are for large elements.
+                if kind == kind::LIST_QUICKLIST_2 && element.item().with_bytes(<[u8]>::is_empty) {
+                    return Err(Error::damaged(at, "a plain node with an element"));
+                }
+                list.push_item(End::Back, element.item(), limits);
+            }
         }
     }
     Ok(list)

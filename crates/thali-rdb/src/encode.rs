@@ -1,12 +1,11 @@
 //! From values to bytes.
 
-use thali_data::{Hash, Item, List, Set, SortedSet};
+use thali_data::{Item, Packed, Set, SortedSet};
 use thali_keyspace::Value;
 
 use crate::Checksum;
 use crate::blob::{ListpackWriter, push_intset};
 use crate::lzf::Compressor;
-use crate::stream::{self, Layout};
 use crate::wire::{kind, length, node, opcode, text};
 
 /// Which servers shall be able to read what is written.
@@ -46,8 +45,8 @@ pub struct KeyMeta {
 /// each other in any order behind a [`Encoder::select_db`].
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    version: Version,
-    strings: Strings,
+    pub(crate) version: Version,
+    pub(crate) strings: Strings,
 }
 
 impl Encoder {
@@ -95,6 +94,12 @@ impl Encoder {
 
     /// A key.
     pub fn key(&mut self, out: &mut Vec<u8>, key: &[u8], value: &Value, meta: KeyMeta) {
+        let kind_at = self.push_head(out, key, meta);
+        out[kind_at] = self.value(out, value);
+    }
+
+    /// What comes before a key's value; gives the place of the value's type.
+    pub(crate) fn push_head(&mut self, out: &mut Vec<u8>, key: &[u8], meta: KeyMeta) -> usize {
         if let Some(at) = meta.expire_at_unix_ms {
             out.push(opcode::EXPIRE_MS);
             out.extend_from_slice(&i64::try_from(at).unwrap_or(i64::MAX).to_le_bytes());
@@ -109,7 +114,7 @@ impl Encoder {
         let kind_at = out.len();
         out.push(0);
         self.strings.push(out, key);
-        out[kind_at] = self.value(out, value);
+        kind_at
     }
 
     /// The last bytes of a file. `checksum` has seen all before them; without it the file says that it has
@@ -135,24 +140,26 @@ impl Encoder {
 
     /// Appends a value; gives its type.
     fn value(&mut self, out: &mut Vec<u8>, value: &Value) -> u8 {
+        if let Some((kind, first)) = self.begin(out, value) {
+            let mut place = Some(first);
+            while let Some(from) = place {
+                place = self.part(out, value, from, usize::MAX / 64);
+            }
+            return kind;
+        }
         let (version, strings) = (self.version, &mut self.strings);
         match value {
             Value::Str(str) => {
                 strings.push_item(out, str.item());
                 kind::STRING
             }
-            Value::List(value) => list(value, strings, out),
-            Value::Set(value) => set(value, version, strings, out),
-            Value::Hash(value) => hash(value, strings, out),
-            Value::SortedSet(value) => sorted_set(value, strings, out),
-            Value::Stream(value) if version >= Version::V11 => {
-                stream::write(value, Layout::Three, strings, out);
-                kind::STREAM_3
+            Value::Set(value) => small_set(value, version, strings, out),
+            Value::Hash(value) => {
+                strings.push_listpack(out, value.iter().flat_map(|(field, value)| [field, value]));
+                kind::HASH_LISTPACK
             }
-            Value::Stream(value) => {
-                stream::write(value, Layout::Two, strings, out);
-                kind::STREAM_2
-            }
+            Value::SortedSet(value) => small_sorted_set(value, strings, out),
+            Value::List(_) | Value::Stream(_) => unreachable!("they have parts"),
         }
     }
 }
@@ -161,24 +168,21 @@ impl Encoder {
 /// nodes of several elements have 64 KiB.
 const PLAIN_NODE_BYTES_MIN: usize = 64 << 10;
 
-fn list(list: &List, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
-    Strings::push_count(out, list.nodes().len() as u64);
-    for elements in list.nodes() {
-        match elements.get_index(0) {
-            Some(only) if elements.len() == 1 && only.len() > PLAIN_NODE_BYTES_MIN => {
-                Strings::push_count(out, node::PLAIN);
-                strings.push_item(out, only);
-            }
-            _ => {
-                Strings::push_count(out, node::PACKED);
-                strings.push_listpack(out, elements.iter());
-            }
+/// A node of a list.
+pub(crate) fn push_node(strings: &mut Strings, out: &mut Vec<u8>, elements: &Packed) {
+    match elements.get_index(0) {
+        Some(only) if elements.len() == 1 && only.len() > PLAIN_NODE_BYTES_MIN => {
+            Strings::push_count(out, node::PLAIN);
+            strings.push_item(out, only);
+        }
+        _ => {
+            Strings::push_count(out, node::PACKED);
+            strings.push_listpack(out, elements.iter());
         }
     }
-    kind::LIST_QUICKLIST_2
 }
 
-fn set(set: &Set, version: Version, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
+fn small_set(set: &Set, version: Version, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
     match set.encoding() {
         "intset" => {
             let integers: Vec<i64> = set.iter().filter_map(|member| member.as_int()).collect();
@@ -197,38 +201,16 @@ fn set(set: &Set, version: Version, strings: &mut Strings, out: &mut Vec<u8>) ->
     }
 }
 
-fn hash(hash: &Hash, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
-    if hash.encoding() == "listpack" {
-        strings.push_listpack(out, hash.iter().flat_map(|(field, value)| [field, value]));
-        return kind::HASH_LISTPACK;
-    }
-    Strings::push_count(out, hash.len() as u64);
-    for (field, value) in hash.iter() {
-        strings.push_item(out, field);
-        strings.push_item(out, value);
-    }
-    kind::HASH
-}
-
-fn sorted_set(sorted_set: &SortedSet, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
-    if sorted_set.encoding() == "listpack" {
-        strings.push_made(out, |blob| {
-            let mut listpack = ListpackWriter::new(blob);
-            for (member, score) in sorted_set.iter() {
-                listpack.push(Item::Bytes(member));
-                listpack.push(Item::Bytes(thali_data::double::format_double(score).as_bytes()));
-            }
-            listpack.finish();
-        });
-        return kind::ZSET_LISTPACK;
-    }
-    Strings::push_count(out, sorted_set.len() as u64);
-    // Highest first, as Redis does: its readers insert fastest at the head.
-    for (member, score) in sorted_set.iter().rev() {
-        strings.push(out, member);
-        out.extend_from_slice(&score.to_le_bytes());
-    }
-    kind::ZSET_2
+fn small_sorted_set(sorted_set: &SortedSet, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
+    strings.push_made(out, |blob| {
+        let mut listpack = ListpackWriter::new(blob);
+        for (member, score) in sorted_set.iter() {
+            listpack.push(Item::Bytes(member));
+            listpack.push(Item::Bytes(thali_data::double::format_double(score).as_bytes()));
+        }
+        listpack.finish();
+    });
+    kind::ZSET_LISTPACK
 }
 
 /// Strings up to this length are never compressed.

@@ -27,7 +27,9 @@ pub enum Fault {
     /// Intact as far as is known, but nothing that can be held here.
     #[error("{0}")]
     Unsupported(String),
-    #[error("the checksum does not match: {stored:016x} is stored, the bytes give {computed:016x}")]
+    #[error(
+        "CRC error, the checksum does not match: {stored:016x} is stored, the bytes give {computed:016x}"
+    )]
     Checksum { stored: u64, computed: u64 },
 }
 

@@ -47,7 +47,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`encode`], [`stream`] | values to bytes, and streams back |
+//! | [`encode`], [`parts`], [`stream`] | values to bytes, large ones in parts; streams back |
 //! | [`reader`], [`feed`], [`scan`], [`batch`] | a file's records |
 //! | [`decode`], [`blob`], [`lzf`], [`input`] | bytes to values |
 //! | [`restore`](mod@restore), [`inspect`](mod@inspect) | DUMP payloads; what is in a file and where it is damaged |
@@ -63,6 +63,7 @@ mod feed;
 mod input;
 mod inspect;
 mod lzf;
+mod parts;
 mod reader;
 mod restore;
 mod scan;
@@ -74,5 +75,6 @@ pub use checksum::Checksum;
 pub use encode::{Encoder, KeyMeta, Version};
 pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
+pub use parts::{Place, is_large};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, restore};
+pub use restore::{RestoreError, form_name, restore, restore_unsummed};

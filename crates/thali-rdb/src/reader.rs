@@ -61,6 +61,11 @@ pub struct KeyRecord<'a> {
 }
 
 impl KeyRecord<'_> {
+    /// What the value is, see [`crate::form_name`].
+    pub fn form_name(&self) -> &'static str {
+        crate::form_name(self.kind)
+    }
+
     /// Builds the value. The limits decide its form. `None` is a collection without elements, as old
     /// servers wrote by mistake: Redis leaves such keys out, and so should the caller.
     pub fn value(&self, limits: &Limits) -> Result<Option<Value>, Error> {

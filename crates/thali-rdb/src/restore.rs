@@ -6,7 +6,7 @@ use thali_keyspace::Value;
 use crate::error::{Error, Fault};
 use crate::input::{Input, Source};
 use crate::reader::is_known_version;
-use crate::wire::FOOTER_BYTES;
+use crate::wire::{FOOTER_BYTES, kind};
 use crate::{Checksum, decode, scan};
 
 /// Why a payload is refused. Redis tells the two apart.
@@ -22,12 +22,39 @@ pub enum RestoreError {
 
 /// Builds the value of a payload that DUMP made. The limits decide its form.
 pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, RestoreError> {
-    let (kind, body) = check_footer(payload).map_err(RestoreError::Footer)?;
+    restore_with(payload, limits, true)
+}
+
+/// As [`restore`], whatever the checksum says.
+pub fn restore_unsummed(payload: &[u8], limits: &Limits) -> Result<Value, RestoreError> {
+    restore_with(payload, limits, false)
+}
+
+/// What a payload that begins with this byte holds, in the words of Redis's log.
+pub fn form_name(kind: u8) -> &'static str {
+    match kind {
+        kind::HASH_ZIPMAP => "Zipmap",
+        kind::LIST_ZIPLIST => "List ziplist",
+        kind::SET_INTSET => "Intset",
+        kind::ZSET_ZIPLIST => "Zset ziplist",
+        kind::HASH_ZIPLIST => "Hash ziplist",
+        kind::LIST_QUICKLIST => "Quicklist ziplist",
+        kind::LIST_QUICKLIST_2 => "Quicklist listpack",
+        kind::HASH_LISTPACK => "Hash listpack",
+        kind::ZSET_LISTPACK => "Zset listpack",
+        kind::SET_LISTPACK => "Set listpack",
+        kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => "Stream listpack",
+        _ => "value",
+    }
+}
+
+fn restore_with(payload: &[u8], limits: &Limits, checks_checksum: bool) -> Result<Value, RestoreError> {
+    let (kind, body) = check_footer(payload, checks_checksum).map_err(RestoreError::Footer)?;
     value(kind, body, limits).map_err(RestoreError::Data)
 }
 
 /// The type and the bytes of the value.
-fn check_footer(payload: &[u8]) -> Result<(u8, &[u8]), Error> {
+fn check_footer(payload: &[u8], checks_checksum: bool) -> Result<(u8, &[u8]), Error> {
     let truncated =
         || Error { offset: payload.len() as u64, fault: Fault::Truncated { expected: "a payload" } };
     let (content, footer) = payload.split_last_chunk::<FOOTER_BYTES>().ok_or_else(truncated)?;
@@ -39,7 +66,7 @@ fn check_footer(payload: &[u8]) -> Result<(u8, &[u8]), Error> {
     }
     let (summed, stored) = payload.split_last_chunk::<8>().ok_or_else(truncated)?;
     let (stored, computed) = (u64::from_le_bytes(*stored), Checksum::of(summed));
-    if stored != computed {
+    if checks_checksum && stored != computed {
         return Err(Error { offset: at + 2, fault: Fault::Checksum { stored, computed } });
     }
     Ok((kind, body))

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use thali_data::stream::{Entry, Group, Log, Pending, StreamId};
 use thali_data::{IntBuf, Item, Limits, Stream};
 
+use crate::Version;
 use crate::blob::{Elements, Listpack, ListpackWriter};
 use crate::encode::Strings;
 use crate::error::{Error, PartFault};
@@ -35,9 +36,12 @@ pub(crate) enum Layout {
     Three,
 }
 
-/// Entries and bytes of fields of a node that is written: Redis's defaults.
-const NODE_ENTRIES_MAX: usize = 100;
-const NODE_BYTES_MAX: usize = 4096;
+impl Layout {
+    /// The one that is written.
+    pub fn of(version: Version) -> Self {
+        if version >= Version::V11 { Self::Three } else { Self::Two }
+    }
+}
 
 /// Entries may share the names of their node, and names may be long: unshared, the fields of a node take at
 /// most so many times the node's bytes, else it is refused. Redis's nodes of up to 100 entries stay below.
@@ -252,8 +256,9 @@ fn read_consumer(
         _ => seen_at,
     };
     let consumer = group.create_consumer(&name, seen_at.unwrap_or(0));
-    let consumer =
-        consumer.ok_or_else(|| Error::damaged(at, "a consumer that the group does not have yet"))?;
+    let consumer = consumer.ok_or_else(|| {
+        Error::damaged(at, "a consumer that the group does not have yet (Duplicate stream consumer detected)")
+    })?;
     group.consumer_mut(consumer).active_at_unix_ms = active_at;
     for _ in 0..input.count("the number of a consumer's pending entries")? {
         let at = input.offset();
@@ -271,9 +276,9 @@ fn read_time(input: &mut Input<'_>, expected: &'static str) -> Result<Option<u64
     Ok(u64::try_from(i64::from_le_bytes(input.array(expected)?)).ok())
 }
 
-/// Appends a stream. [`Layout::Two`] knows no active times: whoever reads it takes the seen times for them.
-pub(crate) fn write(stream: &Stream, layout: Layout, strings: &mut Strings, out: &mut Vec<u8>) {
-    write_nodes(&stream.log, strings, out);
+/// Appends what follows a stream's nodes. [`Layout::Two`] knows no active times: whoever reads it takes the
+/// seen times for them.
+pub(crate) fn write_rest(stream: &Stream, layout: Layout, strings: &mut Strings, out: &mut Vec<u8>) {
     let log = &stream.log;
     Strings::push_count(out, log.len());
     push_id(out, log.last_id());
@@ -299,29 +304,26 @@ fn push_time(out: &mut Vec<u8>, unix_ms: Option<u64>) {
     out.extend_from_slice(&time.to_le_bytes());
 }
 
-fn write_nodes(log: &Log, strings: &mut Strings, out: &mut Vec<u8>) {
-    let count_at = Strings::reserve_count(out);
-    let mut nodes = 0;
-    let mut batch: Vec<Entry<'_>> = Vec::new();
-    let mut batch_bytes = 0;
-    let mut entries = log.range(StreamId::MIN, StreamId::MAX);
-    loop {
-        let entry = entries.next();
-        let bytes =
-            entry.map_or(0, |entry| entry.fields().map(|(name, value)| name.len() + value.len()).sum());
-        let full = batch.len() == NODE_ENTRIES_MAX || batch_bytes + bytes > NODE_BYTES_MAX;
-        if !batch.is_empty() && (full || entry.is_none()) {
-            strings.push_bytes(out, &id_to_bytes(batch[0].id));
-            strings.push_made(out, |node| write_node(&batch, node));
-            nodes += 1;
-            batch.clear();
-            batch_bytes = 0;
+/// Appends the log's nodes from the one that begins at `from` on, until they have had `entries` entries; gives
+/// where it goes on.
+pub(crate) fn write_nodes(
+    log: &Log,
+    from: StreamId,
+    entries: usize,
+    strings: &mut Strings,
+    out: &mut Vec<u8>,
+) -> Option<StreamId> {
+    let mut left = entries;
+    for (base, of_node) in log.nodes_from(from) {
+        if left == 0 {
+            return Some(base);
         }
-        let Some(entry) = entry else { break };
-        batch.push(entry);
-        batch_bytes += bytes;
+        let of_node: Vec<Entry<'_>> = of_node.collect();
+        strings.push_bytes(out, &id_to_bytes(of_node[0].id));
+        strings.push_made(out, |node| write_node(&of_node, node));
+        left = left.saturating_sub(of_node.len());
     }
-    Strings::fill_count(out, count_at, nodes);
+    None
 }
 
 fn write_node(entries: &[Entry<'_>], node: &mut Vec<u8>) {

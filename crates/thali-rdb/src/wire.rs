@@ -111,4 +111,4 @@ pub(crate) const FOOTER_BYTES: usize = 10;
 
 /// A longer string is refused: buffers stop at 4 GiB, and Redis's strings at 512 MB unless configured
 /// otherwise.
-pub(crate) const STRING_BYTES_MAX: u64 = 2 << 30;
+pub(crate) const STRING_BYTES_MAX: u64 = thali_data::Limits::STRING_BYTES_MAX as u64;

@@ -221,3 +221,49 @@ proptest! {
         }
     }
 }
+
+/// Values in every large form, made with a seed.
+fn large_values(seed: u64) -> Vec<Value> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let limits = Limits::default();
+    let text =
+        |rng: &mut fastrand::Rng, n: usize| format!("{n} {}", "x".repeat(rng.usize(..60))).into_bytes();
+    let len = rng.usize(4000..9000);
+    let (mut list, mut set, mut hash) = (List::default(), Set::default(), Hash::default());
+    let (mut sorted_set, mut stream) = (SortedSet::new(), Stream::new());
+    for n in 0..len {
+        list.push_back(&text(&mut rng, n), &limits);
+        set.add(&text(&mut rng, n), &limits);
+        hash.set(&text(&mut rng, n), Item::Bytes(&text(&mut rng, n)), &limits);
+        sorted_set.insert(&text(&mut rng, n), rng.f64(), &limits);
+        let id = thali_data::stream::StreamId::new(n as u64 / 3 + 1, n as u64);
+        stream.log.append(id, &[b"field".as_slice(), &text(&mut rng, n)], &limits);
+    }
+    // What is removed leaves holes.
+    for n in (0..len).step_by(3) {
+        stream.log.delete(thali_data::stream::StreamId::new(n as u64 / 3 + 1, n as u64));
+    }
+    vec![list.into_value(), set.into_value(), hash.into_value(), sorted_set.into_value(), stream.into_value()]
+}
+
+#[test]
+fn a_value_in_parts_has_the_same_bytes_as_a_whole_one() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for value in large_values(seed) {
+            assert!(thali_rdb::is_large(&value));
+            let mut encoder = Encoder::new(Version::default());
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            encoder.key(&mut whole, b"key", &value, KeyMeta::default());
+            let mut place = Some(encoder.begin_key(&mut parts, b"key", &value, KeyMeta::default()));
+            let mut count = 0;
+            while let Some(from) = place {
+                place = encoder.part(&mut parts, &value, from, rng.usize(1..700));
+                count += 1;
+            }
+            assert!(count > 2 && whole == parts, "{}, seed {seed}, {count} parts", value.type_name());
+            let back = thali_rdb::restore(&encoder.dump(&value), &Limits::default()).unwrap();
+            assert_eq!(back.elements_len(), value.elements_len(), "{}, seed {seed}", value.type_name());
+        }
+    }
+}

@@ -128,6 +128,18 @@ impl<'a> Reply<'a> {
         if self.is_resp3() { self.line(b',', text) } else { self.bulk(text) }
     }
 
+    /// A whole number of any size, in decimal; in RESP2 a bulk string.
+    pub fn big_number(&mut self, text: &str) {
+        if self.is_resp3() { self.line(b'(', text.as_bytes()) } else { self.bulk(text.as_bytes()) }
+    }
+
+    /// What a client may leave aside: `pairs` keys, each followed by its value, and then the reply itself. RESP2 has
+    /// nothing like it, so the caller writes it in RESP3 alone.
+    pub fn attribute(&mut self, pairs: usize) {
+        debug_assert!(self.is_resp3());
+        self.header(b'|', pairs as i64);
+    }
+
     /// A boolean; in RESP2 1 or 0.
     pub fn boolean(&mut self, value: bool) {
         let bytes: &[u8] = match (self.protocol, value) {
@@ -218,6 +230,7 @@ mod tests {
         check(|r| r.map(2), "*4\r\n", "%2\r\n");
         check(|r| r.set(2), "*2\r\n", "~2\r\n");
         check(|r| r.double_text(b"1.5"), "$3\r\n1.5\r\n", ",1.5\r\n");
+        check(|r| r.big_number("-99"), "$3\r\n-99\r\n", "(-99\r\n");
         check(|r| r.boolean(true), ":1\r\n", "#t\r\n");
         check(|r| r.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n");
         check(|r| r.error(b"ERR a\nb"), "-ERR a b\r\n", "-ERR a b\r\n");

@@ -92,8 +92,13 @@ const SPANS_RESERVED_MAX: usize = 1024;
 impl Parser {
     /// Reads the request that starts at offset `start` of `buffer`, going on where the last call
     /// stopped. The bytes between `start` and the end of `buffer` must stay in place until the
-    /// request is complete; [`Parser::rebase`] says that they moved to the front.
+    /// request is complete; [`Parser::rebase`] says that they moved to the front. An error ends the request:
+    /// nothing of it is remembered.
     pub fn parse(&mut self, buffer: &[u8], start: usize, limits: &Limits) -> Result<Step, ProtocolError> {
+        self.go_on(buffer, start, limits).inspect_err(|_| self.remaining = None)
+    }
+
+    fn go_on(&mut self, buffer: &[u8], start: usize, limits: &Limits) -> Result<Step, ProtocolError> {
         if self.remaining.is_none() {
             match buffer.get(start) {
                 None => return Ok(Step::Incomplete { total_len_min: start + 1 }),
@@ -252,6 +257,17 @@ fn integer(digits: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_request_leaves_nothing_to_rebase() {
+        for rest in ["fooz\r\n", "$-10\r\n", "$x\r\n"] {
+            let input = format!("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n{rest}");
+            let mut parser = Parser::default();
+            assert!(parser.parse(input.as_bytes(), 0, &Limits::OPEN).is_err(), "{rest}");
+            assert!(!parser.is_mid_request());
+            parser.rebase(input.len());
+        }
+    }
 
     fn parse_all(input: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
         let mut parser = Parser::default();

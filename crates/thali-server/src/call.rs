@@ -14,19 +14,26 @@ use thali_keyspace::Keyspace;
 use thali_script::Interpreter;
 
 use crate::busy::BusyScripts;
+use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
+use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::latency::Latency;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::migration::Migration;
+use crate::oom::OomScore;
+use crate::pause::Pause;
+use crate::ports::Ports;
 use crate::pubsub::{Kind, PubSub, Publication, Subscriptions};
+use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Asked, Snapshots};
 use crate::stats::LoopStats;
+use crate::tracking::Tracking;
 use crate::unit::Leftover;
 
 const DUMP_FAILED: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist \
@@ -53,14 +60,19 @@ pub(crate) struct Shared {
     pub slowlog: Slowlog,
     /// The journal's threads note events, too.
     pub latency: Arc<Latency>,
+    pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
     pub started_at_ms: u64,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
-    /// The TCP port in use.
-    pub port: u16,
+    /// The TCP ports in use.
+    pub ports: Mutex<Ports>,
+    pub tracking: Tracking,
+    pub pause: Pause,
+    pub client_memory: ClientMemory,
+    pub oom_score: OomScore,
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
@@ -68,10 +80,13 @@ pub(crate) struct Shared {
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
     pub end: crate::server::End,
+    pub switches: Arc<Switches>,
 }
 
 impl Shared {
@@ -108,6 +123,21 @@ impl Shared {
     /// As [`Shared::note_latency`], on another thread than a loop's.
     pub fn note_latency_elsewhere(&self, event: &'static str, took: Duration) {
         self.latency.note(event, crate::server::unix_ms() / 1000, took);
+    }
+
+    /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
+    /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
+    pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
+        if wanted && !insists && !self.loading.is_on() {
+            // Another one that runs is ended by the end itself, and a last one made then.
+            if self.snapshots.dump_and_wait() == Err(Asked::Started) {
+                tracing::error!("Error trying to save the DB, can't exit");
+                return false;
+            }
+        }
+        *self.dump_at_end.lock() = dump;
+        true
     }
 
     /// How far the journal is safe from the death of the machine; the beginning, where there is none.
@@ -157,10 +187,17 @@ pub(crate) struct Side {
     pub leftovers: Vec<Leftover>,
     /// Migrations that are over but for keys that a busy script holds.
     pub migrated: Vec<Migration>,
+    /// Expired keys stay for now: CLIENT PAUSE. Looked at once a tick.
+    pub keeps_expired: bool,
+    /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.
+    pub postpones: bool,
+    /// Commands that have run, those of scripts included.
+    pub commands: u64,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,
 }

@@ -1,11 +1,11 @@
 //! What is known of each connection, for CLIENT LIST, CLIENT KILL and INFO.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use thali_keyspace::{SessionAddress, Waiter};
+use thali_keyspace::{Modes, SessionAddress, Tracker, Waiter, WatchFlag};
 
 /// One connection, as others see it. Its loop writes, anybody reads.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(crate) struct ClientInfo {
     pub peer: String,
     pub local: String,
     pub fd: i32,
+    pub is_unix: bool,
     pub connected_at_ms: u64,
     pub active_at_ms: AtomicU64,
     pub db: AtomicU32,
@@ -29,8 +30,25 @@ pub(crate) struct ClientInfo {
     pub monitor: AtomicBool,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
+    /// Its command waits for the end of CLIENT PAUSE.
+    pub is_postponed: AtomicBool,
+    /// Killed or evicted: for all others it is gone, and its loop closes it.
+    pub is_leaving: AtomicBool,
+    pub import_source: AtomicBool,
     pub input_len: AtomicU64,
+    pub input_free_len: AtomicU64,
     pub output_len: AtomicU64,
+    /// Room of the output buffer, and the most that was in it.
+    pub output_room: AtomicU64,
+    pub output_peak: AtomicU64,
+    /// Bytes of the running command's arguments, and of what EXEC will run.
+    pub args_len: AtomicU64,
+    pub queued_bytes: AtomicU64,
+    /// What `maxmemory-clients` counts.
+    pub memory_bytes: AtomicU64,
+    pub net_in_bytes: AtomicU64,
+    pub net_out_bytes: AtomicU64,
+    pub commands: AtomicU64,
     /// Index into the command table, and of the subcommand there plus one.
     pub last_command: Mutex<(&'static str, &'static str)>,
     pub name: Mutex<Vec<u8>>,
@@ -39,6 +57,10 @@ pub(crate) struct ClientInfo {
     pub user: Mutex<String>,
     /// The parked command, where there is one.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
+    /// What its watched keys raise.
+    pub watch: Mutex<Option<Arc<WatchFlag>>>,
+    /// Made at its first CLIENT TRACKING.
+    pub tracker: OnceLock<Arc<Tracker>>,
 }
 
 impl ClientInfo {
@@ -49,6 +71,7 @@ impl ClientInfo {
             peer,
             local,
             fd,
+            is_unix: false,
             connected_at_ms: now_ms,
             active_at_ms: AtomicU64::new(now_ms),
             db: AtomicU32::new(0),
@@ -62,14 +85,28 @@ impl ClientInfo {
             monitor: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            is_postponed: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            import_source: AtomicBool::new(false),
             input_len: AtomicU64::new(0),
+            input_free_len: AtomicU64::new(0),
             output_len: AtomicU64::new(0),
+            output_room: AtomicU64::new(0),
+            output_peak: AtomicU64::new(0),
+            args_len: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
+            net_in_bytes: AtomicU64::new(0),
+            net_out_bytes: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
             last_command: Mutex::new(("NULL", "")),
             name: Mutex::default(),
             lib_name: Mutex::default(),
             lib_version: Mutex::default(),
             user: Mutex::new("default".into()),
             waiter: Mutex::default(),
+            watch: Mutex::default(),
+            tracker: OnceLock::new(),
         }
     }
 
@@ -83,57 +120,93 @@ impl ClientInfo {
         if self.is_subscriber() { "pubsub" } else { "normal" }
     }
 
-    /// The line that CLIENT LIST and CLIENT INFO show.
-    pub fn line(&self, now_ms: u64) -> String {
-        let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.lock()).into_owned();
-        let mut flags = String::new();
-        let blocked = self.waiter.lock().is_some();
-        for (flag, on) in [
+    /// Whether its command waits: for a key, or for the end of a pause.
+    pub fn is_blocked(&self) -> bool {
+        self.is_postponed.load(Relaxed) || self.waiter.lock().is_some()
+    }
+
+    /// Bytes have come from it.
+    pub fn note_input(&self, len: usize, now_ms: u64) {
+        self.active_at_ms.store(now_ms, Relaxed);
+        add(&self.net_in_bytes, len as u64);
+    }
+
+    fn tracking_modes(&self) -> Modes {
+        self.tracker.get().map_or(Modes::NONE, |tracker| tracker.modes())
+    }
+
+    /// SOURCE for the letters: Valkey 8.0 `networking.c`.
+    fn flags(&self) -> String {
+        let modes = self.tracking_modes();
+        let is_dirty = self.watch.lock().as_ref().is_some_and(|flag| flag.is_raised());
+        let all = [
             ('O', self.monitor.load(Relaxed)),
             ('P', self.is_subscriber()),
             ('x', self.in_transaction.load(Relaxed)),
-            ('b', blocked),
+            ('b', self.is_blocked()),
+            ('t', modes.contains(Modes::ON)),
+            ('R', modes.contains(Modes::BROKEN)),
+            ('B', modes.contains(Modes::BCAST)),
+            ('d', is_dirty),
+            ('A', self.is_leaving.load(Relaxed)),
+            ('U', self.is_unix),
             ('e', self.no_evict.load(Relaxed)),
             ('T', self.no_touch.load(Relaxed)),
-        ] {
-            if on {
-                flags.push(flag);
-            }
-        }
-        if flags.is_empty() {
-            flags.push('N');
-        }
+            ('I', self.import_source.load(Relaxed)),
+        ];
+        let flags: String = all.iter().filter(|(_, on)| *on).map(|(flag, _)| *flag).collect();
+        if flags.is_empty() { "N".into() } else { flags }
+    }
+
+    /// The line that CLIENT LIST and CLIENT INFO show.
+    pub fn line(&self, now_ms: u64) -> String {
+        let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.lock()).into_owned();
         let (command, subcommand) = *self.last_command.lock();
         let cmd = if subcommand.is_empty() { command.to_owned() } else { format!("{command}|{subcommand}") };
         let multi = match self.in_transaction.load(Relaxed) {
             true => i64::from(self.queued_len.load(Relaxed)),
             false => -1,
         };
-        let (input, output) = (self.input_len.load(Relaxed), self.output_len.load(Relaxed));
-        format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} \
-             multi={multi} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} \
-             oll=0 omem={output} tot-mem={} events=r cmd={cmd} user={} redir=-1 resp={} lib-name={} lib-ver={}",
-            self.id,
-            self.peer,
-            self.local,
-            self.fd,
-            text(&self.name),
-            now_ms.saturating_sub(self.connected_at_ms) / 1000,
-            now_ms.saturating_sub(self.active_at_ms.load(Relaxed)) / 1000,
-            self.db.load(Relaxed),
-            self.channels_len.load(Relaxed),
-            self.patterns_len.load(Relaxed),
-            self.shard_channels_len.load(Relaxed),
-            self.watched_len.load(Relaxed),
-            input + output,
-            self.user.lock(),
-            if self.resp3.load(Relaxed) { 3 } else { 2 },
-            text(&self.lib_name),
-            text(&self.lib_version),
-        )
+        let of = |figure: &AtomicU64| figure.load(Relaxed);
+        let seconds = |since_ms: u64| now_ms.saturating_sub(since_ms) / 1000;
+        // Redis has a small buffer for each client, and a list of blocks for what is more.
+        let output = of(&self.output_len);
+        let more = output.saturating_sub(OUTPUT_BLOCK_BYTES);
+        let redirect = match self.tracking_modes().contains(Modes::ON) {
+            true => self.tracker.get().map_or(-1, |tracker| tracker.redirect() as i64),
+            false => -1,
+        };
+        [
+            format!("id={} addr={} laddr={} fd={}", self.id, self.peer, self.local, self.fd),
+            format!("name={}", text(&self.name)),
+            format!("age={} idle={}", seconds(self.connected_at_ms), seconds(of(&self.active_at_ms))),
+            format!("flags={} db={}", self.flags(), self.db.load(Relaxed)),
+            format!("sub={}", self.channels_len.load(Relaxed)),
+            format!("psub={}", self.patterns_len.load(Relaxed)),
+            format!("ssub={}", self.shard_channels_len.load(Relaxed)),
+            format!("multi={multi} watch={}", self.watched_len.load(Relaxed)),
+            format!("qbuf={} qbuf-free={}", of(&self.input_len), of(&self.input_free_len)),
+            format!("argv-mem={} multi-mem={}", of(&self.args_len), of(&self.queued_bytes)),
+            format!("rbs={} rbp={}", of(&self.output_room), of(&self.output_peak)),
+            format!("obl={} oll={} omem={more}", output - more, more.div_ceil(OUTPUT_BLOCK_BYTES)),
+            format!("tot-mem={}", of(&self.memory_bytes)),
+            format!("events={} cmd={cmd} user={}", if output > 0 { "rw" } else { "r" }, self.user.lock()),
+            format!("redir={redirect} resp={}", if self.resp3.load(Relaxed) { 3 } else { 2 }),
+            format!("lib-name={} lib-ver={}", text(&self.lib_name), text(&self.lib_version)),
+            format!("tot-net-in={} tot-net-out={}", of(&self.net_in_bytes), of(&self.net_out_bytes)),
+            format!("tot-cmds={}", of(&self.commands)),
+        ]
+        .join(" ")
     }
 }
+
+/// Adds to a figure that only its client's loop writes: a load and a store cost less than a locked addition.
+pub(crate) fn add(figure: &AtomicU64, n: u64) {
+    figure.store(figure.load(Relaxed) + n, Relaxed);
+}
+
+/// Redis's size of a client's own buffer and of a block in the list behind it.
+const OUTPUT_BLOCK_BYTES: u64 = 16 << 10;
 
 /// All connections, by id. Bounded by `maxclients`.
 #[derive(Debug, Default)]
@@ -156,11 +229,13 @@ impl Clients {
     }
 
     pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
-        self.by_id.lock().get(&id).cloned()
+        self.by_id.lock().get(&id).filter(|info| !info.is_leaving.load(Relaxed)).cloned()
     }
 
+    /// All but those who leave.
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
-        self.by_id.lock().values().cloned().collect()
+        let by_id = self.by_id.lock();
+        by_id.values().filter(|info| !info.is_leaving.load(Relaxed)).cloned().collect()
     }
 
     pub fn len(&self) -> usize {

@@ -176,7 +176,33 @@ impl Total {
 /// Error codes that a loop tells apart; scripts can invent any number.
 const ERROR_CODES_MAX: usize = 128;
 /// Where the others are counted.
-const OTHER_CODES: &str = "OTHER";
+const OTHER_CODES: &str = "ERRORSTATS_OVERFLOW";
+/// Codes of this server's own, which are counted in any case.
+const OWN_CODES: &[&str] = &[
+    "ERR",
+    "WRONGTYPE",
+    "OOM",
+    "NOAUTH",
+    "NOPERM",
+    "WRONGPASS",
+    "NOSCRIPT",
+    "EXECABORT",
+    "BUSY",
+    "BUSYKEY",
+    "BUSYGROUP",
+    "NOGROUP",
+    "MISCONF",
+    "LOADING",
+    "READONLY",
+    "UNBLOCKED",
+    "NOTBUSY",
+    "UNKILLABLE",
+    "NOPROTO",
+    "CROSSSLOT",
+    "INVALIDOBJ",
+    "IOERR",
+    "UNSTABLE",
+];
 
 /// How often each error code was replied by one loop.
 #[derive(Debug, Default)]
@@ -192,7 +218,8 @@ impl ErrorCounts {
             .map(|byte| if byte.is_ascii_alphanumeric() { char::from(*byte) } else { '_' })
             .collect();
         let mut counts = self.0.lock();
-        let is_full = counts.len() >= ERROR_CODES_MAX && !counts.contains_key(&code);
+        let is_own = OWN_CODES.contains(&code.as_str());
+        let is_full = counts.len() >= ERROR_CODES_MAX && !is_own && !counts.contains_key(&code);
         *counts.entry(if is_full { OTHER_CODES.into() } else { code }).or_default() += 1;
     }
 
@@ -258,6 +285,12 @@ mod tests {
         errors.add_to(&mut totals);
         assert!(totals.len() <= ERROR_CODES_MAX + 1);
         assert_eq!(totals["CODE1"], 2);
+        errors.add(b"ERR always");
+        errors.add_to(&mut totals);
+        assert_eq!(totals["ERR"], 1);
+        totals.clear();
+        errors.add_to(&mut totals);
+        totals.remove("ERR");
         assert_eq!(totals.values().sum::<u64>(), 1_001);
     }
 }

@@ -8,7 +8,7 @@ use thali_commands::Origin;
 
 use crate::call::Core;
 use crate::latency::event;
-use crate::{memory, snapshots, unit};
+use crate::{memory, snapshots, tracking, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -23,22 +23,29 @@ pub(crate) struct Cron {}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
+        if core.shared.switches.pauses_cron.load(Ordering::Relaxed) {
+            return;
+        }
         if core.side.event_loop == 0 {
-            let max = core.side.settings.maxmemory;
-            let used = memory::note_used_bytes();
-            let is_out_of_memory = max > 0 && used > max;
-            core.shared.is_out_of_memory.store(is_out_of_memory, Ordering::Relaxed);
+            memory::look_at_limit(&core.shared, &core.side.settings);
+            core.shared.rates.look(&core.shared.stats, core.side.clock);
             core.shared.loading.log();
             if !core.shared.loading.is_on() {
                 snapshots::cron(&core.shared);
             }
+        }
+        if core.side.event_loop == 0 {
+            core.shared.pause.clear_if_over(core.side.now_ms);
+            tracking::limit(core, tracking::EVICTED_BY_CRON_MAX);
+            tracking::forget_if_unused(&core.shared);
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
-        if !core.side.settings.active_expire || !admitted || core.shared.loading.is_on() {
+        let may_expire = core.shared.active_expire.load(Ordering::Relaxed) && !core.side.keeps_expired;
+        if !may_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
         let begun = Instant::now();
@@ -74,7 +81,7 @@ fn expire_some(core: &mut Core, shard: u16) -> bool {
     }
     let mut cx = unit::context(locked, 0, engine, side, Origin::Unit);
     for (db, key) in found {
-        cx.remove_expired(db, &key);
+        cx.remove_expired_if_cheap(db, &key);
     }
     unit::settle(cx, shared, side);
     core.engine.effects.clear();

@@ -12,19 +12,28 @@ use crate::commands::monitor;
 use crate::latency::event;
 use crate::loading::LOADING;
 use crate::migration;
-use crate::session::{Close, Queued, Replies, SessionState, Watching, borrowed, owned};
+use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
+use crate::{clients, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
-    let start = out.len();
+    let (start, commands) = (out.len(), core.side.commands);
+    let outcome = admit_and_run(core, state, args, out);
+    if state.is_postponed {
+        return out.truncate(start);
+    }
     core.shared.stats_of(core.side.event_loop).commands.add(1);
-    if let Err(error) = admit_and_run(core, state, args, out) {
+    clients::add(&state.info.commands, core.side.commands - commands);
+    if let Err(error) = outcome {
         out.truncate(start);
         state.error(out, &error);
     }
-    state.apply_reply_mode(out, start);
+    state.apply_reply_mode(out, start, args[0]);
+    if state.tracked.is_some() {
+        tracking::after_command(state, args[0]);
+    }
 }
 
 fn admit_and_run(
@@ -53,20 +62,33 @@ fn admit_and_run(
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
-    if core.shared.monitors_len.load(Relaxed) > 0 {
+    if core.shared.pause.is_set()
+        && pause::holds_back(&core.shared, core.side.now_ms, state, (row, spec), args)
+    {
+        state.is_postponed = true;
+        return Ok(());
+    }
+    // What is queued is shown when it runs, and EXEC behind it.
+    let is_queued = state.transaction.is_some() && !matches!(row.handler, Handler::Session(_));
+    let is_exec = matches!(row.handler, Handler::Session(SessionVerb::Exec));
+    if core.shared.monitors_len.load(Relaxed) > 0 && !is_queued && !is_exec {
         monitor::feed(core, state, spec, args);
     }
     *state.info.last_command.lock() =
         if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
     if row.spec.name == "ping" && state.is_confined_to_pubsub() {
+        core.side.commands += 1;
         return ping_subscriber(state, args, out);
     }
     if let Handler::Session(verb) = row.handler {
         let begun = core.side.clock;
         let outcome = run_verb(core, state, verb, args, out);
         let nanos = core.side.lap(begun);
+        core.side.commands += 1;
+        state.publish_info();
         let stats = core.shared.stats_of(core.side.event_loop);
         stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
+        stats.command_nanos.add(nanos);
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
@@ -218,6 +240,7 @@ fn queue(
     // Bounded by `client-query-buffer-limit`, which the loop looks at after each read.
     transaction.queued_bytes += args.iter().map(|arg| arg.len() + 32).sum::<usize>();
     transaction.queue.push(Queued { row, args: owned(args) });
+    state.publish_info();
     Reply::new(out, state.protocol).simple("QUEUED");
     Ok(())
 }
@@ -232,11 +255,21 @@ fn run_verb(
     match verb {
         SessionVerb::Multi => {
             if state.transaction.is_some() {
+                state.doom_transaction();
                 return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
             }
             state.transaction = Some(Box::default());
         }
-        SessionVerb::Exec => return exec(core, state, out),
+        SessionVerb::Exec => {
+            let ends_one = state.transaction.is_some();
+            let outcome = exec(core, state, out);
+            // One that was refused has come to its end, too.
+            if ends_one && core.shared.monitors_len.load(Relaxed) > 0 {
+                let exec = table::find(args[0]).expect("this command").spec;
+                monitor::feed(core, state, exec, args);
+            }
+            return outcome;
+        }
         SessionVerb::Discard => {
             if state.transaction.take().is_none() {
                 return Err(ErrorReply::new("ERR DISCARD without MULTI"));
@@ -270,17 +303,25 @@ fn run_verb(
 }
 
 fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<(), ErrorReply> {
+    let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    plan.shards.extend(keys.iter().map(|key| core.shared.keyspace.shard_of(key)));
-    let mut locked = plan.lock(&core.shared, &core.side).ok_or(BUSY)?;
+    plan.shards.extend(keys.iter().map(|key| shared.keyspace.shard_of(key)));
+    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let mut cx = unit::context(locked, state.db, engine, side, Origin::Client);
     let watching = state.watching.get_or_insert_default();
     for key in keys {
-        if watching.keys.iter().any(|(db, k)| *db == state.db && **k == **key) {
+        if watching.keys.iter().any(|watched| watched.db == state.db && *watched.key == **key) {
             continue;
         }
-        locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
-        watching.keys.push((state.db, (*key).into()));
+        // What is over already goes first, so that its end is no change.
+        cx.remove_expired(state.db, key);
+        let is_there = cx.exists(key);
+        cx.locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
+        watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
     }
+    state.owe(unit::settle(cx, shared, side));
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
     Ok(())
 }
 
@@ -299,6 +340,10 @@ fn reset(core: &mut Core, state: &mut SessionState) {
     if std::mem::take(&mut state.is_monitor) {
         core.shared.monitors_len.fetch_sub(1, Relaxed);
     }
+    core.shared.tracking.disable(&core.shared, state);
+    for switch in [&state.info.no_evict, &state.info.no_touch, &state.info.import_source] {
+        switch.store(false, Relaxed);
+    }
     state.protocol = Default::default();
     state.db = 0;
     state.replies = Replies::On;
@@ -308,7 +353,7 @@ fn reset(core: &mut Core, state: &mut SessionState) {
 
 /// EXEC: all shards of all commands, then one command after the other.
 fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<(), ErrorReply> {
-    let Some(transaction) = state.transaction.take() else {
+    let Some(mut transaction) = state.transaction.take() else {
         return Err(ErrorReply::new("ERR EXEC without MULTI"));
     };
     if transaction.is_doomed {
@@ -318,11 +363,12 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     let watching = state.watching.take();
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
-    let mut writes = false;
+    let (mut writes, mut takes_memory) = (false, false);
     for Queued { row, args } in &transaction.queue {
         let args = borrowed(args);
         let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
         writes |= spec.flags.contains(Flags::WRITE);
+        takes_memory |= spec.flags.contains(Flags::DENYOOM);
         plan.add_in_unit(&shared.keyspace, spec, &args);
         plan.token |= crate::scripts::runs_scripts(row.spec.name);
     }
@@ -332,15 +378,41 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         unwatch(core, state);
         return Err(exec_aborted(refusal.as_bytes()));
     }
-    if let Some(watching) = &watching {
-        plan.shards.extend(watching.keys.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+    if takes_memory && shared.is_out_of_memory.load(Relaxed) {
+        state.watching = watching;
+        unwatch(core, state);
+        return Err(exec_aborted(OUT_OF_MEMORY.text()));
     }
-    let Some(locked) = plan.lock(shared, side) else {
+    if let Some(watching) = &watching {
+        plan.shards.extend(watching.keys.iter().map(|watched| shared.keyspace.shard_of(&watched.key)));
+    }
+    let Some(mut locked) = plan.lock(shared, side) else {
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(BUSY.text()));
     };
+    let is_waited_for = transaction.queue.iter().any(|Queued { row, args }| {
+        let args = borrowed(args);
+        let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+        shared.snapshots.is_waited_for(&mut locked, state.db, spec, &args)
+    });
+    if is_waited_for {
+        (state.transaction, state.watching) = (Some(transaction), watching);
+        state.is_postponed = true;
+        return Ok(());
+    }
+    if shared.pause.is_set() {
+        state.transaction = Some(transaction);
+        let row = table::find(b"exec").expect("this command");
+        if pause::holds_back(shared, side.now_ms, state, (row, row.spec), &[&b"exec"[..]]) {
+            state.watching = watching;
+            state.is_postponed = true;
+            return Ok(());
+        }
+        transaction = state.transaction.take().expect("it was put back just now");
+    }
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Unit);
+    cx.session = Some(state.info.address);
     let mut reply = Reply::new(out, state.protocol);
     let unchanged = watching.is_none_or(|watching| end_watch(&mut cx, &watching));
     if unchanged {
@@ -351,6 +423,12 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 reply.ok();
                 continue;
             }
+            if shared.monitors_len.load(Relaxed) > 0 {
+                let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+                monitor::feed_queued(shared, side, cx.db, state, spec, &args);
+            }
+            cx.reader = state.reader();
+            cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {
                 Ok(Flow::Done) => {}
@@ -365,6 +443,9 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
     state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();
     unit::serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
 }
 
@@ -374,8 +455,11 @@ fn exec_aborted(reason: &[u8]) -> ErrorReply {
 
 /// Takes the watches out; whether nothing that was watched has changed or expired.
 fn end_watch(cx: &mut thali_commands::Context<'_>, watching: &Watching) -> bool {
-    for (db, key) in &watching.keys {
-        cx.remove_expired(*db, key);
+    for Watched { db, key, is_there } in &watching.keys {
+        // One that came and is over again meanwhile (SWAPDB) is as missing as it was.
+        if *is_there {
+            cx.remove_expired(*db, key);
+        }
         cx.locked.shard_mut(key).unwatch(*db, key, &watching.flag);
     }
     !watching.flag.is_raised()

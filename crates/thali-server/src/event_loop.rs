@@ -3,6 +3,8 @@
 //! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
 //! mail and timers, then write each session's output once. A connection stays on its loop.
 
+mod clients;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -23,8 +25,9 @@ use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
+use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{cron, migration, unit};
+use crate::{client_memory, cron, migration, table, tracking, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -39,9 +42,6 @@ const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
-/// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
-/// Whether the write will survive is unknown then, and the end of the connection says just that.
-const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
 /// Where a snapshot has to be written before it can go on, a loop looks again after this.
 const WALK_AGAIN: Duration = Duration::from_millis(1);
 /// Connections taken in one turn.
@@ -57,6 +57,8 @@ pub(crate) struct EventLoop {
     dirty: Vec<u64>,
     /// Sessions whose output waits for the journal.
     held: Vec<u64>,
+    /// Sessions whose next request waits for the end of CLIENT PAUSE.
+    postponed: Vec<u64>,
     mail: Vec<Message>,
     read_buffer: Box<[u8]>,
     /// Listeners that failed to accept: too many open files, most likely.
@@ -85,6 +87,7 @@ impl EventLoop {
             ready: Vec::new(),
             dirty: Vec::new(),
             held: Vec::new(),
+            postponed: Vec::new(),
             mail: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into(),
             accept_again: BTreeSet::new(),
@@ -107,7 +110,7 @@ impl EventLoop {
                 return Err(error);
             }
             self.read_clock();
-            let begun = Instant::now();
+            let (begun, commands) = (Instant::now(), self.stats().commands.get());
             let was_asked = !events.is_empty() || !self.ready.is_empty();
             for event in &events {
                 match event.token() {
@@ -123,15 +126,29 @@ impl EventLoop {
             self.timers();
             self.write_journal();
             self.flush_all();
+            self.count_cycle(begun, commands);
             self.walk_snapshot(was_asked.then(|| begun.elapsed()));
         }
         self.end();
         Ok(())
     }
 
+    fn stats(&self) -> &LoopStats {
+        self.core.shared.stats_of(self.core.side.event_loop)
+    }
+
+    fn count_cycle(&self, begun: Instant, commands_before: u64) {
+        let (stats, nanos) = (self.stats(), nanos_since(begun));
+        stats.cycles.add(1);
+        stats.cycle_nanos.add(nanos);
+        stats.cycle_nanos_max.raise(nanos);
+        stats.commands_in_cycle_max.raise(stats.commands.get().saturating_sub(commands_before));
+    }
+
     fn read_clock(&mut self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.core.side.now_ms = since.as_millis() as u64;
+        self.core.side.keeps_expired = self.core.shared.pause.is_set() || self.core.side.settings.import_mode;
     }
 
     fn until_next_timer(&self) -> Duration {
@@ -141,7 +158,8 @@ impl EventLoop {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             Duration::from_millis(next.0.saturating_sub(now))
         });
-        deadline.map_or(cron, |deadline| deadline.min(cron))
+        let deadline = deadline.map_or(cron, |deadline| deadline.min(cron));
+        deadline.min(self.until_pause_ends())
     }
 
     fn note_event(&mut self, id: u64, event: &mio::event::Event) {
@@ -163,7 +181,9 @@ impl EventLoop {
 
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_MAX {
-            match self.listeners[listener].accept() {
+            // An event may speak of a port that CONFIG SET has closed.
+            let Some(found) = self.listeners.get(listener) else { return };
+            match found.accept() {
                 Ok(accepted) => {
                     let to = self.next_free_loop();
                     if to == usize::from(self.core.side.event_loop) {
@@ -177,6 +197,8 @@ impl EventLoop {
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It listens no more: CONFIG SET has changed the ports, and the new ones are in the mail.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => return,
                 Err(error) => {
                     // No event will speak of those that wait already: the timer asks again.
                     if self.accept_again.is_empty() {
@@ -213,11 +235,7 @@ impl EventLoop {
         let settings = &self.core.side.settings;
         let refusal = if shared.clients.len() >= settings.maxclients {
             Some("-ERR max number of clients reached\r\n")
-        } else if !is_local
-            && settings.protected_mode
-            && settings.requirepass.is_empty()
-            && !settings.bind_given
-        {
+        } else if !is_local && settings.protected_mode && settings.requirepass.is_empty() {
             Some(PROTECTED)
         } else {
             None
@@ -241,23 +259,25 @@ impl EventLoop {
             let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
         }
         let address = SessionAddress { event_loop: self.core.side.event_loop, session };
-        let info = Arc::new(ClientInfo::new(
-            shared.clients.next_id(),
-            address,
-            peer,
-            local,
-            stream.fd(),
-            self.core.side.now_ms,
-        ));
+        let (id, now_ms) = (shared.clients.next_id(), self.core.side.now_ms);
+        let mut info = ClientInfo::new(id, address, peer, local, stream.fd(), now_ms);
+        info.is_unix = matches!(stream, Stream::Unix(_));
+        let info = Arc::new(info);
         shared.clients.add(Arc::clone(&info));
         let state = SessionState::new(info, settings.requirepass.is_empty(), is_local);
-        self.sessions.insert(session, Session::new(stream, state));
+        let new = Session::new(stream, state);
+        client_memory::count(&self.core, &new);
+        self.sessions.insert(session, new);
     }
 
     /// One session's turn: read what is there, run what is complete.
     fn turn(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_ready = false;
+        if session.state.info.is_leaving.load(Relaxed) {
+            // Killed from another loop, which has been told that it is gone.
+            session.state.close = Close::Now;
+        }
         if session.state.close == Close::No && !session.input.is_empty() && !session.is_paused() {
             let input = std::mem::take(&mut session.input);
             let used = run_requests(&mut self.core, session, &input, 0);
@@ -266,7 +286,9 @@ impl EventLoop {
         if session.readable && session.state.close == Close::No && !session.is_paused() {
             self.read(id);
         }
-        self.read_while_parked(id);
+        self.read_while_waiting(id);
+        self.count_memory(id);
+        self.note_postponed(id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.state.close == Close::Now {
             return self.close(id);
@@ -290,7 +312,9 @@ impl EventLoop {
                 Ok(len) => {
                     self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
                     session.note_read(len, self.read_buffer.len());
-                    session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
+                    session.state.info.note_input(len, self.core.side.now_ms);
+                    self.hear_what_is_stale();
+                    let Some(session) = self.sessions.get_mut(&id) else { return };
                     let buffer = std::mem::take(&mut self.read_buffer);
                     let used = run_requests(&mut self.core, session, &buffer[..len], 0);
                     session.keep_copy(&buffer[used..len], used);
@@ -304,8 +328,13 @@ impl EventLoop {
             Ok(0) => session.note_end(),
             Ok(got) => {
                 self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
-                session.state.info.active_at_ms.store(self.core.side.now_ms, Relaxed);
-                if session.input.len() >= session.wanted_len {
+                session.state.info.note_input(got, self.core.side.now_ms);
+                self.hear_what_is_stale();
+                // Before it runs: a large request may be what is too much.
+                self.check_query_len(id);
+                self.count_memory(id);
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                if session.state.close != Close::Now && session.input.len() >= session.wanted_len {
                     let input = std::mem::take(&mut session.input);
                     let used = run_requests(&mut self.core, session, &input, 0);
                     session.keep_rest(input, used);
@@ -324,7 +353,7 @@ impl EventLoop {
             true => self.core.side.settings.client_query_buffer_limit,
             false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
         };
-        if bytes > bytes_max {
+        if bytes > bytes_max && session.state.close != Close::Now {
             let client = session.state.info.id;
             tracing::warn!(client, bytes, "client closed: query buffer limit reached");
             self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);
@@ -332,10 +361,10 @@ impl EventLoop {
         }
     }
 
-    /// A parked session's bytes are kept for later, up to a bound; what matters is whether it left.
-    fn read_while_parked(&mut self, id: u64) {
+    /// A waiting session's bytes are kept for later, up to a bound; what matters is whether it left.
+    fn read_while_waiting(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        while session.readable && session.state.parked.is_some() && session.state.close == Close::No {
+        while session.readable && session.state.is_waiting() && session.state.close == Close::No {
             if session.input.len() >= OUTPUT_PAUSE_BYTES {
                 if session.peer_ended {
                     session.state.close = Close::Now;
@@ -345,8 +374,10 @@ impl EventLoop {
             match session.stream.read(&mut self.read_buffer) {
                 Ok(0) => session.note_end(),
                 Ok(len) => {
+                    self.core.shared.stats_of(self.core.side.event_loop).input_bytes.add(len as u64);
                     session.input.extend_from_slice(&self.read_buffer[..len]);
                     session.note_read(len, self.read_buffer.len());
+                    session.state.info.note_input(len, self.core.side.now_ms);
                 }
                 Err(error) => session.note_read_error(&error),
             }
@@ -378,16 +409,23 @@ impl EventLoop {
         match message {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
-            Message::Served { session, reply, seq } => {
+            Message::Served { session, reply, seq, nanos } => {
+                if let Some(Session { state, .. }) = self.sessions.get(&session) {
+                    if let Some(waiter) = &state.parked {
+                        self.core.shared.slowlog.note_request(&self.core.side, state, &waiter.request, nanos);
+                    }
+                }
                 self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
             }
-            Message::Unblocked { session, error } => self.unpark(session, Seq::default(), |out, state| {
-                if error {
-                    state.error(out, &ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-                } else {
-                    reply_timed_out(out, state, false);
-                }
-            }),
+            Message::Unblocked { session, error } => {
+                const UNBLOCKED: ErrorReply =
+                    ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                self.count_ended_wait(session, error.then_some(&UNBLOCKED));
+                self.unpark(session, Seq::default(), |out, state| match error {
+                    true => state.error(out, &UNBLOCKED),
+                    false => reply_timed_out(out, state, false),
+                });
+            }
             Message::Migrated(migration) => {
                 if let Some((address, outcome, seq)) = migration::finish(&mut self.core, *migration) {
                     self.unpark(address.session, seq, |out, state| match outcome {
@@ -409,6 +447,7 @@ impl EventLoop {
                     }
                 });
             }
+            Message::Stale(notices) => notices.iter().for_each(|notice| self.deliver_stale(notice)),
             Message::Monitored(line) => {
                 let Self { core, sessions, dirty, ready, .. } = self;
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
@@ -420,16 +459,7 @@ impl EventLoop {
                     }
                 }
             }
-            Message::Kill { session, after_reply } => {
-                if let Some(found) = self.sessions.get_mut(&session) {
-                    if after_reply && found.out.len() > found.out_at {
-                        found.state.close = Close::AfterReply;
-                        mark_dirty(&mut self.dirty, session, found);
-                    } else {
-                        self.close(session);
-                    }
-                }
-            }
+            Message::Kill { session } => self.close(session),
             Message::Synced => {
                 for id in std::mem::take(&mut self.held) {
                     if let Some(session) = self.sessions.get_mut(&id) {
@@ -441,8 +471,25 @@ impl EventLoop {
                 let settings = self.core.shared.settings.load_full();
                 self.core.engine.limits = settings.limits.clone();
                 self.core.side.settings = settings;
+                client_memory::evict(&mut self.core);
             }
+            Message::Unpaused => self.end_pause(),
+            Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
+        }
+    }
+
+    /// Counts a command that has waited in vain: it ran now.
+    fn count_ended_wait(&self, id: u64, error: Option<&ErrorReply>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(waiter) = &session.state.parked else { return };
+        // WAITAOF has no request: it is counted when it is sent.
+        let Some(row) = waiter.request.first().and_then(|name| table::find(name)) else { return };
+        let stats = self.stats();
+        let is_timed = self.core.side.settings.latency_tracking;
+        stats.by_command.of(row, row.spec).record(0, error.is_some(), is_timed);
+        if let Some(error) = error {
+            stats.note_error(error.text());
         }
     }
 
@@ -455,9 +502,10 @@ impl EventLoop {
             self.core.side.deadlines.remove(&(deadline_ms, id));
         }
         session.state.hold = session.state.hold.max(seq);
+        crate::clients::add(&session.state.info.commands, 1);
         let start = session.out.len();
         reply(&mut session.out, &mut session.state);
-        session.state.apply_reply_mode(&mut session.out, start);
+        session.state.apply_reply_mode(&mut session.out, start, b"");
         unit::clear(&self.core.shared, &mut self.core.side, Leftover::Waiter(waiter));
         mark_dirty(&mut self.dirty, id, session);
         if !std::mem::replace(&mut session.is_ready, true) {
@@ -474,69 +522,22 @@ impl EventLoop {
             let Some(session) = self.sessions.get(&id) else { continue };
             let Some(waiter) = &session.state.parked else { continue };
             if waiter.finish() {
+                self.count_ended_wait(id, None);
                 let is_durable = self.is_durable(id);
                 self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, is_durable));
             }
         }
+        self.end_pause_if_over();
         let now = Instant::now();
         if now >= self.next_cron {
             self.next_cron = now + TICK;
             self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.stats().cron_nanos.add(nanos_since(now));
             for listener in self.accept_again.clone() {
                 self.accept(listener);
             }
-        }
-    }
-
-    /// `timeout` and `client-output-buffer-limit`.
-    fn check_clients(&mut self) {
-        let settings = Arc::clone(&self.core.side.settings);
-        let now_ms = self.core.side.now_ms;
-        let mut leaving = Vec::new();
-        // Only while writing fails; else nothing is held for long.
-        let journal = self.core.shared.journal.load();
-        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
-        drop(journal);
-        for (id, session) in &mut self.sessions {
-            if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
-                tracing::warn!(
-                    client = session.state.info.id,
-                    "client closed: its write is not in the append-only file, which cannot be written"
-                );
-                leaving.push(*id);
-                continue;
-            }
-            let state = &session.state;
-            let waiting = session.out.len() - session.out_at;
-            state.info.output_len.store(waiting as u64, Relaxed);
-            state.info.input_len.store(session.input.len() as u64, Relaxed);
-            // Who watches all commands is sent what it did not ask for, as a subscriber is.
-            let is_subscriber = state.subscribed.is_some() || state.is_monitor;
-            let idle_ms = now_ms.saturating_sub(state.info.active_at_ms.load(Relaxed));
-            if settings.timeout_s > 0
-                && !is_subscriber
-                && state.parked.is_none()
-                && idle_ms > settings.timeout_s * 1000
-            {
-                leaving.push(*id);
-                continue;
-            }
-            let class =
-                if is_subscriber { &settings.output_limit_pubsub } else { &settings.output_limit_normal };
-            if class.exceeded(waiting as u64, &mut session.over_soft_since_ms, now_ms) {
-                tracing::warn!(
-                    client = state.info.id,
-                    bytes = waiting,
-                    "client closed: output buffer limit reached"
-                );
-                self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
-                leaving.push(*id);
-            }
-        }
-        for id in leaving {
-            self.close(id);
         }
     }
 
@@ -545,7 +546,9 @@ impl EventLoop {
         if let Some(seq) = self.core.side.appended.take()
             && let Some(journal) = &*self.core.shared.journal.load()
         {
+            let begun = Instant::now();
             journal.flush(seq);
+            self.stats().journal_nanos.add(nanos_since(begun));
         }
     }
 
@@ -603,10 +606,11 @@ impl EventLoop {
             self.held.push(id);
             return;
         }
-        while session.writable && session.out_at < session.out.len() {
+        while session.writable && (session.out_at < session.out.len() || tracking::pay(session)) {
             match session.stream.write(&session.out[session.out_at..]) {
                 Ok(len) => {
                     session.out_at += len;
+                    crate::clients::add(&session.state.info.net_out_bytes, len as u64);
                     self.core.shared.stats_of(self.core.side.event_loop).output_bytes.add(len as u64);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.writable = false,
@@ -618,6 +622,7 @@ impl EventLoop {
             session.out.clear();
             session.out.shrink_to(OUTPUT_KEPT_BYTES);
             session.out_at = 0;
+            client_memory::count(&self.core, session);
             if session.state.close != Close::No {
                 return self.close(id);
             }
@@ -627,6 +632,11 @@ impl EventLoop {
         } else if session.out_at > OUTPUT_PAUSE_BYTES {
             session.out.drain(..session.out_at);
             session.out_at = 0;
+        }
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !session.out.is_empty()
+        {
+            client_memory::count(&self.core, session);
         }
     }
 
@@ -645,6 +655,8 @@ impl EventLoop {
             self.walker = Some(Walker::new(walk, own, loops));
         }
         let walker = self.walker.as_mut().expect("made just now");
+        // Whoever waits for the walk has nothing else that the loop could do.
+        let tick = tick.filter(|_| self.postponed.is_empty());
         let mut retired = Vec::new();
         self.walk_again = match walker.step_of_loop(&shared.keyspace, tick, &mut retired) {
             Stepped::More => Some(Duration::ZERO),
@@ -666,6 +678,8 @@ impl EventLoop {
             }
             unit::clear(&self.core.shared, &mut self.core.side, Leftover::Waiter(waiter));
         }
+        self.core.shared.tracking.disable(&self.core.shared, state);
+        client_memory::forget(&self.core, &state.info);
         dispatch::unwatch(&mut self.core, state);
         pubsub::unsubscribe_all(&mut self.core, state);
         if state.is_monitor {
@@ -711,6 +725,10 @@ const PROTECTED: &str = "-DENIED Thali is running in protected mode because no p
 told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
 set protected-mode no if only trusted machines can reach this port.\r\n";
 
+fn nanos_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn mark_dirty(dirty: &mut Vec<u64>, id: u64, session: &mut Session) {
     if !std::mem::replace(&mut session.is_dirty, true) {
         dirty.push(id);
@@ -754,11 +772,23 @@ fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: us
         match parser.parse(buffer, at, &limits) {
             Ok(Step::Request { end }) => {
                 let args = parser.args(buffer);
-                at = end;
+                let request_at = std::mem::replace(&mut at, end);
                 if !args.is_empty() {
                     dispatch::dispatch(core, state, &args, out);
                 }
+                // Nothing of a reply that is too long is sent, and nothing behind it runs.
+                if out.len() - *out_at > core.side.settings.output_limit_normal.hard_bytes_or_max()
+                    && state.subscribed.is_none()
+                    && !state.is_monitor
+                {
+                    tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
+                    core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
+                    state.close = Close::Now;
+                }
                 *wanted_len = 0;
+                if state.is_postponed {
+                    return request_at;
+                }
                 if state.parked.is_some()
                     || state.close != Close::No
                     || out.len() - *out_at > OUTPUT_PAUSE_BYTES

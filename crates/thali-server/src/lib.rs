@@ -10,6 +10,7 @@
 mod append_only;
 mod busy;
 mod call;
+mod client_memory;
 mod clients;
 mod command_stats;
 mod commands;
@@ -25,8 +26,12 @@ mod loading;
 mod mailbox;
 pub mod memory;
 mod migration;
+mod oom;
 mod open_files;
+mod pause;
+mod ports;
 mod pubsub;
+mod rates;
 mod recovery;
 mod scripts;
 mod server;
@@ -35,6 +40,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod unit;
 
 pub use server::{Server, StartError, Stopper};

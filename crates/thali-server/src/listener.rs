@@ -91,6 +91,35 @@ impl Listener {
         }
     }
 
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// Ends listening on this socket and all its copies; the address is free for others. Who waits to be accepted
+    /// is turned away.
+    pub fn stop_listening(&self) {
+        if let Self::Tcp(listener) = self {
+            // A socket that does not listen is what is wanted.
+            let _ = socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Takes [`Listener::stop_listening`] back.
+    pub fn listen_again(&self, address: SocketAddr, backlog: i32) -> io::Result<()> {
+        let Self::Tcp(listener) = self else { return Ok(()) };
+        let socket = socket2::SockRef::from(listener);
+        // Linux takes back a port that it chose itself; one that was asked for is still bound, and this fails.
+        let _ = socket.bind(&address.into());
+        socket.listen(backlog)
+    }
+
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.deregister(registry),
+            Self::Unix(listener, _) => listener.deregister(registry),
+        }
+    }
+
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),

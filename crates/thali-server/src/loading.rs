@@ -54,6 +54,8 @@ pub(crate) const GIVEN_UP: &str = "the server is shutting down";
 pub(crate) struct Loaded {
     pub keys: u64,
     pub expired: u64,
+    /// Collections without elements, which are left out.
+    pub empty: u64,
     pub bytes: u64,
 }
 
@@ -86,27 +88,30 @@ pub(crate) fn load_dump(
         gives_up,
         read: &read,
     };
-    load(&mut file, &target).map(Some)
+    let loaded = load(&mut file, &target)?;
+    shared.loading.note_dump(loaded.keys, loaded.expired);
+    Ok(Some(loaded))
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
 /// to end the process.
 pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (keys, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (keys, expired, empty) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<String>> = Mutex::new(None);
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel::<Batch>(threads * BATCHES_WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
             let receiver = Arc::clone(&receiver);
-            let (keys, expired, failure) = (&keys, &expired, &failure);
+            let (keys, expired, empty, failure) = (&keys, &expired, &empty, &failure);
             scope.spawn(move || {
                 while let Some(batch) = next(&receiver) {
                     match insert(&batch, target) {
                         Ok(counts) => {
                             keys.fetch_add(counts.keys, Ordering::Relaxed);
                             expired.fetch_add(counts.expired, Ordering::Relaxed);
+                            empty.fetch_add(counts.empty, Ordering::Relaxed);
                         }
                         // The first one counts; the reader stops at it.
                         Err(error) => drop(failure.lock().get_or_insert(error)),
@@ -119,9 +124,16 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         cut(source, target, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
-        Some(error) => Err(error),
+        Some(error) => {
+            tracing::error!("{error}");
+            Err(error)
+        }
         None => {
-            Ok(Loaded { keys: keys.load(Ordering::Relaxed), expired: expired.load(Ordering::Relaxed), bytes })
+            let [keys, expired, empty] = [keys, expired, empty].map(AtomicU64::into_inner);
+            if empty > 0 {
+                tracing::warn!("empty keys skipped: {empty}");
+            }
+            Ok(Loaded { keys, expired, empty, bytes })
         }
     })
 }
@@ -210,7 +222,12 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
             loaded.expired += 1;
             continue;
         }
-        let Some(value) = record.value(target.limits).map_err(|error| error.to_string())? else { continue };
+        let damaged = |error| format!("{} integrity check failed: {error}", record.form_name());
+        let Some(value) = record.value(target.limits).map_err(damaged)? else {
+            tracing::info!("skipping empty key: {}", record.key.escape_ascii());
+            loaded.empty += 1;
+            continue;
+        };
         let place = (target.keyspace.shard_of(&record.key), record.db);
         decoded.push((place, record.key, Entry::expiring(value, at)));
         loaded.keys += 1;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use parking_lot::Mutex;
 use thali_journal::Seq;
 
-use crate::listener::Accepted;
+use crate::listener::{Accepted, Listener};
 use crate::migration::Migration;
 use crate::pubsub::Publication;
+use crate::tracking::Notice;
 
 /// What a loop is told.
 #[derive(Debug)]
@@ -17,22 +18,28 @@ pub(crate) enum Message {
     Accepted(Accepted),
     /// The listener may have more connections than one turn takes.
     AcceptMore(usize),
-    /// A parked session's reply; `seq` must be durable before it is sent.
-    Served { session: u64, reply: Vec<u8>, seq: Seq },
+    /// A parked session's reply; `seq` must be durable before it is sent. `nanos`: what its run took.
+    Served { session: u64, reply: Vec<u8>, seq: Seq, nanos: u64 },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
     Unblocked { session: u64, error: bool },
     /// MIGRATE's thread is done.
     Migrated(Box<Migration>),
     /// For this loop's subscribers.
     Published(Arc<Publication>),
+    /// What this loop's sessions may hold is stale.
+    Stale(Vec<Notice>),
     /// For this loop's MONITOR sessions.
     Monitored(Arc<[u8]>),
-    /// End a connection: CLIENT KILL. Whoever kills itself still gets its reply.
-    Kill { session: u64, after_reply: bool },
+    /// End a connection: CLIENT KILL, or what clients take together is too much.
+    Kill { session: u64 },
     /// The journal has synced further.
     Synced,
     /// Settings have changed.
     Settings,
+    /// CLIENT UNPAUSE: who was paused goes on.
+    Unpaused,
+    /// The TCP ports to listen on from now on.
+    Ports(Vec<Listener>),
     /// Finish and end.
     Shutdown,
 }
@@ -85,6 +92,11 @@ impl Mailbox {
         if self.awaits_sync.load(Ordering::SeqCst) && self.awaits_sync.swap(false, Ordering::SeqCst) {
             self.send(Message::Synced);
         }
+    }
+
+    /// Whether something has come that the loop has not taken. True for all that was sent before this call.
+    pub fn has_mail(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
     }
 
     /// Takes what has come, into an empty `into`.

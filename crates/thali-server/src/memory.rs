@@ -3,6 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::call::Shared;
+use crate::config::Settings;
+
 /// What the allocator can tell and do; the binary chose it, so the binary knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator {
@@ -49,8 +52,8 @@ pub(crate) fn used_bytes() -> u64 {
     allocator().map_or_else(rss_bytes, |allocator| (allocator.used_bytes)())
 }
 
-/// As [`used_bytes`], remembered for [`peak_bytes`]; asked ten times a second.
-pub(crate) fn note_used_bytes() -> u64 {
+/// As [`used_bytes`], remembered for [`peak_bytes`].
+fn note_used_bytes() -> u64 {
     let used = used_bytes();
     PEAK_BYTES.fetch_max(used, Relaxed);
     used
@@ -80,6 +83,13 @@ pub(crate) fn figures() -> AllocatorFigures {
             AllocatorFigures { allocated: rss, active: rss, resident: rss, muzzy: 0 }
         }
     }
+}
+
+/// Notes whether more is in use than `maxmemory` allows; asked ten times a second.
+pub(crate) fn look_at_limit(shared: &Shared, settings: &Settings) {
+    let used = note_used_bytes();
+    let is_over = settings.maxmemory > 0 && used > settings.maxmemory;
+    shared.is_out_of_memory.store(is_over, Relaxed);
 }
 
 /// Bytes in physical memory.

@@ -149,6 +149,7 @@ fn park(state: &mut SessionState) {
         keys: Vec::new(),
         request: Vec::new(),
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: false,
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     }));
 }

@@ -27,7 +27,8 @@ pub(crate) fn replay(
     let mut apply = |effect: &Effect<'_>| -> Result<(), String> {
         let Effect { db, args } = *effect;
         let Some(row) = table::find(args[0]) else {
-            return Err(format!("unknown command '{}'", String::from_utf8_lossy(args[0])));
+            let name = String::from_utf8_lossy(args[0]);
+            return Err(format!("Unknown command '{name}' reading the append only file"));
         };
         let Handler::Data(run) = row.handler else {
             return Err(format!("'{}' does not belong into a journal", row.spec.name));

@@ -18,6 +18,7 @@ use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError
 
 use crate::busy::BUSY;
 use crate::call::{Call, Shared, Side};
+use crate::commands::monitor;
 use crate::dispatch;
 use crate::unit;
 
@@ -89,10 +90,15 @@ pub(crate) fn run(
             protocol: Protocol::Resp2,
             wanted: SmallVec::new(),
             wants_token: false,
+            is_postponed: false,
         };
         let result = interpreter.run(script, arguments, &mut host, &mut out);
-        let RunHost { wanted, wants_token, wrote, .. } = host;
+        let RunHost { wanted, wants_token, wrote, is_postponed, .. } = host;
         if result != Err(ScriptError::Aborted) {
+            break result;
+        }
+        if is_postponed {
+            call.side.postpones = true;
             break result;
         }
         debug_assert!(may_restart && !wrote);
@@ -180,6 +186,8 @@ struct RunHost<'h, 'c, 'a> {
     /// Shards to hold when the run starts over.
     wanted: SmallVec<[ShardId; 4]>,
     wants_token: bool,
+    /// CLIENT PAUSE came before the first write: the whole run waits for its end.
+    is_postponed: bool,
 }
 
 impl RunHost<'_, '_, '_> {
@@ -199,7 +207,17 @@ impl RunHost<'_, '_, '_> {
                 self.wanted.push(shard);
             }
         }
-        if self.wanted.is_empty() { Ok(()) } else { Err(Abort) }
+        if !self.wanted.is_empty() {
+            return Err(Abort);
+        }
+        // With the shards held: who paused before has held them after that, or waits for this run to end.
+        let will_write = flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
+        let pause = &self.call.shared.pause;
+        if will_write && may_give_up && pause.is_set() && pause.level(self.call.side.now_ms).is_some() {
+            self.is_postponed = true;
+            return Err(Abort);
+        }
+        Ok(())
     }
 
     fn run_command(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<Outcome, Abort> {
@@ -210,7 +228,7 @@ impl RunHost<'_, '_, '_> {
         if spec.flags.contains(Flags::NOSCRIPT) {
             return Ok(Err(ErrorReply::new("ERR This Redis command is not allowed from script")));
         }
-        if self.read_only && spec.flags.contains(Flags::WRITE) {
+        if self.read_only && spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE)) {
             return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
         }
         let keyspace = &self.call.shared.keyspace;
@@ -234,6 +252,9 @@ impl RunHost<'_, '_, '_> {
                 return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL.")));
             }
             self.wrote = true;
+        }
+        if self.call.shared.monitors_len.load(Relaxed) > 0 {
+            monitor::feed_from_script(self.call, spec, args);
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let mut call = Call { cx, shared, side, state: None };

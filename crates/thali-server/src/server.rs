@@ -1,9 +1,10 @@
 //! Starting and ending: recovery, ports, threads.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use thali_script::Watchdog;
 use crate::append_only;
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
+use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
@@ -26,6 +28,7 @@ use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::memory;
 use crate::open_files;
+use crate::ports::{Copies, PortError, Ports};
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::scripts::Scripts;
 use crate::snapshots::{self, Snapshots};
@@ -46,7 +49,7 @@ pub enum StartError {
     #[error("{0}")]
     Journal(JournalError),
     #[error(
-        "cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
+        "Terminating server after rdb file reading failure. Cannot load {}: {why}; nothing was changed. Put a whole file there, or move it away to start empty \
          ('thali check' says what is in it)",
         path.display()
     )]
@@ -57,6 +60,16 @@ pub enum StartError {
     GivenUp,
     #[error("cannot start: {0}")]
     System(io::Error),
+}
+
+impl From<PortError> for StartError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Address(name) => Self::Address(name),
+            PortError::Listen { address, error } => Self::Bind { address: address.to_string(), error },
+            PortError::Copy(error) => Self::System(error),
+        }
+    }
 }
 
 impl From<JournalError> for StartError {
@@ -129,25 +142,25 @@ impl Server {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         // Ports first: two servers on one folder and port should learn of the port.
-        let mut listeners = Vec::new();
-        for address in addresses(&settings.bind, settings.port)? {
-            let listener = Listener::tcp(address, settings.tcp_backlog)
-                .map_err(|error| StartError::Bind { address: address.to_string(), error })?;
-            listeners.push(listener);
-        }
-        let bound: Vec<SocketAddr> = listeners.iter().filter_map(Listener::local_addr).collect();
+        let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
+        let bound: Vec<SocketAddr> = ports.addresses().collect();
         if let Some(path) = &settings.unixsocket {
             let listener = Listener::unix(path, settings.unixsocketperm)
                 .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
+            second.push(listener.try_clone()?);
             listeners.push(listener);
         }
         let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let port = bound.first().map_or(0, SocketAddr::port);
-        let (shared, seed) = shared(config, settings, &polls, port)?;
+        let (shared, seed) = shared(config, settings, &polls, ports)?;
+        if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
+            tracing::warn!(%error, "oom-score-adj has no effect");
+        }
         let loading = shared.loading.begin();
-        let threads = spawn_loops(&shared, seed, polls, listeners)?;
+        // Who starts servers waits for this line, and for "Ready to accept connections" after the loading.
+        tracing::info!("Server initialized");
+        let threads = spawn_loops(&shared, seed, polls, [listeners, second])?;
         let snapshots = match load(&shared, gives_up).and_then(|()| Ok(spawn_snapshots(&shared)?)) {
             Ok(snapshots) => snapshots,
             Err(error) => {
@@ -188,6 +201,16 @@ impl Server {
         }
     }
 
+    /// Whether the process may end, as a signal asks: with the last dump made, as `shutdown-on-sigterm` or
+    /// `shutdown-on-sigint` say, or with none wanted.
+    pub fn may_end(&self, is_interrupt: bool) -> bool {
+        let settings = self.shared.settings.load_full();
+        let how = if is_interrupt { &settings.shutdown_on_sigint } else { &settings.shutdown_on_sigterm };
+        let says = |word: &str| how.iter().any(|said| said == word);
+        let dump = if says("nosave") { Some(false) } else { says("save").then_some(true) };
+        self.shared.save_before_end(dump, says("force"))
+    }
+
     /// Asks for the end, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))
@@ -214,6 +237,11 @@ impl Server {
             Some(wanted) => wanted,
             None => !self.shared.settings.load().save.is_empty(),
         };
+        let state = self.shared.snapshots.state();
+        let is_saved = state.dumps_done > 0
+            && !state.last_dump_failed
+            && state.dirty_at_last_dump == self.shared.dirty();
+        let wants_dump = wants_dump && !is_saved;
         self.shared.snapshots.stop(!wants_dump);
         let _ = self.snapshots.join();
         let dumped = match wants_dump {
@@ -250,7 +278,7 @@ fn shared(
     config: Config,
     settings: Arc<Settings>,
     polls: &[mio::Poll],
-    port: u16,
+    ports: Ports,
 ) -> io::Result<(Arc<Shared>, Random)> {
     let now_ms = unix_ms();
     let loops_len = polls.len();
@@ -274,20 +302,27 @@ fn shared(
         scripts: Scripts::new(watchdog),
         slowlog: Default::default(),
         latency: Arc::new(Latency::new(settings.latency_monitor_threshold_ms)),
+        rates: Default::default(),
         freer: Freer::start()?,
         config: Mutex::new(config),
         settings: ArcSwap::new(settings),
         started_at_ms: now_ms,
         run_id,
-        port,
+        ports: Mutex::new(ports),
+        tracking: Default::default(),
+        pause: Default::default(),
+        client_memory: ClientMemory::new(loops_len),
+        oom_score: Default::default(),
         next_loop: Default::default(),
         monitors_len: Default::default(),
         migrations_len: Default::default(),
         is_out_of_memory: Default::default(),
         is_shutting_down: Default::default(),
+        active_expire: AtomicBool::new(true),
         dump_at_end: Default::default(),
         busy: BusyScripts::new(loops_len),
         end: End::default(),
+        switches: Default::default(),
     };
     Ok((Arc::new(shared), seed))
 }
@@ -296,10 +331,8 @@ fn spawn_loops(
     shared: &Arc<Shared>,
     mut seed: Random,
     polls: Vec<mio::Poll>,
-    mut listeners: Vec<Listener>,
+    [mut listeners, mut second]: Copies,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    // The first loop and the spare one accept for all: a script can keep the first one busy.
-    let mut second = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
     let loops = shared.settings.load().loops;
     let mut threads = Vec::new();
     for (i, poll) in polls.into_iter().enumerate() {
@@ -372,8 +405,12 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             deferred: Vec::new(),
             leftovers: Vec::new(),
             migrated: Vec::new(),
+            keeps_expired: false,
+            postpones: false,
+            commands: 0,
             appended: None,
             interpreter: None,
+            switches: Arc::clone(&shared.switches),
             script_flushes_seen: 0,
         },
         shared,
@@ -418,31 +455,6 @@ fn load_dump(
         }
         Err(why) => Err(StartError::Dump { path, why }),
     }
-}
-
-/// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
-fn addresses(bind: &[String], port: u16) -> Result<Vec<SocketAddr>, StartError> {
-    let mut found = Vec::new();
-    if port == 0 && bind.is_empty() {
-        return Ok(found);
-    }
-    for name in bind {
-        let (name, optional) = match name.strip_prefix('-') {
-            Some(name) => (name, true),
-            None => (name.as_str(), false),
-        };
-        let host = match name {
-            "*" => "0.0.0.0",
-            "::*" => "::",
-            name => name,
-        };
-        match (host, port).to_socket_addrs() {
-            Ok(addresses) => found.extend(addresses.take(1)),
-            Err(_) if optional => {}
-            Err(_) => return Err(StartError::Address(name.to_owned())),
-        }
-    }
-    Ok(found)
 }
 
 /// Lowers `maxclients` where the system does not let this process have so many open files.

@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use smallvec::SmallVec;
 use thali_commands::ErrorReply;
 use thali_journal::Seq;
-use thali_keyspace::{Waiter, WatchFlag};
+use thali_keyspace::{Tracker, Waiter, WatchFlag};
 use thali_resp::{Parser, Protocol, Reply};
 
 use crate::clients::ClientInfo;
 use crate::listener::Stream;
 use crate::pubsub::Kind;
 use crate::table::Row;
+use crate::tracking::Tracked;
 use crate::unit::Owed;
 
 /// Output that a session may have waiting before its requests are left unread. A client that asks and
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     pub is_ready: bool,
     /// In the loop's list of sessions with output.
     pub is_dirty: bool,
+    /// It had too much to read to be told what is stale; once it reads on, it is told that all is.
+    pub owes_stale: bool,
     pub state: SessionState,
 }
 
@@ -63,6 +66,10 @@ pub(crate) struct SessionState {
     pub watching: Option<Box<Watching>>,
     pub subscribed: Option<Box<Subscribed>>,
     pub is_monitor: bool,
+    /// CLIENT TRACKING is on.
+    pub tracked: Option<Box<Tracked>>,
+    /// The next request waits in the input for the end of CLIENT PAUSE.
+    pub is_postponed: bool,
     /// The command that waits; nothing else runs for this session meanwhile.
     pub parked: Option<Arc<Waiter>>,
     pub parked_deadline_ms: Option<u64>,
@@ -124,7 +131,15 @@ pub(crate) struct Queued {
 #[derive(Debug, Default)]
 pub(crate) struct Watching {
     pub flag: Arc<WatchFlag>,
-    pub keys: Vec<(u32, Box<[u8]>)>,
+    pub keys: Vec<Watched>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    /// Whether it was there when the watch began.
+    pub is_there: bool,
 }
 
 /// The names a session listens to.
@@ -133,6 +148,8 @@ pub(crate) struct Subscribed {
     pub channels: BTreeSet<Box<[u8]>>,
     pub patterns: BTreeSet<Box<[u8]>>,
     pub shards: BTreeSet<Box<[u8]>>,
+    /// Of all names together.
+    pub names_bytes: usize,
 }
 
 impl Subscribed {
@@ -144,6 +161,25 @@ impl Subscribed {
         }
     }
 
+    /// Adds a name; false where it was there.
+    pub fn insert(&mut self, kind: Kind, name: &[u8]) -> bool {
+        let is_new = self.of(kind).insert(name.into());
+        self.names_bytes += if is_new { name.len() } else { 0 };
+        is_new
+    }
+
+    /// Takes a name out; false where it was not there.
+    pub fn remove(&mut self, kind: Kind, name: &[u8]) -> bool {
+        let was_there = self.of(kind).remove(name);
+        self.names_bytes -= if was_there { name.len() } else { 0 };
+        was_there
+    }
+
+    /// Names of all kinds.
+    pub fn len(&self) -> usize {
+        self.channels.len() + self.patterns.len() + self.shards.len()
+    }
+
     /// The count that subscription replies carry: sharded channels count for themselves.
     pub fn count(&self, kind: Kind) -> usize {
         match kind {
@@ -153,7 +189,7 @@ impl Subscribed {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
+        self.len() == 0
     }
 }
 
@@ -173,13 +209,14 @@ impl Session {
             held_since_ms: None,
             is_ready: false,
             is_dirty: false,
+            owes_stale: false,
             state,
         }
     }
 
     /// Whether requests are left unread: a command waits, or the client does not take its replies.
     pub fn is_paused(&self) -> bool {
-        self.state.parked.is_some() || self.out.len() - self.out_at > OUTPUT_PAUSE_BYTES
+        self.state.is_waiting() || self.out.len() - self.out_at > OUTPUT_PAUSE_BYTES
     }
 
     /// Whether there is something to do without a further event.
@@ -201,6 +238,16 @@ impl Session {
     /// Bytes that the client has sent and that wait to be run: unfinished requests and what EXEC will run.
     pub fn query_len(&self) -> usize {
         self.input.len() + self.state.transaction.as_ref().map_or(0, |transaction| transaction.queued_bytes)
+    }
+
+    /// What the connection takes. Room that a buffer has beyond its bytes is not counted: it depends on how the
+    /// bytes came.
+    pub fn memory_bytes(&self) -> u64 {
+        let state = &self.state;
+        let names = state.subscribed.as_ref().map_or(0, |s| s.names_bytes + s.len() * NAME_BYTES);
+        let prefixes = state.tracked.as_ref().map_or(0, |t| t.prefixes_bytes + t.prefixes.len() * NAME_BYTES);
+        (size_of::<Self>() + size_of::<ClientInfo>() + self.query_len() + self.out.len() + names + prefixes)
+            as u64
     }
 
     /// Keeps what `run_requests` left of the session's own buffer.
@@ -237,7 +284,7 @@ impl Session {
     /// After a read that found the end. A peer that sends no more may still listen.
     pub fn note_end(&mut self) {
         self.readable = false;
-        let owes_reply = self.out.len() > self.out_at && self.state.parked.is_none();
+        let owes_reply = self.out.len() > self.out_at && !self.state.is_waiting();
         self.state.close = if owes_reply { Close::AfterReply } else { Close::Now };
     }
 
@@ -250,6 +297,9 @@ impl Session {
         }
     }
 }
+
+/// What a subscription or a prefix takes beside its name: two entries in trees and one in a table.
+const NAME_BYTES: usize = 128;
 
 /// Input room that a session keeps between requests that did not fit into the loop's buffer.
 const INPUT_KEPT_BYTES: usize = 32 << 10;
@@ -267,6 +317,8 @@ impl SessionState {
             watching: None,
             subscribed: None,
             is_monitor: false,
+            tracked: None,
+            is_postponed: false,
             parked: None,
             parked_deadline_ms: None,
             parked_time_up: TimeUp::Null,
@@ -288,6 +340,17 @@ impl SessionState {
         self.protocol == Protocol::Resp2 && self.subscribed.as_ref().is_some_and(|s| !s.is_empty())
     }
 
+    /// Whether requests are left unread until something happens elsewhere: a command waits for a key, or for the
+    /// end of CLIENT PAUSE.
+    pub fn is_waiting(&self) -> bool {
+        self.parked.is_some() || self.is_postponed
+    }
+
+    /// Whether it is sent what it did not ask for, and what MONITOR shows counts as that.
+    pub fn is_listener(&self) -> bool {
+        self.is_monitor || self.subscribed.as_ref().is_some_and(|subscribed| !subscribed.is_empty())
+    }
+
     /// Marks the transaction, where there is one, as not to be run.
     pub fn doom_transaction(&mut self) {
         if let Some(transaction) = &mut self.transaction {
@@ -302,7 +365,9 @@ impl SessionState {
         info.resp3.store(self.protocol == Protocol::Resp3, Relaxed);
         info.in_transaction.store(self.transaction.is_some(), Relaxed);
         info.queued_len.store(self.transaction.as_ref().map_or(0, |t| t.queue.len() as u32), Relaxed);
+        info.queued_bytes.store(self.transaction.as_ref().map_or(0, |t| t.queued_bytes as u64), Relaxed);
         info.watched_len.store(self.watching.as_ref().map_or(0, |w| w.keys.len() as u32), Relaxed);
+        *info.watch.lock() = self.watching.as_ref().map(|watching| Arc::clone(&watching.flag));
         let lens = self
             .subscribed
             .as_ref()
@@ -313,23 +378,35 @@ impl SessionState {
         info.monitor.store(self.is_monitor, Relaxed);
     }
 
-    /// CLIENT REPLY: takes back the reply that begins at `start` where the client wants none.
-    pub fn apply_reply_mode(&mut self, out: &mut Vec<u8>, start: usize) {
+    /// CLIENT REPLY: takes back the reply to the command `name` that begins at `start` where the client wants none.
+    /// What tells of subscriptions is no reply.
+    pub fn apply_reply_mode(&mut self, out: &mut Vec<u8>, start: usize, name: &[u8]) {
+        let len = if is_subscription(name) { out.len() } else { start };
         match self.replies {
             Replies::On => {}
-            Replies::Off => out.truncate(start),
+            Replies::Off => out.truncate(len),
             Replies::SkipNext => self.replies = Replies::SkipThis,
             Replies::SkipThis => {
-                out.truncate(start);
+                out.truncate(len);
                 self.replies = Replies::On;
             }
         }
+    }
+
+    /// Who may cache what this session reads: itself, where it tracks.
+    pub fn reader(&self) -> Option<Arc<Tracker>> {
+        self.tracked.as_ref().map(|tracked| Arc::clone(&tracked.tracker))
     }
 
     /// Writes an error as the whole reply.
     pub fn error(&mut self, out: &mut Vec<u8>, error: &ErrorReply) {
         Reply::new(out, self.protocol).error(error.text());
     }
+}
+
+fn is_subscription(name: &[u8]) -> bool {
+    let end = name.len().checked_sub("subscribe".len());
+    end.is_some_and(|at| name[at..].eq_ignore_ascii_case(b"subscribe"))
 }
 
 /// A request's arguments, owned: for queues and for whoever runs later.

@@ -8,7 +8,8 @@ use thali_commands::{Flags, Spec};
 
 use crate::call::Side;
 use crate::commands::migrate;
-use crate::session::SessionState;
+use crate::session::{SessionState, borrowed};
+use crate::table;
 
 /// Arguments that an entry shows, and bytes of each.
 const ARGS_MAX: usize = 32;
@@ -39,7 +40,7 @@ impl Slowlog {
         let threshold_us = side.settings.slowlog_log_slower_than_us;
         let micros = nanos / 1000;
         let is_slow = u64::try_from(threshold_us).is_ok_and(|threshold| micros >= threshold);
-        if !is_slow || spec.flags.contains(Flags::SKIP_SLOWLOG) {
+        if !is_slow || side.settings.slowlog_max_len == 0 || spec.flags.contains(Flags::SKIP_SLOWLOG) {
             return;
         }
         let entry = Entry {
@@ -53,6 +54,14 @@ impl Slowlog {
         let mut entries = self.entries.lock();
         entries.push_front(entry);
         entries.truncate(side.settings.slowlog_max_len);
+    }
+
+    /// As [`Slowlog::note`], for a request that had waited.
+    pub fn note_request(&self, side: &Side, state: &SessionState, request: &[Vec<u8>], nanos: u64) {
+        let args = borrowed(request);
+        if let Some(row) = args.first().and_then(|name| table::find(name)) {
+            self.note(side, state, row.spec, &args, nanos);
+        }
     }
 
     pub fn newest(&self, count: usize) -> Vec<Entry> {
@@ -114,7 +123,6 @@ pub(crate) fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table;
 
     #[test]
     fn passwords_and_long_arguments_are_not_shown() {

@@ -19,6 +19,11 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
+    /// Raises it to `n`; only the owning loop may.
+    pub fn raise(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).max(n), Relaxed);
+    }
+
     pub fn reset(&self) {
         self.0.store(0, Relaxed);
     }
@@ -43,7 +48,17 @@ pub(crate) struct LoopStats {
     pub script_restarts: Counter,
     pub output_limit_closes: Counter,
     pub query_limit_closes: Counter,
+    pub evicted_clients: Counter,
     pub protocol_errors: Counter,
+    /// Turns of the event loop, and what they took without the waiting for events.
+    pub cycles: Counter,
+    pub cycle_nanos: Counter,
+    pub cycle_nanos_max: Counter,
+    /// Of these, what commands took, the timers, and handing effects to the journal.
+    pub command_nanos: Counter,
+    pub cron_nanos: Counter,
+    pub journal_nanos: Counter,
+    pub commands_in_cycle_max: Counter,
     pub by_command: ByCommand,
     pub error_codes: ErrorCounts,
 }
@@ -72,7 +87,15 @@ impl LoopStats {
             &self.script_restarts,
             &self.output_limit_closes,
             &self.query_limit_closes,
+            &self.evicted_clients,
             &self.protocol_errors,
+            &self.cycles,
+            &self.cycle_nanos,
+            &self.cycle_nanos_max,
+            &self.command_nanos,
+            &self.cron_nanos,
+            &self.journal_nanos,
+            &self.commands_in_cycle_max,
         ] {
             counter.reset();
         }

@@ -1,8 +1,9 @@
 //! A unit of work: shards locked, commands run, and then everything that is owed, in this order:
-//! expired keys removed, waiters served, effects journaled, shards let go, subscribers notified,
-//! waiters' replies sent, memory freed.
+//! expired keys removed, waiters served, effects journaled, those told who cache what has changed, shards let
+//! go, subscribers notified, waiters' replies sent, memory freed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -19,8 +20,10 @@ use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::latency::event;
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
-use crate::session::{SessionState, TimeUp, Watching, borrowed};
+use crate::server::unix_ms;
+use crate::session::{SessionState, TimeUp, Watched, Watching, borrowed};
 use crate::table::{self, Handler, Row};
+use crate::{pause, tracking};
 
 /// Shards that a unit needs.
 #[derive(Debug, Default)]
@@ -71,6 +74,11 @@ pub(crate) fn context<'a>(
     let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
     cx.dbs_len = side.settings.databases;
     cx.events_wanted = side.events_wanted();
+    if origin == Origin::Client {
+        cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
+    }
+    cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
+    cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx
 }
@@ -87,25 +95,64 @@ pub(crate) fn run_single(
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
-    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let mut locked = plan.lock(shared, side).ok_or(BUSY)?;
+    if shared.snapshots.is_waited_for(&mut locked, state.db, spec, args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
+    // Once more with the shards held: CLIENT PAUSE may have come meanwhile.
+    if shared.pause.is_set() && pause::holds_back(shared, side.now_ms, state, (row, spec), args) {
+        state.is_postponed = true;
+        return Ok(());
+    }
     let own = side.event_loop;
     let gives_up = || shared.busy.elsewhere(own);
     let mut cx = context(locked, state.db, engine, side, Origin::Client);
     cx.gives_up = &gives_up;
+    cx.session = Some(state.info.address);
+    cx.reader = state.reader();
+    cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
     match outcome {
         Ok(Flow::Done) => {}
         Ok(Flow::Park(wait)) => park(&mut cx, side, state, wait),
+        Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
-    state.db = cx.db;
+    let elsewhere = std::mem::take(&mut cx.expired_elsewhere);
+    if state.db != cx.db {
+        state.db = cx.db;
+        state.info.db.store(cx.db, Relaxed);
+    }
     let owed = settle(cx, shared, side);
     core.engine.effects.clear();
+    remove_expired(core, elsewhere);
     state.owe(owed);
     serve_deferred(core);
+    if state.tracked.is_some() {
+        tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
+    }
     Ok(())
+}
+
+/// Removes keys that a look at one shard after the other found expired; some at a time, each lot a unit. What a
+/// busy script holds stays: it is found again.
+fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
+    const KEYS_AT_ONCE: usize = 64;
+    for lot in keys.chunks(KEYS_AT_ONCE) {
+        let Core { shared, engine, side } = core;
+        let mut plan = Plan::default();
+        plan.shards.extend(lot.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+        let Some(locked) = plan.lock(shared, side) else { return };
+        let mut cx = context(locked, 0, engine, side, Origin::Unit);
+        for (db, key) in lot {
+            cx.remove_expired(*db, key);
+        }
+        settle(cx, shared, side);
+        core.engine.effects.clear();
+    }
 }
 
 /// Calls the command's function, undoes the reply of one that failed, and notes its effect.
@@ -123,6 +170,9 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     if outcome.is_err() {
         reply.truncate(start);
     }
+    if call.cx.reader.is_some() {
+        tracking::note_read(call, row.spec.subcommand(args).unwrap_or(row.spec), args);
+    }
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
     }
@@ -136,6 +186,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
         return;
     }
     let nanos = call.side.lap(begun);
+    call.side.commands += 1;
     let spec = row.spec.subcommand(args).unwrap_or(row.spec);
     let stats = call.stats();
     stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
@@ -145,6 +196,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
     let is_fast = spec.flags.contains(Flags::FAST);
     let event = if is_fast { event::FAST_COMMAND } else { event::COMMAND };
     call.shared.note_latency(call.side, event, Duration::from_nanos(nanos));
+    stats.command_nanos.add(nanos);
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
     }
@@ -159,6 +211,7 @@ fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: W
         keys: wait.keys,
         request: wait.request,
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: wait.deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     for key in &waiter.keys {
@@ -187,6 +240,7 @@ pub(crate) fn park_until_durable(
         keys: Vec::new(),
         request: Vec::new(),
         resp3: state.protocol == Protocol::Resp3,
+        is_timed: deadline_ms.is_some(),
         state: parking_lot::Mutex::new(WaiterState::Waiting),
     });
     if let Some(deadline_ms) = deadline_ms {
@@ -215,14 +269,14 @@ pub(crate) fn clear(shared: &Shared, side: &mut Side, leftover: Leftover) {
     let keyspace = &shared.keyspace;
     match &leftover {
         Leftover::Watching(watching) => {
-            plan.shards.extend(watching.keys.iter().map(|(_, key)| keyspace.shard_of(key)));
+            plan.shards.extend(watching.keys.iter().map(|watched| keyspace.shard_of(&watched.key)));
         }
         Leftover::Waiter(waiter) => plan.shards.extend(waiter.keys.iter().map(|key| keyspace.shard_of(key))),
     }
     let Some(mut locked) = plan.lock(shared, side) else { return side.leftovers.push(leftover) };
     match leftover {
         Leftover::Watching(watching) => {
-            for (db, key) in &watching.keys {
+            for Watched { db, key, .. } in &watching.keys {
                 locked.shard_mut(key).unwatch(*db, key, &watching.flag);
             }
         }
@@ -248,6 +302,7 @@ pub(crate) fn clear_leftovers(core: &mut Core) {
 struct Served {
     waiter: Arc<Waiter>,
     reply: Vec<u8>,
+    nanos: u64,
 }
 
 /// Where the journal must be before the reply may leave.
@@ -263,7 +318,13 @@ pub(crate) struct Owed {
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
     cx.remove_expired_seen();
-    let served = if cx.ready.is_empty() { Vec::new() } else { serve_waiters(&mut cx, shared, side) };
+    let mut served = if cx.ready.is_empty() {
+        Vec::new()
+    } else {
+        // Another command, another time: the unit may have taken long, and a key's time be over.
+        cx.now_ms = cx.now_ms.max(unix_ms());
+        serve_waiters(&mut cx, shared, side)
+    };
     let seq = if cx.effects.is_empty() {
         None
     } else {
@@ -276,16 +337,18 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
-    let Context { locked, garbage, dropped_dbs, events, .. } = cx;
+    let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
+    if let Some(stale) = &stale {
+        // With the shards held, see there; behind the replies to those who waited, which may be stale already.
+        send_served(shared, side, std::mem::take(&mut served), seq.unwrap_or_default().max(owed.read));
+        tracking::tell(shared, side, stale);
+    }
     drop(locked);
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     if !events.is_empty() {
         notify(shared, side, &events);
     }
-    for Served { waiter, reply } in served {
-        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
-        let message = Message::Served { session, reply, seq: seq.unwrap_or_default().max(owed.read) };
-        side.send(shared, event_loop, message);
-    }
+    send_served(shared, side, served, seq.unwrap_or_default().max(owed.read));
     if !garbage.is_empty() || !dropped_dbs.is_empty() {
         shared.freer.free(garbage, dropped_dbs);
     }
@@ -303,10 +366,19 @@ fn note_written(cx: &mut Context<'_>, side: &Side, seq: Option<Seq>) -> Seq {
     Seq(cx.locked.shards().map(|(_, shard)| shard.written_at).max().unwrap_or(0))
 }
 
+fn send_served(shared: &Shared, side: &mut Side, served: Vec<Served>, seq: Seq) {
+    for Served { waiter, reply, nanos } in served {
+        let (event_loop, session) = (waiter.address.event_loop, waiter.address.session);
+        let message = Message::Served { session, reply, seq, nanos };
+        side.send(shared, event_loop, message);
+    }
+}
+
 /// Runs the requests of those who wait for keys that have changed, first come first served.
 fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<Served> {
     let mut served = Vec::new();
-    let (db, origin) = (cx.db, cx.origin);
+    let (db, origin, session, reader) = (cx.db, cx.origin, cx.session, cx.reader.take());
+    let commands = side.commands;
     let mut at = 0;
     // Serving one may change further keys (BLMOVE), which join the list.
     while at < cx.ready.len() {
@@ -319,13 +391,17 @@ fn serve_waiters(cx: &mut Context<'_>, shared: &Shared, side: &mut Side) -> Vec<
             if !waiter.kind.accepts(type_name) {
                 continue;
             }
+            let begun = side.clock;
             if let Some(reply) = serve(cx, shared, side, &waiter, &key) {
-                served.push(Served { waiter, reply });
+                let nanos = u64::try_from((side.clock - begun).as_nanos()).unwrap_or(u64::MAX);
+                served.push(Served { waiter, reply, nanos });
             }
         }
     }
     cx.ready.clear();
-    (cx.db, cx.origin) = (db, origin);
+    (cx.db, cx.origin, cx.session, cx.reader) = (db, origin, session, reader);
+    // They count for those who waited.
+    side.commands = commands;
     served
 }
 
@@ -357,6 +433,7 @@ fn serve(
     let mut reply = Reply::new(&mut bytes, protocol);
     cx.origin = Origin::Waiter;
     cx.db = waiter.db;
+    cx.session = Some(waiter.address);
     let mut call = Call { cx, shared, side, state: None };
     match invoke(row, &mut call, &args, &mut reply) {
         Ok(Flow::Park(_)) => return None,

@@ -173,3 +173,37 @@ fn the_limit_of_open_files_is_raised_at_the_start() {
     assert!(matches!(ask(&mut client, "CONFIG SET maxclients 4294967295"), Reply::Error(_)));
     server.shutdown().unwrap();
 }
+
+#[test]
+fn limits_of_strings_and_hyperloglogs_can_be_changed_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut client = connect(&address);
+    for (line, expected) in [
+        ("SETBIT k 16777216 1", "(integer) 0"),
+        ("CONFIG SET proto-max-bulk-len 1mb hll-sparse-max-bytes 18", "+OK"),
+        ("SETBIT k 8388608 1", "-ERR bit offset is not an integer or out of range"),
+        ("SETRANGE k 1048576 x", "-ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
+        ("PFADD h a", "(integer) 1"),
+        ("PFDEBUG ENCODING h", "+dense"),
+    ] {
+        assert_eq!(format!("{:?}", ask(&mut client, line)), expected, "{line}");
+    }
+    server.shutdown().unwrap();
+}
+
+#[test]
+fn a_read_only_script_may_not_run_what_may_write_beside_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut client = connect(&address);
+    for command in ["'PFCOUNT', 'h'", "'PUBLISH', 'c', 'm'", "'SET', 'k', 'v'"] {
+        let script = format!("return redis.call({command})");
+        let reply = format!("{:?}", client.command(&["EVAL_RO", &script, "0"]).unwrap());
+        assert!(
+            reply.contains("Write commands are not allowed from read-only scripts"),
+            "{command}: {reply}"
+        );
+    }
+    server.shutdown().unwrap();
+}

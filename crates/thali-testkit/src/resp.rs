@@ -30,6 +30,8 @@ pub enum Reply {
     Set(Vec<Reply>),
     Map(Vec<(Reply, Reply)>),
     Push(Vec<Reply>),
+    /// A reply behind an attribute.
+    Attributed(Vec<(Reply, Reply)>, Box<Reply>),
 }
 
 impl Reply {
@@ -72,6 +74,7 @@ impl fmt::Debug for Reply {
             Reply::Set(items) => f.debug_set().entries(items).finish(),
             Reply::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
             Reply::Push(items) => f.debug_tuple("push").field(items).finish(),
+            Reply::Attributed(pairs, reply) => f.debug_tuple("attributed").field(pairs).field(reply).finish(),
         }
     }
 }
@@ -133,16 +136,14 @@ impl RespClient {
             },
             "~" => Reply::Set(self.read_items(rest.parse()?)?),
             ">" => Reply::Push(self.read_items(rest.parse()?)?),
-            "%" => {
-                let pairs: usize = rest.parse()?;
-                let mut map = Vec::new();
-                for _ in 0..pairs {
-                    map.push((self.read()?, self.read()?));
-                }
-                Reply::Map(map)
-            }
+            "%" => Reply::Map(self.read_pairs(rest.parse()?)?),
+            "|" => Reply::Attributed(self.read_pairs(rest.parse()?)?, Box::new(self.read()?)),
             _ => bail!("not a RESP reply: {line:?}"),
         })
+    }
+
+    fn read_pairs(&mut self, length: usize) -> Result<Vec<(Reply, Reply)>> {
+        (0..length).map(|_| Ok((self.read()?, self.read()?))).collect()
     }
 
     fn read_items(&mut self, length: usize) -> Result<Vec<Reply>> {

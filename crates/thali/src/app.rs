@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::http;
+use crate::serve::Role;
 
 /// How long open requests may take once the end was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -213,14 +214,19 @@ pub fn runtime(settings: &Settings) -> Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-/// Begins the log: to the standard error, or to `logfile`; THALI_LOG overrides `loglevel`.
-pub fn begin_log(settings: &Settings) -> Result<()> {
+/// Begins the log: to `logfile`; else to the standard error, or where a redis-server has it, the standard
+/// output. THALI_LOG overrides `loglevel`.
+pub fn begin_log(settings: &Settings, role: Role) -> Result<()> {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter =
         EnvFilter::try_from_env("THALI_LOG").unwrap_or_else(|_| EnvFilter::new(settings.log_filter()));
     let builder = fmt().with_env_filter(filter);
     let begun = if settings.logfile.is_empty() {
-        builder.with_ansi(false).with_writer(std::io::stderr).try_init()
+        let builder = builder.with_ansi(false);
+        match role {
+            Role::Thali => builder.with_writer(std::io::stderr).try_init(),
+            Role::RedisServer => builder.with_writer(std::io::stdout).try_init(),
+        }
     } else {
         let file = std::fs::OpenOptions::new()
             .create(true)

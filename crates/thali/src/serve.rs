@@ -21,13 +21,14 @@ pub struct Start {
     pub store: Option<Server>,
     /// Where the layers above find the store.
     pub store_address: StoreAddress,
+    pub role: Role,
 }
 
 /// What the program is called as.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Thali,
-    /// Standing in for it: HTTP only where somebody asks for it.
+    /// Standing in for it: HTTP and an append-only file only where somebody asks for them.
     RedisServer,
 }
 
@@ -43,13 +44,21 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         );
         std::process::exit(0);
     }
-    let (config, unknown) = Config::from_sources(arguments, std::env::vars())?;
+    let base = match role {
+        Role::Thali => Config::default(),
+        Role::RedisServer => Config::of_redis_server(),
+    };
+    let (config, unknown) = base.overridden(arguments, std::env::vars())?;
     config.check().map_err(anyhow::Error::msg)?;
-    let mut settings = config.settings();
-    if role == Role::RedisServer && !settings.http_given {
-        settings.http_bind.clear();
-    }
-    app::begin_log(&settings)?;
+    let settings = config.settings();
+    // Who gives redis-server's stand-in a port for HTTP wants it.
+    let config = match config.gives_http_port_alone() && settings.http_bind.is_empty() {
+        true => config.with("http-bind", "127.0.0.1")?,
+        false => config,
+    };
+    let settings = config.settings();
+    app::begin_log(&settings, role)?;
+    tracing::info!("Thali {} begins as a store. PID: {}", env!("CARGO_PKG_VERSION"), std::process::id());
     for name in unknown {
         tracing::warn!(name, "this variable names no setting");
     }
@@ -59,7 +68,7 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     let listeners = runtime.block_on(app::listen(&settings))?;
     if let Some(url) = &settings.store {
         let store_address = StoreAddress::parse(url)?;
-        return Ok(Start { settings, runtime, signals, listeners, store: None, store_address });
+        return Ok(Start { settings, runtime, signals, listeners, store: None, store_address, role });
     }
     std::fs::create_dir_all(&settings.dir).map_err(|error| {
         let dir = settings.dir.display();
@@ -74,7 +83,7 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         started => started?,
     };
     let store_address = StoreAddress::parse(&url_of(&store, &password)?)?;
-    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address })
+    Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address, role })
 }
 
 /// How this process itself reaches its store.
@@ -96,8 +105,48 @@ fn url_of(store: &Server, password: &str) -> Result<String> {
 }
 
 /// As redis-server: the store alone, unless somebody asks for HTTP. So several can run on one machine.
+///
+/// What keeps it from starting stands in its log, too, in the words that who starts redis-servers looks for.
 pub fn run_as_server(arguments: &[String]) -> Result<()> {
-    run_started(start(arguments, Role::RedisServer)?)
+    let start = start(arguments, Role::RedisServer).inspect_err(|error| match error.downcast_ref() {
+        Some(StartError::Bind { address, .. }) => {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            tracing::error!("Failed listening on port {port}: {error:#}");
+        }
+        Some(_) => tracing::error!("Fatal error: {error:#}"),
+        None => {}
+    })?;
+    let pidfile = Pidfile::write(&start.settings.pidfile);
+    let result = run_started(start);
+    drop(pidfile);
+    result
+}
+
+/// The number of this process in a file, as long as it runs.
+struct Pidfile(Option<std::path::PathBuf>);
+
+impl Pidfile {
+    /// Without a name there is none; one that cannot be written keeps nobody from running.
+    fn write(path: &str) -> Self {
+        if path.is_empty() {
+            return Self(None);
+        }
+        match std::fs::write(path, format!("{}\n", std::process::id())) {
+            Ok(()) => Self(Some(path.into())),
+            Err(error) => {
+                tracing::warn!(path, %error, "cannot write the file with the process's number");
+                Self(None)
+            }
+        }
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -127,6 +176,10 @@ fn run_started(mut start: Start) -> Result<()> {
 
 /// Says where everything is. The last line is what scripts and process managers wait for.
 pub fn ready(start: &Start, app: Option<&App>) {
+    if start.role == Role::RedisServer {
+        tracing::info!("Ready to accept connections");
+        return;
+    }
     for address in app.iter().flat_map(|app| &app.addresses) {
         println!("HTTP, sockets and metrics on http://{address}");
     }
@@ -138,14 +191,15 @@ pub fn ready(start: &Start, app: Option<&App>) {
         }
         None => println!("Store at {}", start.store_address.shown()),
     }
-    println!("Server initialized");
     println!("Ready to accept connections");
 }
 
 /// What asks for the end from outside. Listened to from the start: a signal that comes as soon as the
 /// server says that it is ready, or before, ends it as cleanly as a later one.
 pub struct Signals {
-    came: watch::Receiver<bool>,
+    came: watch::Receiver<Came>,
+    /// How many of them were waited for.
+    seen: u32,
 }
 
 impl Signals {
@@ -154,25 +208,40 @@ impl Signals {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         let (mut terminate, mut interrupt) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let (tell, came) = watch::channel(false);
+        let (tell, came) = watch::channel(Came::default());
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                let is_interrupt = tokio::select! {
+                    _ = terminate.recv() => false,
+                    _ = interrupt.recv() => true,
+                };
+                tell.send_modify(|came| *came = Came { count: came.count + 1, is_interrupt });
             }
-            tell.send_replace(true);
         });
-        Ok(Self { came })
+        Ok(Self { came, seen: 0 })
     }
 
     fn have_come(&self) -> bool {
-        *self.came.borrow()
+        self.came.borrow().count > 0
     }
 
-    async fn come(&mut self) {
-        // The task ends only after it has told.
-        let _ = self.came.wait_for(|came| *came).await;
+    /// Waits for one that was not waited for yet; whether it is SIGINT.
+    async fn come(&mut self) -> bool {
+        let seen = self.seen;
+        // The task that tells does not end.
+        let Ok(came) = self.came.wait_for(|came| came.count > seen).await.map(|came| *came) else {
+            return std::future::pending().await;
+        };
+        self.seen = came.count;
+        came.is_interrupt
     }
+}
+
+/// Signals so far, and which the last was.
+#[derive(Clone, Copy, Default)]
+struct Came {
+    count: u32,
+    is_interrupt: bool,
 }
 
 /// Waits for SIGTERM, SIGINT or SHUTDOWN.
@@ -183,8 +252,17 @@ pub async fn end(signals: &mut Signals, store: Option<&Server>) {
             None => std::future::pending().await,
         }
     };
+    let may_end = async {
+        loop {
+            let is_interrupt = signals.come().await;
+            // The dump waits for the disk, and nobody else is served here.
+            if tokio::task::block_in_place(|| store.is_none_or(|store| store.may_end(is_interrupt))) {
+                return;
+            }
+        }
+    };
     tokio::select! {
-        () = signals.come() => {}
+        () = may_end => {}
         () = shutdown => {}
     }
     tracing::info!("ending");
@@ -197,6 +275,7 @@ pub async fn end(signals: &mut Signals, store: Option<&Server>) {
 pub fn finish(store: Option<Server>, result: Result<()>) -> Result<()> {
     if let Some(store) = store {
         store.shutdown().context("the journal could not be written to its end")?;
+        tracing::info!("Thali is now ready to exit, bye bye...");
     }
     result
 }

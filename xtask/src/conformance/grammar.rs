@@ -12,7 +12,12 @@
 //! | `$s` `$b` `$l` | a score, a score bound, a lexical bound |
 //! | `$t` `$T` | a fixed far time in seconds, in milliseconds |
 //! | `$d` `$D` | a stream id, a range end of a stream |
-//! | `$p` `$o` | a glob pattern, a bit offset |
+//! | `$p` | a glob pattern |
+//! | `$h` `$e` | a key of a HyperLogLog; an element, one of many |
+//! | `$o` `$O` `$w` | a bit offset from 0 to 69, one that mostly is wrong; a bit field's type |
+//! | `$B` | bytes with long runs of equal bits |
+//!
+//! `-$o` and `#$c` put a sign before what is filled in.
 
 use fastrand::Rng;
 
@@ -27,6 +32,11 @@ const FRACTIONS: [&str; 6] = ["0.1", "-2.5", "3", "1e3", "5.0e-3", "nan"];
 const PATTERNS: [&str; 6] = ["*", "k*", "k[1-3]", "?1", "k[^2]", "\\*"];
 /// Far enough that nothing expires within a run; one lies in the past, which deletes.
 const TIMES_S: [&str; 3] = ["33177117420", "33177117421", "1"];
+/// Not one that both engines would take 512 MB for.
+const OFFSETS: [&str; 8] =
+    ["-1", "4294967296", "9223372036854775807", "#1", "#-1", "#9223372036854775807", "x", "1000"];
+/// The widest unsigned one is no type.
+const WIDTHS: [&str; 8] = ["1", "2", "5", "8", "13", "32", "63", "64"];
 const REPEAT_MAX: usize = 3;
 
 /// Fills in `template`.
@@ -80,6 +90,7 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         "$k" => pick(&KEYS, rng),
         "$m" => pick(&MEMBERS, rng),
         "$v" => return value(rng),
+        "$B" => return bits(rng),
         "$n" => pick(&NUMBERS, rng),
         "$f" => pick(&FRACTIONS, rng),
         "$i" => rng.i32(-6..=6).to_string(),
@@ -102,6 +113,12 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         },
         "$p" => pick(&PATTERNS, rng),
         "$o" => rng.u32(0..70).to_string(),
+        "-$o" => format!("-{}", rng.u32(1..70)),
+        "#$c" => format!("#{}", rng.u32(0..=5)),
+        "$O" => pick(&OFFSETS, rng),
+        "$w" => format!("{}{}", pick(&["i", "u"], rng), pick(&WIDTHS, rng)),
+        "$h" => format!("h{}", rng.u8(1..=5)),
+        "$e" => rng.u32(0..20_000).to_string(),
         plain => plain.to_owned(),
     };
     text.into_bytes()
@@ -117,6 +134,20 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         7 => b"3.14".to_vec(),
         _ => MEMBERS[rng.usize(0..MEMBERS.len())].as_bytes().to_vec(),
     }
+}
+
+/// Up to four runs of zeroes, ones or noise, some longer than a machine's word.
+fn bits(rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..rng.u8(0..4) {
+        let (kind, len) = (rng.u8(0..3), rng.usize(1..40));
+        bytes.extend((0..len).map(|_| match kind {
+            0 => 0,
+            1 => 0xff,
+            _ => rng.u8(..),
+        }));
+    }
+    bytes
 }
 
 #[cfg(test)]

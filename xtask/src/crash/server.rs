@@ -49,7 +49,11 @@ impl Place {
         self.starts += 1;
         let mut command = Command::new(&self.program);
         command.args(["--port", &self.port.number().to_string(), "--bind", "127.0.0.1", "--dir"]);
-        command.arg(self.data()).args(&self.settings).current_dir(self.folder.path());
+        command
+            .arg(self.data())
+            .args(["--appendonly", "yes"])
+            .args(&self.settings)
+            .current_dir(self.folder.path());
         Process::spawn(&format!("start-{}", self.starts), &mut command, self.folder.path())
     }
 

@@ -63,12 +63,15 @@ pub fn select(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Ou
 }
 
 pub fn swapdb(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let number = |cx: &Context<'_>, arg: &[u8], which: &'static str| {
-        let index = crate::parse_i64(arg).ok_or(ErrorReply::new(which))?;
-        u32::try_from(index).ok().filter(|db| *db < cx.dbs_len).ok_or(ErrorReply::INVALID_DB)
+    let number = |arg: &[u8], which: &'static str| {
+        let index = crate::parse_i64(arg).and_then(|index| i32::try_from(index).ok());
+        index.ok_or(ErrorReply::new(which))
     };
-    let a = number(cx, args[1], "ERR invalid first DB index")?;
-    let b = number(cx, args[2], "ERR invalid second DB index")?;
+    let a = number(args[1], "ERR invalid first DB index")?;
+    let b = number(args[2], "ERR invalid second DB index")?;
+    let known =
+        |index: i32| u32::try_from(index).ok().filter(|db| *db < cx.dbs_len).ok_or(ErrorReply::INVALID_DB);
+    let (a, b) = (known(a)?, known(b)?);
     if a != b {
         cx.swap_dbs(a, b);
     }
@@ -148,6 +151,8 @@ mod tests {
             ("SWAPDB 0 1", "+OK"),
             ("GET a", "$1\n1"),
             ("SWAPDB 0 x", "-ERR invalid second DB index"),
+            ("SWAPDB 99 x", "-ERR invalid second DB index"),
+            ("SWAPDB 99 98", "-ERR DB index is out of range"),
             ("FLUSHDB ASYNC", "+OK"),
             ("DBSIZE", ":0"),
             ("SWAPDB 0 1", "+OK"),

@@ -70,9 +70,14 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     }
     let ttl_ms = u64::try_from(integer(args[2])?)
         .map_err(|_| ErrorReply::new("ERR Invalid TTL value, must be >= 0"))?;
-    let value = thali_rdb::restore(payload, cx.limits).map_err(|error| match error {
+    let decode = if cx.trusts_checksums { thali_rdb::restore_unsummed } else { thali_rdb::restore };
+    let value = decode(payload, cx.limits).map_err(|error| match error {
         RestoreError::Footer(_) => ErrorReply::new("ERR DUMP payload version or checksum are wrong"),
-        RestoreError::Data(_) => ErrorReply::new("ERR Bad data format"),
+        RestoreError::Data(error) => {
+            let form = thali_rdb::form_name(payload[0]);
+            cx.notes.push(format!("RESTORE: {form} integrity check failed: {error}"));
+            ErrorReply::new("ERR Bad data format")
+        }
     })?;
     let expire_at = match ttl_ms {
         0 => None,

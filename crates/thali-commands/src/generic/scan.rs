@@ -39,6 +39,9 @@ pub const RANDOMKEY: Spec = Spec {
     ..super::BASE
 };
 
+/// What TYPE replies.
+const TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
+
 const COUNT_DEFAULT: usize = 10;
 /// Shards without keys that one call passes over without ending.
 const EMPTY_SHARDS_MAX: usize = 256;
@@ -64,7 +67,11 @@ fn parse<'a>(options: &[&'a [u8]]) -> Result<Args<'a>, ErrorReply> {
                 return Err(ErrorReply::SYNTAX);
             }
         } else if is_word(pair[0], "TYPE") {
-            args.type_name = Some(String::from_utf8_lossy(pair[1]).to_lowercase());
+            let name = String::from_utf8_lossy(pair[1]).to_lowercase();
+            if !TYPES.contains(&name.as_str()) {
+                return Err(ErrorReply::owned(format!("ERR unknown type name '{name}'")));
+            }
+            args.type_name = Some(name);
         } else {
             return Err(ErrorReply::SYNTAX);
         }
@@ -79,16 +86,18 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     let (mut shard, mut place) = ((start % shards_len) as ShardId, start / shards_len);
     let mut found: Vec<Box<[u8]>> = Vec::new();
     let (mut seen, mut passed) = (0, 0);
+    let mut expired: Vec<Box<[u8]>> = Vec::new();
     let next = loop {
         place = cx.see_shard(shard, |shard| {
             let Some(db) = shard.db(cx.db).filter(|db| !db.is_empty()) else { return 0 };
             db.scan(place, options.count.saturating_sub(seen).max(1), |key, entry| {
                 seen += 1;
-                let wanted = !entry.is_expired(cx.now_ms)
-                    && options.pattern.is_none_or(|pattern| glob::matches(pattern, key))
+                let wanted = options.pattern.is_none_or(|pattern| glob::matches(pattern, key))
                     && options.type_name.as_ref().is_none_or(|name| name == entry.value.type_name());
-                if wanted {
-                    found.push(key.into());
+                match (wanted, entry.is_expired(cx.now_ms)) {
+                    (false, _) => {}
+                    (true, false) => found.push(key.into()),
+                    (true, true) => expired.push(key.into()),
                 }
             })
         })?;
@@ -103,6 +112,10 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
             break place * shards_len + u64::from(shard);
         }
     };
+    // Whoever holds all shards removes them with the rest that it has seen, the others afterwards.
+    let (db, holds) = (cx.db, !cx.locked.ids().is_empty());
+    let list = if holds { cx.expired_seen.get_mut() } else { &mut cx.expired_elsewhere };
+    list.extend(expired.into_iter().map(|key| (db, key)));
     reply.array(2);
     reply.bulk(next.to_string().as_bytes());
     reply.array(found.len());
@@ -193,6 +206,7 @@ mod tests {
             ("RPUSH l 1", ":1"),
             ("SCAN 0 TYPE list", "*2\n$1\n0\n*1\n$1\nl"),
             ("SCAN 0 MATCH a* COUNT 100", "*2\n$1\n0\n*1\n$1\na"),
+            ("SCAN 0 TYPE lists", "-ERR unknown type name 'lists'"),
             ("SCAN x", "-ERR invalid cursor"),
             ("SCAN 0 COUNT 0", "-ERR syntax error"),
             ("KEYS [^a]", "*1\n$1\nl"),

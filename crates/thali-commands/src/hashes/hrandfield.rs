@@ -56,6 +56,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         Draws::Repeated(count) => count,
     };
     reply.array(if values && !reply.is_resp3() { len * 2 } else { len });
+    let bytes_max = cx.reply_bytes_max;
     let mut write = |(field, value): (Item<'_>, Item<'_>)| {
         if values && reply.is_resp3() {
             reply.array(2);
@@ -64,20 +65,23 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         if values {
             reply.item(value);
         }
+        reply.len() <= bytes_max
     };
     match draws {
         Draws::Repeated(_) => {
             for _ in 0..len {
-                write(hash.random(&mut || random.next_u64()).expect("a hash is never empty"));
+                if !write(hash.random(&mut || random.next_u64()).expect("a hash is never empty")) {
+                    break;
+                }
             }
         }
-        Draws::Distinct(_) if len == hash.len() => hash.iter().for_each(write),
+        Draws::Distinct(_) if len == hash.len() => hash.iter().for_each(|pair| _ = write(pair)),
         Draws::Distinct(_) => {
             let all = || hash.iter().collect();
             let draw = |random: &mut crate::Random| hash.random(&mut || random.next_u64());
             sample(len, hash.len(), &mut random, all, draw, |(field, _)| field.to_vec())
                 .into_iter()
-                .for_each(write);
+                .for_each(|pair| _ = write(pair));
         }
     }
     Ok(Flow::Done)

@@ -23,14 +23,17 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         reply_scan(reply, |_| (0, 0));
         return Ok(Flow::Done);
     };
-    let options = ScanOptions::parse(&args[3..])?;
+    let options = ScanOptions::parse(&args[3..], Some("NOVALUES"))?;
     reply_scan(reply, |reply| {
         let mut len = 0;
         let next = hash.scan(cursor, options.count, |field, value| {
             if options.matches(field) {
                 reply.item(field);
-                reply.item(value);
-                len += 2;
+                len += 1;
+                if !options.names_only {
+                    reply.item(value);
+                    len += 1;
+                }
             }
         });
         (next, len)
@@ -52,6 +55,8 @@ mod tests {
             ("HSET h a 1 b 2", ":2"),
             ("HSCAN h 0 COUNT 1", "*2\n$1\n0\n*4\n$1\na\n$1\n1\n$1\nb\n$1\n2"),
             ("HSCAN h 0 MATCH b*", "*2\n$1\n0\n*2\n$1\nb\n$1\n2"),
+            ("HSCAN h 0 NOVALUES", "*2\n$1\n0\n*2\n$1\na\n$1\nb"),
+            ("HSCAN h 0 NOSCORES", "-ERR NOSCORES option can only be used in ZSCAN"),
             ("HSCAN h x", "-ERR invalid cursor"),
             ("HSCAN h 0 COUNT 0", "-ERR syntax error"),
             ("HSCAN h 0 COUNT x", "-ERR value is not an integer or out of range"),

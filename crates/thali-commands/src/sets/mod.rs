@@ -40,11 +40,7 @@ const COMBINE: Spec = Spec { arity: -2, keys: Keys::all(Access::READ), ..READ };
 const COMBINE_AND_STORE: Spec = Spec {
     arity: -3,
     flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: Keys::Found(|args, push| {
-        for at in 1..args.len() {
-            push(at, if at == 1 { Access::WRITE } else { Access::READ });
-        }
-    }),
+    keys: Keys::Into { at: 1, access: Access::WRITE },
     ..READ
 };
 

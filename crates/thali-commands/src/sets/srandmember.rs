@@ -32,12 +32,16 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     };
     let draw = |random: &mut Random| set.random(&mut || random.next_u64());
+    let bytes_max = cx.reply_bytes_max;
     match draws {
         None => reply.item(draw(&mut random).expect("a set is never empty")),
         Some(Draws::Repeated(count)) => {
             reply.array(count);
             for _ in 0..count {
                 reply.item(draw(&mut random).expect("a set is never empty"));
+                if reply.len() > bytes_max {
+                    break;
+                }
             }
         }
         Some(Draws::Distinct(count)) if count >= set.len() => {

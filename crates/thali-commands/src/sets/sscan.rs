@@ -22,7 +22,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         reply_scan(reply, |_| (0, 0));
         return Ok(Flow::Done);
     };
-    let options = ScanOptions::parse(&args[3..])?;
+    let options = ScanOptions::parse(&args[3..], None)?;
     reply_scan(reply, |reply| {
         let mut len = 0;
         let next = set.scan(cursor, options.count, |member| {

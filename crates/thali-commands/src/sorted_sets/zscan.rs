@@ -22,15 +22,18 @@ pub const SPEC: Spec = Spec {
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let from = cursor(args[2])?;
     let set = cx.read::<SortedSet>(args[1])?;
-    let options = ScanOptions::parse(&args[3..])?;
+    let options = ScanOptions::parse(&args[3..], Some("NOSCORES"))?;
     reply_scan(reply, |reply| {
         let mut written = 0;
         let next = set.map_or(0, |set| {
             set.scan(from, options.count, |member, score| {
                 if options.matches(Item::Bytes(member)) {
                     reply.bulk(member);
-                    reply.bulk(format_double(score).as_bytes());
-                    written += 2;
+                    written += 1;
+                    if !options.names_only {
+                        reply.bulk(format_double(score).as_bytes());
+                        written += 1;
+                    }
                 }
             })
         });
@@ -51,6 +54,8 @@ mod tests {
             ("ZADD z 1 ab 2.5 b", ":2"),
             ("ZSCAN z 0 COUNT 1", "*2\n$1\n0\n*4\n$2\nab\n$1\n1\n$1\nb\n$3\n2.5"),
             ("ZSCAN z 0 MATCH a*", "*2\n$1\n0\n*2\n$2\nab\n$1\n1"),
+            ("ZSCAN z 0 NOSCORES", "*2\n$1\n0\n*2\n$2\nab\n$1\nb"),
+            ("ZSCAN z 0 NOVALUES", "-ERR NOVALUES option can only be used in HSCAN"),
             ("ZSCAN z x", "-ERR invalid cursor"),
             ("ZSCAN z 0 COUNT 0", "-ERR syntax error"),
             ("ZSCAN z 0 COUNT", "-ERR syntax error"),

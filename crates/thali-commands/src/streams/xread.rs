@@ -159,6 +159,11 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         let stream = cx.read::<Stream>(key)?;
         after.push(match *id {
             b"$" => stream.map_or(StreamId::MIN, |stream| stream.log.last_id()),
+            // The last entry alone, or where there is none the next one. SOURCE: Valkey 8.0, XREAD.
+            b"+" => stream.map_or(StreamId::MIN, |Stream { log, .. }| {
+                let before_last = log.last().and_then(|entry| entry.id.prev());
+                before_last.unwrap_or_else(|| log.last_id())
+            }),
             b">" => {
                 return Err(ErrorReply::new(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -208,6 +213,9 @@ mod tests {
             ),
             ("XREAD STREAMS s t 1-1 2", "*1\n*2\n$1\nt\n*1\n*2\n$3\n2-1\n*2\n$1\nf\n$1\nv"),
             ("XREAD STREAMS s none $ $", "*-1"),
+            ("XADD s 1-2 f w", "$3\n1-2"),
+            ("XREAD STREAMS s none + +", "*1\n*2\n$1\ns\n*1\n*2\n$3\n1-2\n*2\n$1\nf\n$1\nw"),
+            ("XDEL s 1-2", ":1"),
         ]);
         store.protocol = Protocol::Resp3;
         store.check(&[

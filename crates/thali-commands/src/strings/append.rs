@@ -16,9 +16,10 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (key, tail) = (args[1], args[2]);
+    let len_max = cx.limits.proto_max_bulk_len;
     let len = match cx.write::<Str>(key)? {
         Some(value) => {
-            if value.len() + tail.len() > super::LEN_MAX {
+            if value.len() + tail.len() > len_max {
                 return Err(ErrorReply::STRING_TOO_LONG);
             }
             value.append(tail)

@@ -66,9 +66,6 @@ pub const TABLE: &[Command] = &[
     Command { spec: &strlen::SPEC, run: strlen::run },
 ];
 
-/// A string's longest length: `proto-max-bulk-len`'s default.
-const LEN_MAX: usize = 512 << 20;
-
 /// Puts a string that stays.
 fn put(cx: &mut Context<'_>, key: &[u8], value: &[u8]) {
     cx.put(key, Str::from_bytes(value), None);

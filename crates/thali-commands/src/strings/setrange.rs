@@ -25,7 +25,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     }
     let offset = offset as usize;
-    if offset.checked_add(patch.len()).is_none_or(|end| end > super::LEN_MAX) {
+    if offset.checked_add(patch.len()).is_none_or(|end| end > cx.limits.proto_max_bulk_len) {
         return Err(ErrorReply::STRING_TOO_LONG);
     }
     let len = cx.write_or_insert(key, Str::new)?.set_range(offset, patch);

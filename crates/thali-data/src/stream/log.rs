@@ -138,6 +138,15 @@ impl Log {
         Entries { nodes: self.nodes_between(start, end), walk: None, start, end }
     }
 
+    /// The nodes from the one that begins at `base` on, each with its ID and its live entries, of which it has
+    /// at least one.
+    pub fn nodes_from(
+        &self,
+        base: StreamId,
+    ) -> impl Iterator<Item = (StreamId, impl Iterator<Item = Entry<'_>>)> {
+        self.nodes.range(base..).map(|(base, node)| (*base, node.walk(*base)))
+    }
+
     /// Entries from `start` to `end`, both included, newest first.
     pub fn range_reverse(&self, start: StreamId, end: StreamId) -> EntriesReverse<'_> {
         EntriesReverse { nodes: self.nodes_between(start, end), loaded: Vec::new(), start, end }

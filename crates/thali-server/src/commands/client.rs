@@ -1,4 +1,7 @@
-//! CLIENT: names, lists, kills and unblocks connections.
+//! CLIENT: names, lists, kills, pauses and unblocks connections.
+//!
+//! Clients live on several loops. What one loop says of another's clients is what that one has written down of them;
+//! who was killed is gone for everybody at once, and its loop closes it with its next mail.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,11 +11,12 @@ use thali_commands::{
 };
 use thali_resp::Reply;
 
-use super::{Entry, connection};
+use super::{Entry, connection, tracking};
 use crate::call::Call;
 use crate::clients::ClientInfo;
 use crate::mailbox::Message;
-use crate::session::{Replies, SessionState};
+use crate::pause::Level;
+use crate::session::{Close, Replies, SessionState};
 use crate::table::Handler;
 
 const SUB: Spec = Spec {
@@ -71,6 +75,58 @@ const CLIENT: Spec = Spec {
             ..SUB
         },
         Spec {
+            name: "pause",
+            summary: "Suspends commands processing.",
+            since: "3.0.0",
+            arity: -3,
+            // A transaction has all shards already, which the pause must hold for a moment.
+            flags: ADMIN.flags.union(Flags::EACH_SHARD),
+            ..ADMIN
+        },
+        Spec {
+            name: "unpause",
+            summary: "Resumes processing commands from paused clients.",
+            complexity: "O(N) Where N is the number of paused clients",
+            since: "6.2.0",
+            arity: 2,
+            ..ADMIN
+        },
+        Spec {
+            name: "tracking",
+            summary: "Controls server-assisted client-side caching for the connection.",
+            complexity: "O(1). Some options may introduce additional complexity.",
+            since: "6.0.0",
+            arity: -3,
+            ..SUB
+        },
+        Spec {
+            name: "caching",
+            summary: "Instructs the server whether to track the keys in the next request.",
+            since: "6.0.0",
+            arity: 3,
+            ..SUB
+        },
+        Spec {
+            name: "getredir",
+            summary: "Returns the client ID to which the connection's tracking notifications are redirected.",
+            since: "6.0.0",
+            ..SUB
+        },
+        Spec {
+            name: "trackinginfo",
+            summary: "Returns information about server-assisted client-side caching for the connection.",
+            since: "6.2.0",
+            ..SUB
+        },
+        Spec { name: "capa", summary: "A client claims its capability.", since: "8.0.0", arity: -3, ..SUB },
+        Spec {
+            name: "import-source",
+            summary: "Marks the connection as one that copies data in, for which expired keys are there.",
+            since: "8.1.0",
+            arity: 3,
+            ..ADMIN
+        },
+        Spec {
             name: "no-evict",
             summary: "Sets the client eviction mode of the connection.",
             since: "7.0.0",
@@ -98,29 +154,53 @@ pub(super) const TABLE: &[Entry] = &[(&CLIENT, Handler::Server(client))];
 
 fn client(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let sub = args[1].to_ascii_lowercase();
-    match sub.as_slice() {
-        b"list" => list(call, &args[2..], reply)?,
-        b"kill" => kill(call, &args[2..], reply)?,
-        b"unblock" => unblock(call, &args[2..], reply)?,
-        b"help" => help(reply),
-        own => {
-            let now_ms = call.side.now_ms;
-            let Some(state) = call.state.as_deref_mut() else { return Err(ErrorReply::SYNTAX) };
-            of_own_session(state, own, &args[2..], now_ms, reply)?;
+    let args_len = args.iter().map(|arg| arg.len() as u64).sum();
+    let info = call.state.as_ref().map(|state| {
+        state.publish_info();
+        state.info.args_len.store(args_len, Relaxed);
+        Arc::clone(&state.info)
+    });
+    let outcome = match sub.as_slice() {
+        b"list" => list(call, &args[2..], reply),
+        b"kill" => kill(call, &args[2..], reply),
+        b"unblock" => unblock(call, &args[2..], reply),
+        b"pause" => pause(call, &args[2..], reply),
+        b"unpause" => {
+            call.shared.pause.clear();
+            call.shared.broadcast(|| Message::Unpaused);
+            reply.ok();
+            Ok(())
         }
+        b"capa" => {
+            // REDIRECT is the only one known, and asks for what only replicas do.
+            reply.ok();
+            Ok(())
+        }
+        b"help" => {
+            help(reply);
+            Ok(())
+        }
+        own => of_own_session(call, own, &args[2..], reply),
+    };
+    if let Some(info) = info {
+        info.args_len.store(0, Relaxed);
     }
-    Ok(Flow::Done)
+    outcome.map(|()| Flow::Done)
 }
 
 fn of_own_session(
-    state: &mut SessionState,
+    call: &mut Call<'_, '_>,
     sub: &[u8],
     args: &[&[u8]],
-    now_ms: u64,
     reply: &mut Reply<'_>,
 ) -> Result<(), ErrorReply> {
-    state.publish_info();
+    let (shared, now_ms) = (call.shared, call.side.now_ms);
+    let Some(state) = call.state.as_deref_mut() else { return Err(ErrorReply::SYNTAX) };
     match sub {
+        b"tracking" => return tracking::tracking(shared, state, args, reply),
+        b"caching" => return tracking::caching(state, args[0], reply),
+        b"getredir" => tracking::getredir(state, reply),
+        b"trackinginfo" => tracking::trackinginfo(state, reply),
         b"id" => reply.integer(state.info.id as i64),
         b"info" => reply.verbatim("txt", format!("{}\n", state.info.line(now_ms)).as_bytes()),
         b"getname" => {
@@ -131,32 +211,77 @@ fn of_own_session(
             connection::set_name(state, args[0])?;
             reply.ok();
         }
-        b"setinfo" => {
-            let target = match args[0].to_ascii_lowercase().as_slice() {
-                b"lib-name" => &state.info.lib_name,
-                b"lib-ver" => &state.info.lib_version,
-                other => {
-                    let other = String::from_utf8_lossy(other).into_owned();
-                    return Err(ErrorReply::owned(format!("ERR Unrecognized option '{other}'")));
-                }
-            };
-            let option = String::from_utf8_lossy(args[0]).to_lowercase();
-            connection::check_name(args[1], &option)?;
-            *target.lock() = args[1].to_vec();
-            reply.ok();
-        }
-        b"reply" => match args[0].to_ascii_lowercase().as_slice() {
-            b"on" => {
-                state.replies = Replies::On;
-                reply.ok();
+        b"setinfo" => set_info(state, args[0], args[1], reply)?,
+        b"reply" => set_replies(state, args[0], reply)?,
+        b"import-source" => {
+            if !call.side.settings.import_mode && !is_word(args[0], "OFF") {
+                return Err(ErrorReply::new("ERR Server is not in import mode"));
             }
-            b"off" => state.replies = Replies::Off,
-            b"skip" => state.replies = Replies::SkipNext,
-            _ => return Err(ErrorReply::SYNTAX),
-        },
+            set_switch(&state.info.import_source, args[0], reply)?;
+        }
         b"no-evict" => set_switch(&state.info.no_evict, args[0], reply)?,
         _ => set_switch(&state.info.no_touch, args[0], reply)?,
     }
+    Ok(())
+}
+
+fn set_info(
+    state: &SessionState,
+    attribute: &[u8],
+    value: &[u8],
+    reply: &mut Reply<'_>,
+) -> Result<(), ErrorReply> {
+    let shown = String::from_utf8_lossy(attribute);
+    let target = match attribute.to_ascii_lowercase().as_slice() {
+        b"lib-name" => &state.info.lib_name,
+        b"lib-ver" => &state.info.lib_version,
+        _ => return Err(ErrorReply::owned(format!("ERR Unrecognized option '{shown}'"))),
+    };
+    connection::check_name(value, &shown)?;
+    *target.lock() = value.to_vec();
+    reply.ok();
+    Ok(())
+}
+
+/// CLIENT REPLY. SKIP leaves OFF as it is.
+fn set_replies(state: &mut SessionState, mode: &[u8], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    match mode.to_ascii_lowercase().as_slice() {
+        b"on" => {
+            state.replies = Replies::On;
+            reply.ok();
+        }
+        b"off" => state.replies = Replies::Off,
+        b"skip" if state.replies == Replies::Off => {}
+        b"skip" => state.replies = Replies::SkipNext,
+        _ => return Err(ErrorReply::SYNTAX),
+    }
+    Ok(())
+}
+
+/// CLIENT PAUSE: once it has replied, nothing that is paused runs; see [`crate::pause`].
+fn pause(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+    let level = match args {
+        [_] => Level::All,
+        [_, mode] if is_word(mode, "ALL") => Level::All,
+        [_, mode] if is_word(mode, "WRITE") => Level::Write,
+        [_, _] => return Err(ErrorReply::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(ErrorReply::SYNTAX),
+    };
+    let timeout_ms = parse_i64(args[0]).ok_or(ErrorReply::TIMEOUT_NOT_INTEGER)?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| ErrorReply::TIMEOUT_NEGATIVE)?;
+    let now_ms = call.side.now_ms;
+    let ends_at_ms = now_ms.checked_add(timeout_ms).filter(|end| i64::try_from(*end).is_ok());
+    let before = call.shared.pause.set(level, ends_at_ms.ok_or(ErrorReply::TIMEOUT_OUT_OF_RANGE)?, now_ms);
+    if call.cx.locked.ids().is_empty() {
+        let own = call.side.event_loop;
+        let all = call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(own));
+        if all.is_none() {
+            call.shared.pause.restore(before);
+            return Err(ErrorReply::BUSY);
+        }
+    }
+    call.side.keeps_expired = true;
+    reply.ok();
     Ok(())
 }
 
@@ -175,9 +300,6 @@ fn set_switch(
 }
 
 fn list(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
-    if let Some(state) = &call.state {
-        state.publish_info();
-    }
     let now_ms = call.side.now_ms;
     let chosen: Vec<Arc<ClientInfo>> = match args {
         [] => call.shared.clients.all(),
@@ -188,9 +310,8 @@ fn list(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
         [word, ids @ ..] if is_word(word, "ID") && !ids.is_empty() => {
             let mut found = Vec::new();
             for id in ids {
-                let id =
-                    parse_i64(id).filter(|id| *id > 0).ok_or(ErrorReply::new("ERR Invalid client ID"))?;
-                found.extend(call.shared.clients.get(id as u64));
+                let id = parse_i64(id).ok_or(ErrorReply::new("ERR Invalid client ID"))?;
+                found.extend(u64::try_from(id).ok().and_then(|id| call.shared.clients.get(id)));
             }
             found
         }
@@ -204,7 +325,7 @@ fn list(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
 fn client_kind(kind: &[u8]) -> Result<&'static str, ErrorReply> {
     match kind.to_ascii_lowercase().as_slice() {
         b"normal" => Ok("normal"),
-        b"master" => Ok("master"),
+        b"master" | b"primary" => Ok("master"),
         b"replica" | b"slave" => Ok("replica"),
         b"pubsub" => Ok("pubsub"),
         other => {
@@ -249,7 +370,14 @@ fn parse_filters(args: &[&[u8]]) -> Result<Filters, ErrorReply> {
                 }
                 filters.user = Some(text);
             }
-            b"maxage" => filters.max_age_s = Some(integer(pair[1])?),
+            b"maxage" => {
+                let age = parse_i64(pair[1])
+                    .ok_or(ErrorReply::new("ERR maxage is not an integer or out of range"))?;
+                if age <= 0 {
+                    return Err(ErrorReply::new("ERR maxage should be greater than 0"));
+                }
+                filters.max_age_s = Some(age);
+            }
             b"skipme" if is_word(pair[1], "yes") => filters.skip_me = true,
             b"skipme" if is_word(pair[1], "no") => filters.skip_me = false,
             _ => return Err(ErrorReply::SYNTAX),
@@ -272,13 +400,19 @@ fn kill(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
             && filters.peer.as_ref().is_none_or(|peer| *peer == info.peer)
             && filters.local.as_ref().is_none_or(|local| *local == info.local)
             && filters.kind.is_none_or(|kind| kind == info.kind())
+            && filters.user.as_ref().is_none_or(|user| *user == *info.user.lock())
             && filters.max_age_s.is_none_or(|max| age_s >= max)
             && !(filters.skip_me && own_id == Some(info.id));
         if fits {
             killed += 1;
-            let after_reply = own_id == Some(info.id);
-            let message = Message::Kill { session: info.address.session, after_reply };
-            call.side.send(call.shared, info.address.event_loop, message);
+            match &mut call.state {
+                Some(state) if own_id == Some(info.id) => state.close = Close::AfterReply,
+                _ => {
+                    info.is_leaving.store(true, Relaxed);
+                    let message = Message::Kill { session: info.address.session };
+                    call.side.send(call.shared, info.address.event_loop, message);
+                }
+            }
         }
     }
     match (old_form, killed) {
@@ -316,17 +450,42 @@ fn help(reply: &mut Reply<'_>) {
         reply,
         "CLIENT",
         &[
+            (
+                "CACHING (YES|NO)",
+                "Say whether the keys of the next command are tracked, in OPTIN or OPTOUT mode.",
+            ),
+            ("CAPA <option> [<option> ...]", "Say what the client is capable of. Known: REDIRECT."),
             ("GETNAME", "Return the name of the current connection."),
+            ("GETREDIR", "Return the ID of the client that is told of stale keys in this one's place."),
             ("ID", "Return the ID of the current connection."),
+            ("IMPORT-SOURCE (ON|OFF)", "See expired keys, to copy data in while import-mode is on."),
             ("INFO", "Return information about the current client connection."),
-            ("KILL <ip:port> | <option> <value> ...", "Kill connections."),
-            ("LIST [TYPE <type>] [ID <id> ...]", "Return information about client connections."),
+            ("KILL <ip:port>", "Close the connection from this address."),
+            (
+                "KILL <option> <value> [<option> <value> ...]",
+                "Close the connections that fit all of: ID <id>, ADDR <ip:port>, LADDR <ip:port>, \
+                 TYPE (NORMAL|PRIMARY|REPLICA|PUBSUB), USER <name>, MAXAGE <seconds>, SKIPME (YES|NO).",
+            ),
+            (
+                "LIST [TYPE (NORMAL|PRIMARY|REPLICA|PUBSUB)] [ID <id> ...]",
+                "Return information about client connections.",
+            ),
             ("NO-EVICT (ON|OFF)", "Protect current client connection from eviction."),
             ("NO-TOUCH (ON|OFF)", "Will not touch LRU/LFU stats when this mode is on."),
+            (
+                "PAUSE <timeout> [WRITE|ALL]",
+                "Hold back all commands, or those that write, for <timeout> milliseconds.",
+            ),
             ("REPLY (ON|OFF|SKIP)", "Control the replies sent to the current connection."),
             ("SETINFO <option> <value>", "Set client meta attr: LIB-NAME or LIB-VER."),
             ("SETNAME <name>", "Assign the name <name> to the current connection."),
+            (
+                "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> ...] [OPTIN] [OPTOUT] [NOLOOP]",
+                "Be told when keys change that this client may have cached.",
+            ),
+            ("TRACKINGINFO", "Return how the current connection tracks keys."),
             ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "Unblock the specified blocked client."),
+            ("UNPAUSE", "Let paused clients go on."),
         ],
     );
 }

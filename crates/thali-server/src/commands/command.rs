@@ -121,6 +121,7 @@ fn positions(keys: &Keys) -> (i64, i64, i64) {
     match *keys {
         Keys::Range { first, last, step, .. } => (first as i64, last as i64, step as i64),
         Keys::Pair { first, second } => (first.0 as i64, second.0 as i64, 1),
+        Keys::Into { at, .. } => (at as i64, -1, 1),
         Keys::Counted { before: &[(at, _), ..], .. } => (at as i64, at as i64, 1),
         _ => (0, 0, 0),
     }
@@ -196,6 +197,7 @@ fn key_specs(spec: &Spec, reply: &mut Reply<'_>) {
             vec![(first, last, step, access)]
         }
         Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
+        Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
         Keys::Counted { at, first, access, before } => {
             reply.set(before.len() + 1);
             for (at, access) in before {

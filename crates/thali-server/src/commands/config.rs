@@ -8,6 +8,7 @@ use thali_resp::Reply;
 use super::Entry;
 use crate::append_only;
 use crate::call::Call;
+use crate::config::Settings;
 use crate::mailbox::Message;
 use crate::open_files;
 use crate::snapshots::Kind;
@@ -89,6 +90,8 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         }
         b"resetstat" => {
             call.shared.stats.iter().for_each(|stats| stats.reset());
+            call.shared.rates.reset();
+            call.shared.freer.reset();
             reply.ok();
         }
         b"rewrite" => {
@@ -110,6 +113,30 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
+/// Listens where the new settings say; nothing else has changed yet, so a refusal leaves all as it was.
+fn change_ports(call: &Call<'_, '_>, settings: &Settings) -> Result<(), ErrorReply> {
+    let before = call.shared.settings.load();
+    let is_same_port = before.port == settings.port;
+    if is_same_port && before.bind == settings.bind {
+        return Ok(());
+    }
+    let mut ports = call.shared.ports.lock();
+    // The start took any port for 0; a change of the addresses alone keeps it.
+    let port = if is_same_port { ports.number() } else { settings.port };
+    let [first, spare] = ports.change(&settings.bind, port, settings.tcp_backlog).map_err(|error| {
+        tracing::warn!(%error, "the ports stay as they were");
+        let (name, why) = match is_same_port {
+            true => ("bind", "Failed to bind to specified addresses."),
+            false => ("port", "Unable to listen on this port. Check server logs."),
+        };
+        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    })?;
+    // With the lock held: who changes them next comes after this in the loops' mail.
+    call.shared.mailboxes[0].send(Message::Ports(first));
+    call.shared.mailboxes[settings.loops].send(Message::Ports(spare));
+    Ok(())
+}
+
 fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorReply> {
     let room = open_files::clients_max();
     if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
@@ -126,8 +153,25 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     };
     let settings = {
         let mut config = call.shared.config.lock();
-        config.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
-        Arc::new(config.settings())
+        let mut changed = config.clone();
+        changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        let settings = Arc::new(changed.settings());
+        let oom_score = &call.shared.oom_score;
+        oom_score.apply(&settings).map_err(|error| {
+            ErrorReply::owned(format!(
+                "ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') - Failed to set the score: \
+                 {error}"
+            ))
+        })?;
+        change_ports(call, &settings).inspect_err(|_| {
+            if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
+                tracing::warn!(%error, "oom-score-adj stays changed");
+            }
+        })?;
+        *config = changed;
+        // With the lock held, so that the last change of several is the last here, too.
+        call.shared.settings.store(Arc::clone(&settings));
+        settings
     };
     let had_journal = call.side.settings.appendonly;
     let has_journal = settings.appendonly;
@@ -135,7 +179,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         journal.set_policy(settings.appendfsync);
     }
     call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
-    call.shared.settings.store(settings);
+    crate::memory::look_at_limit(call.shared, &settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
     if had_journal && !has_journal {

@@ -97,6 +97,7 @@ fn parse_hello<'a>(args: &[&'a [u8]]) -> Result<Hello<'a>, ErrorReply> {
                 rest
             }
             [word, name, rest @ ..] if is_word(word, "SETNAME") => {
+                check_name(name, "Client names")?;
                 hello.name = Some(name);
                 rest
             }

@@ -1,7 +1,8 @@
 //! INFO: figures, as redis-cli and every client library read them.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use thali_commands::{Flags, Flow, Group, Outcome, Spec};
@@ -10,6 +11,7 @@ use thali_resp::Reply;
 
 use super::Entry;
 use crate::call::Call;
+use crate::clients::ClientInfo;
 use crate::command_stats::Total;
 use crate::snapshots::Kind as Snapshot;
 use crate::stats::{Counter, LoopStats};
@@ -47,10 +49,13 @@ const SECTIONS: &[(&str, Section)] = &[
     ("latencystats", latency_stats),
     ("cluster", |_, text| writeln!(text, "# Cluster\ncluster_enabled:0")),
     ("keyspace", keyspace),
+    ("debug", debug),
 ];
 
 /// Sections that plain INFO leaves out.
-const ONLY_ASKED: &[&str] = &["commandstats", "latencystats"];
+const ONLY_ASKED: &[&str] = &["commandstats", "latencystats", "debug"];
+/// Of these, what ALL and EVERYTHING leave out, too.
+const ONLY_BY_NAME: &[&str] = &["debug"];
 
 fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let asked: Vec<String> =
@@ -60,7 +65,10 @@ fn info(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     let default = asked.is_empty() || is_asked("default");
     let mut text = String::new();
     for (name, section) in SECTIONS {
-        if everything || is_asked(name) || (default && !ONLY_ASKED.contains(name)) {
+        if (everything && !ONLY_BY_NAME.contains(name))
+            || is_asked(name)
+            || (default && !ONLY_ASKED.contains(name))
+        {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -88,7 +96,7 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "multiplexing_api:epoll")?;
     writeln!(text, "process_id:{}", std::process::id())?;
     writeln!(text, "run_id:{}", shared.run_id)?;
-    writeln!(text, "tcp_port:{}", shared.port)?;
+    writeln!(text, "tcp_port:{}", shared.ports.lock().number())?;
     writeln!(text, "server_time_usec:{}", call.cx.now_ms * 1000)?;
     writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
     writeln!(text, "hz:10\nconfigured_hz:10")?;
@@ -100,7 +108,7 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 
 fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     let all = call.shared.clients.all();
-    let blocked = all.iter().filter(|info| info.waiter.lock().is_some()).count();
+    let blocked = all.iter().filter(|info| info.is_blocked()).count();
     let subscribers = all.iter().filter(|info| info.is_subscriber()).count();
     let mut for_groups = std::collections::HashSet::new();
     for waiter in all.iter().filter_map(|info| info.waiter.lock().clone()) {
@@ -115,8 +123,19 @@ fn clients(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "connected_clients:{}", all.len())?;
     writeln!(text, "cluster_connections:0")?;
     writeln!(text, "maxclients:{}", call.side.settings.maxclients)?;
-    writeln!(text, "blocked_clients:{blocked}\ntracking_clients:0\npubsub_clients:{subscribers}")?;
-    writeln!(text, "clients_in_timeout_table:0")?;
+    let tracking = call.shared.keyspace.tracking().clients_len();
+    let longest = |figure: fn(&ClientInfo) -> &AtomicU64| {
+        all.iter().map(|info| figure(info).load(Relaxed)).max().unwrap_or(0)
+    };
+    writeln!(text, "client_recent_max_input_buffer:{}", longest(|info| &info.input_len))?;
+    writeln!(text, "client_recent_max_output_buffer:{}", longest(|info| &info.output_len))?;
+    writeln!(text, "blocked_clients:{blocked}\ntracking_clients:{tracking}\npubsub_clients:{subscribers}")?;
+    let watching = all.iter().filter(|info| info.watched_len.load(Relaxed) > 0);
+    let watched: u32 = watching.clone().map(|info| info.watched_len.load(Relaxed)).sum();
+    writeln!(text, "watching_clients:{}", watching.count())?;
+    let timed = |info: &&Arc<ClientInfo>| info.waiter.lock().as_ref().is_some_and(|waiter| waiter.is_timed);
+    writeln!(text, "clients_in_timeout_table:{}", all.iter().filter(timed).count())?;
+    writeln!(text, "total_watched_keys:{watched}")?;
     writeln!(text, "total_blocking_keys:{awaited}")?;
     writeln!(text, "total_blocking_keys_on_nokey:{}", for_groups.len())
 }
@@ -144,7 +163,10 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     let max = call.side.settings.maxmemory;
     writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
     writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;
+    writeln!(text, "lazyfree_pending_objects:{}", call.shared.freer.pending())?;
+    writeln!(text, "lazyfreed_objects:{}", call.shared.freer.freed())?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
+    writeln!(text, "mem_clients_normal:{}\nmem_clients_slaves:0", call.shared.client_memory.total())?;
     writeln!(text, "mem_allocator:{}", memory::allocator().map_or("libc", |allocator| allocator.name))
 }
 
@@ -165,6 +187,7 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "rdb_last_bgsave_status:{}", status(snapshots.last_dump_failed))?;
     writeln!(text, "rdb_last_bgsave_time_sec:{}", seconds(snapshots.last_dump_took))?;
     writeln!(text, "rdb_current_bgsave_time_sec:{}", seconds(dump.map(|since| since.elapsed())))?;
+    call.shared.loading.last_info(text)?;
     writeln!(text, "rdb_saves:{}", snapshots.dumps_done)?;
     writeln!(text, "snapshot_longest_hold_usec:{}", snapshots.longest_hold.as_micros())?;
     writeln!(text, "aof_enabled:{}", i32::from(call.side.settings.appendonly))?;
@@ -189,7 +212,19 @@ fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     use crate::pubsub::Kind;
     writeln!(text, "# Stats")?;
-    let figures: [(&str, u64); 16] = [
+    let means = call.shared.rates.means();
+    writeln!(text, "instantaneous_ops_per_sec:{}", means.commands_per_s)?;
+    writeln!(text, "instantaneous_input_kbps:{:.2}", means.input_bytes_per_s as f64 / 1024.0)?;
+    writeln!(text, "instantaneous_output_kbps:{:.2}", means.output_bytes_per_s as f64 / 1024.0)?;
+    writeln!(text, "instantaneous_eventloop_cycles_per_sec:{}", means.cycles_per_s)?;
+    writeln!(text, "instantaneous_eventloop_duration_usec:{}", means.cycle_us)?;
+    // Of the loop that answers.
+    let own = call.stats();
+    writeln!(text, "eventloop_cycles:{}", own.cycles.get())?;
+    writeln!(text, "eventloop_duration_sum:{}", own.cycle_nanos.get() / 1000)?;
+    writeln!(text, "eventloop_duration_cmd_sum:{}", own.command_nanos.get() / 1000)?;
+    let tracking = call.shared.keyspace.tracking();
+    let figures: [(&str, u64); 21] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
@@ -197,6 +232,11 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
         ("rejected_connections", sum(call, |s| &s.rejected)),
         ("expired_keys", sum(call, |s| &s.expired)),
         ("evicted_keys", 0),
+        ("evicted_clients", sum(call, |s| &s.evicted_clients)),
+        ("tracking_total_keys", tracking.keys_len() as u64),
+        ("tracking_total_items", tracking.items_len() as u64),
+        ("tracking_total_prefixes", call.shared.tracking.prefixes_len() as u64),
+        ("evicted_scripts", 0),
         ("keyspace_hits", sum(call, |s| &s.hits)),
         ("keyspace_misses", sum(call, |s| &s.misses)),
         ("total_error_replies", sum(call, |s| &s.errors)),
@@ -215,6 +255,16 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "pubsubshard_channels:{}", call.shared.pubsub.len(Kind::Shard))?;
     writeln!(text, "monitor_clients:{}", call.shared.monitors_len.load(Relaxed))?;
     writeln!(text, "latest_fork_usec:0\ntotal_forks:0\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0")
+}
+
+/// Figures for who looks for what keeps the loops busy.
+fn debug(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
+    let max = |of: fn(&LoopStats) -> &Counter| call.shared.stats.iter().map(|stats| of(stats).get()).max();
+    writeln!(text, "# Debug")?;
+    writeln!(text, "eventloop_duration_aof_sum:{}", sum(call, |s| &s.journal_nanos) / 1000)?;
+    writeln!(text, "eventloop_duration_cron_sum:{}", sum(call, |s| &s.cron_nanos) / 1000)?;
+    writeln!(text, "eventloop_duration_max:{}", max(|s| &s.cycle_nanos_max).unwrap_or(0) / 1000)?;
+    writeln!(text, "eventloop_cmd_per_cycle_max:{}", max(|s| &s.commands_in_cycle_max).unwrap_or(0))
 }
 
 /// Each command and subcommand that was called, under INFO's name for it.

@@ -17,6 +17,7 @@ pub(crate) mod persistence;
 pub(crate) mod pubsub;
 pub(crate) mod scripting;
 pub(crate) mod slowlog;
+pub(crate) mod tracking;
 pub(crate) mod transaction;
 
 use thali_commands::{ErrorReply, Spec};

@@ -7,7 +7,7 @@ use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
 use thali_resp::Reply;
 
 use super::Entry;
-use crate::call::{Call, Core};
+use crate::call::{Call, Core, Shared, Side};
 use crate::mailbox::Message;
 use crate::session::SessionState;
 use crate::slowlog;
@@ -39,15 +39,36 @@ fn monitor(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     Ok(Flow::Done)
 }
 
-/// Tells all monitors of a command that is about to run.
+/// Tells all monitors of a client's command that is about to run.
 pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&[u8]]) {
-    if spec.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) || matches!(spec.name, "auth" | "hello")
-    {
+    tell(&core.shared, &mut core.side, &format!("{} {}", state.db, state.info.peer), spec, args);
+}
+
+/// The same of what EXEC runs, and of EXEC itself.
+pub(crate) fn feed_queued(
+    shared: &Shared,
+    side: &mut Side,
+    db: u32,
+    state: &SessionState,
+    spec: &Spec,
+    args: &[&[u8]],
+) {
+    tell(shared, side, &format!("{db} {}", state.info.peer), spec, args);
+}
+
+/// The same of a command that a script calls.
+pub(crate) fn feed_from_script(call: &mut Call<'_, '_>, spec: &Spec, args: &[&[u8]]) {
+    tell(call.shared, call.side, &format!("{} lua", call.cx.db), spec, args);
+}
+
+fn tell(shared: &Shared, side: &mut Side, who: &str, spec: &Spec, args: &[&[u8]]) {
+    // Scripts are shown all the same, before what they call: the flag is for who shows them afterwards.
+    if spec.flags.contains(Flags::ADMIN) || matches!(spec.name, "auth" | "hello") {
         return;
     }
     let us =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
-    let mut line = format!("+{}.{:06} [{} {}]", us / 1_000_000, us % 1_000_000, state.db, state.info.peer);
+    let mut line = format!("+{}.{:06} [{who}]", us / 1_000_000, us % 1_000_000);
     for (at, arg) in args.iter().enumerate() {
         let shown: &[u8] = if slowlog::is_secret(spec, args, at) { b"(redacted)" } else { arg };
         line.push(' ');
@@ -55,10 +76,10 @@ pub(crate) fn feed(core: &mut Core, state: &SessionState, spec: &Spec, args: &[&
     }
     line += "\r\n";
     let line: Arc<[u8]> = line.into_bytes().into();
-    let own = usize::from(core.side.event_loop);
-    for (i, mailbox) in core.shared.mailboxes.iter().enumerate() {
+    let own = usize::from(side.event_loop);
+    for (i, mailbox) in shared.mailboxes.iter().enumerate() {
         let message = Message::Monitored(Arc::clone(&line));
-        if i == own { core.side.local.push(message) } else { mailbox.send(message) }
+        if i == own { side.local.push(message) } else { mailbox.send(message) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer, parse_i64};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -106,13 +106,22 @@ fn save(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome 
     Ok(Flow::Done)
 }
 
+/// Asks for a snapshot, which is to be of a moment before the reply. In a transaction it is of one after it.
+fn ask(call: &Call<'_, '_>, kind: Kind, patient: bool) -> Asked {
+    let asked = call.shared.snapshots.ask(kind, patient);
+    if asked == Asked::Started && call.cx.locked.ids().is_empty() {
+        call.shared.snapshots.wait_until_fixed();
+    }
+    asked
+}
+
 fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let patient = match &args[1..] {
         [] => false,
         [word] if word.eq_ignore_ascii_case(b"schedule") => true,
         _ => return Err(ErrorReply::SYNTAX),
     };
-    match call.shared.snapshots.ask(Kind::Dump, patient) {
+    match ask(call, Kind::Dump, patient) {
         Asked::Started => reply.simple("Background saving started"),
         Asked::Scheduled => reply.simple("Background saving scheduled"),
         Asked::Runs(Kind::Dump) => return Err(SAVE_RUNS),
@@ -125,7 +134,7 @@ fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> 
     if !call.side.settings.appendonly {
         return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
     }
-    match call.shared.snapshots.ask(Kind::Rewrite, true) {
+    match ask(call, Kind::Rewrite, true) {
         Asked::Started => reply.simple("Background append only file rewriting started"),
         Asked::Scheduled => reply.simple("Background append only file rewriting scheduled"),
         Asked::Runs(_) => {
@@ -136,21 +145,24 @@ fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> 
 }
 
 fn shutdown(call: &mut Call<'_, '_>, args: &[&[u8]], _: &mut Reply<'_>) -> Outcome {
-    let mut dump = None;
+    let (mut dump, mut insists) = (None, false);
     for arg in &args[1..] {
         match arg.to_ascii_lowercase().as_slice() {
             b"nosave" if dump != Some(true) => dump = Some(false),
             b"save" if dump != Some(false) => dump = Some(true),
-            b"now" | b"force" => {}
+            b"now" => {}
+            b"force" => insists = true,
             b"abort" => return Err(ErrorReply::new("ERR No shutdown in progress.")),
             _ => return Err(ErrorReply::SYNTAX),
         }
+    }
+    if !call.shared.save_before_end(dump, insists) {
+        return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     if let Some(state) = call.state.as_deref_mut() {
         // The connection just ends, as clients expect.
         state.close = Close::Now;
     }
-    *call.shared.dump_at_end.lock() = dump;
     call.shared.is_shutting_down.store(true, Relaxed);
     call.shared.end.notify();
     Ok(Flow::Done)
@@ -169,10 +181,12 @@ fn role(_: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     Ok(Flow::Done)
 }
 
-fn wait(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+fn wait(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     integer(args[1])?;
-    if integer(args[2])? < 0 {
-        return Err(ErrorReply::TIMEOUT_NEGATIVE);
+    let ms = parse_i64(args[2]).ok_or(ErrorReply::TIMEOUT_NOT_INTEGER)?;
+    let ms = u64::try_from(ms).map_err(|_| ErrorReply::TIMEOUT_NEGATIVE)?;
+    if i64::try_from(ms + call.side.now_ms).is_err() {
+        return Err(ErrorReply::TIMEOUT_OUT_OF_RANGE);
     }
     // There are no replicas, so none will ever answer: the count is known at once.
     reply.integer(0);

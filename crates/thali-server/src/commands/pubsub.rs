@@ -148,7 +148,7 @@ fn subscribe(call: &mut Call<'_, '_>, kind: Kind, args: &[&[u8]], reply: &mut Re
     let state = session_of(&mut call.state)?;
     let subscribed = state.subscribed.get_or_insert_default();
     for name in &args[1..] {
-        if subscribed.of(kind).insert((*name).into()) {
+        if subscribed.insert(kind, name) {
             call.side.subscriptions.subscribe(&call.shared.pubsub, kind, name, state.id);
         }
         confirm(reply, words(kind).0, Some(name), subscribed.count(kind));
@@ -179,7 +179,7 @@ fn unsubscribe(call: &mut Call<'_, '_>, kind: Kind, args: &[&[u8]], reply: &mut 
 }
 
 fn leave(shared: &Shared, side: &mut Side, subscribed: &mut Subscribed, id: u64, kind: Kind, name: &[u8]) {
-    if subscribed.of(kind).remove(name) {
+    if subscribed.remove(kind, name) {
         side.subscriptions.unsubscribe(&shared.pubsub, kind, name, id);
     }
 }

@@ -88,7 +88,9 @@ impl Kind {
         match self {
             EnumSet(choices) => {
                 let found: Option<Vec<String>> = words.iter().map(|word| one_of(choices, word)).collect();
-                found.filter(|f| !f.is_empty()).map(|f| f.join(" ")).ok_or_else(|| choices_text(choices))
+                let found = found.filter(|f| !f.is_empty()).ok_or_else(|| choices_text(choices))?;
+                let in_order = choices.iter().filter(|choice| found.iter().any(|word| word == *choice));
+                Ok(in_order.copied().collect::<Vec<_>>().join(" "))
             }
             Bind if words.len() > BIND_ADDRESSES_MAX => Err("Too many bind addresses specified.".into()),
             Bind => Ok(words.join(" ")),
@@ -112,7 +114,7 @@ impl Kind {
                 [] => Ok(String::new()),
                 [a, b] if a.eq_ignore_ascii_case("no") && b.eq_ignore_ascii_case("one") => Ok(String::new()),
                 [_, port] if port.parse::<u16>().is_ok() => Ok(words.join(" ")),
-                [_, _] => Err("Invalid master port".into()),
+                [_, _] => Err("Invalid primary port".into()),
                 _ => Err("wrong number of arguments".into()),
             },
             _ => unreachable!("single words are parsed above"),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use error::{ConfigError, SetError};
-pub use settings::{Eviction, GatewayAuth, OutputLimit, SaveRule, Settings};
+pub use settings::{Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Settings};
 use table::{Change, TABLE};
 
 /// The configuration of a process.
@@ -25,6 +25,8 @@ use table::{Change, TABLE};
 pub struct Config {
     /// Canonical text of each row of the table.
     values: Vec<String>,
+    /// What they were before anybody said anything.
+    defaults: Vec<String>,
     /// The rows that somebody set.
     given: Vec<bool>,
     file: Option<PathBuf>,
@@ -43,8 +45,10 @@ impl Default for Config {
             }
             _ => d.default.to_owned(),
         };
+        let values: Vec<String> = TABLE.iter().map(canonical).collect();
         Config {
-            values: TABLE.iter().map(canonical).collect(),
+            defaults: values.clone(),
+            values,
             given: vec![false; TABLE.len()],
             file: None,
             others: Vec::new(),
@@ -60,7 +64,32 @@ impl Config {
         args: &[String],
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Config, Vec<String>), ConfigError> {
+        Config::default().overridden(args, env)
+    }
+
+    /// What redis-server begins with: no append-only file, the data where it was started, no HTTP.
+    pub fn of_redis_server() -> Config {
         let mut config = Config::default();
+        for (name, value) in [("appendonly", "no"), ("dir", "."), ("http-bind", "")] {
+            let index = Self::index(name);
+            config.values[index] = config.parse_value(index, value).expect("a good value");
+        }
+        config.defaults.clone_from(&config.values);
+        config
+    }
+
+    /// Whether somebody gave HTTP a port and no address.
+    pub fn gives_http_port_alone(&self) -> bool {
+        self.is_given("http-port") && !self.is_given("http-bind")
+    }
+
+    /// As [`Config::from_sources`], where nobody says otherwise with this one's values.
+    pub fn overridden(
+        self,
+        args: &[String],
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Config, Vec<String>), ConfigError> {
+        let mut config = self;
         let (file, options) = match args.first() {
             Some(first) if !first.starts_with("--") => (Some(first), &args[1..]),
             _ => (None, args),
@@ -83,11 +112,15 @@ impl Config {
 
     /// Names and values that match a glob pattern; an alias is found under its own name.
     pub fn get(&self, pattern: &str) -> Vec<(String, String)> {
+        let is_pattern = pattern.contains(['*', '?', '[']);
         let matches = |name: &&'static str| {
             thali_keyspace::glob::matches_ignore_case(pattern.as_bytes(), name.as_bytes())
         };
         let mut found = Vec::new();
         for (index, directive) in TABLE.iter().enumerate() {
+            if is_pattern && directive.is_hidden {
+                continue;
+            }
             for name in [Some(directive.name), directive.alias].into_iter().flatten().filter(matches) {
                 found.push((name.to_owned(), self.value(index).to_owned()));
             }

@@ -21,6 +21,14 @@ pub struct OutputLimit {
 }
 
 impl OutputLimit {
+    /// The hard limit, without bound where there is none.
+    pub fn hard_bytes_or_max(&self) -> usize {
+        match self.hard_bytes {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Whether a client with this many unsent bytes is to be closed. `since_ms` remembers when it went over
     /// the soft limit.
     pub fn exceeded(&self, bytes: u64, since_ms: &mut Option<u64>, now_ms: u64) -> bool {
@@ -32,6 +40,28 @@ impl OutputLimit {
             return false;
         }
         now_ms.saturating_sub(*since_ms.get_or_insert(now_ms)) > self.soft_s * 1000
+    }
+}
+
+/// A limit in bytes, or as a part of `maxmemory`; 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    Bytes(u64),
+    Percent(u64),
+}
+
+impl MemoryLimit {
+    fn parse(text: &str) -> Self {
+        let number = |text: &str| text.parse().expect("checked by the table");
+        text.strip_suffix('%').map_or_else(|| Self::Bytes(number(text)), |text| Self::Percent(number(text)))
+    }
+
+    /// Bytes; 0: no limit.
+    pub fn of(self, maxmemory: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => (u128::from(maxmemory) * u128::from(percent) / 100) as u64,
+        }
     }
 }
 
@@ -116,6 +146,11 @@ pub struct Settings {
     pub output_limit_normal: OutputLimit,
     pub output_limit_replica: OutputLimit,
     pub output_limit_pubsub: OutputLimit,
+    pub maxmemory_clients: MemoryLimit,
+    /// Keys whose readers are noted for client-side caching; 0: any count.
+    pub tracking_table_max_keys: usize,
+    /// Keys whose time is over stay, for who copies data in.
+    pub import_mode: bool,
     /// Event loops of the store; never 0.
     pub loops: usize,
     /// Threads of the layers above the store; never 0.
@@ -128,7 +163,6 @@ pub struct Settings {
     pub lfu_decay_time: u32,
     pub limits: Limits,
     pub notify_keyspace_events: EventClass,
-    pub active_expire: bool,
     pub active_expire_effort: u32,
 
     pub dir: PathBuf,
@@ -153,6 +187,11 @@ pub struct Settings {
     /// 1 to 500.
     pub hz: u32,
     pub loglevel: String,
+    pub shutdown_on_sigint: Vec<String>,
+    pub shutdown_on_sigterm: Vec<String>,
+    pub oom_score_adj: String,
+    /// The first of `oom-score-adj-values`; the others are for processes that are not here.
+    pub oom_score_adj_value: i32,
     /// Empty: the standard output.
     pub logfile: String,
     pub pidfile: String,
@@ -170,8 +209,6 @@ pub struct Settings {
     /// The store's URL; `None`: the embedded one.
     pub store: Option<String>,
     pub http_bind: Vec<String>,
-    /// Somebody chose `http-port` or `http-bind`.
-    pub http_given: bool,
     pub http_port: u16,
     pub http_token: Option<String>,
     pub gateway_auth: GatewayAuth,
@@ -188,6 +225,11 @@ impl Settings {
     /// The file that dumps are written to and loaded from.
     pub fn dump_path(&self) -> PathBuf {
         self.dir.join(&self.dbfilename)
+    }
+
+    /// The limit of a client's output by its class: listeners are sent what they did not ask for.
+    pub fn output_limit(&self, is_listener: bool) -> &OutputLimit {
+        if is_listener { &self.output_limit_pubsub } else { &self.output_limit_normal }
     }
 
     /// `loglevel` as a filter for tracing.
@@ -225,6 +267,9 @@ impl From<&Config> for Settings {
             output_limit_normal,
             output_limit_replica,
             output_limit_pubsub,
+            maxmemory_clients: MemoryLimit::parse(c.text("maxmemory-clients")),
+            tracking_table_max_keys: c.number("tracking-table-max-keys"),
+            import_mode: c.flag("import-mode"),
             loops: loops(c, cores),
             worker_threads: Some(c.number("worker-threads")).filter(|n| *n > 0).unwrap_or(cores),
             maxmemory: c.number("maxmemory"),
@@ -234,7 +279,6 @@ impl From<&Config> for Settings {
             lfu_decay_time: c.number("lfu-decay-time"),
             limits: limits(c),
             notify_keyspace_events: events(c.text("notify-keyspace-events")).expect("checked by the table"),
-            active_expire: true,
             active_expire_effort: c.number("active-expire-effort"),
             dir: PathBuf::from(c.text("dir")),
             appendonly: c.flag("appendonly"),
@@ -258,6 +302,10 @@ impl From<&Config> for Settings {
             auto_aof_rewrite_min_size: c.number("auto-aof-rewrite-min-size"),
             hz: c.number::<u32>("hz").clamp(1, 500),
             loglevel: c.text("loglevel").to_owned(),
+            shutdown_on_sigint: c.words("shutdown-on-sigint"),
+            shutdown_on_sigterm: c.words("shutdown-on-sigterm"),
+            oom_score_adj: c.text("oom-score-adj").to_owned(),
+            oom_score_adj_value: c.words("oom-score-adj-values")[0].parse().expect("checked by the table"),
             logfile: c.text("logfile").to_owned(),
             pidfile: c.text("pidfile").to_owned(),
             busy_reply_threshold_ms: c.number("busy-reply-threshold"),
@@ -272,7 +320,6 @@ impl From<&Config> for Settings {
                 .collect(),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
-            http_given: c.is_given("http-port") || c.is_given("http-bind"),
             http_bind: c.words("http-bind"),
             http_port: c.number("http-port"),
             http_token: c.some("http-token"),
@@ -311,6 +358,8 @@ fn limits(c: &Config) -> Limits {
         zset_max_listpack_value: c.number("zset-max-listpack-value"),
         stream_node_max_bytes: c.number("stream-node-max-bytes"),
         stream_node_max_entries: c.number("stream-node-max-entries"),
+        hll_sparse_max_bytes: c.number("hll-sparse-max-bytes"),
+        proto_max_bulk_len: c.number::<usize>("proto-max-bulk-len").min(Limits::PROTO_MAX_BULK_LEN_MAX),
     }
 }
 

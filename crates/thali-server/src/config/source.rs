@@ -35,28 +35,16 @@ impl Config {
         self.load_included(text, path, 0)
     }
 
-    /// Reads `--name value…`; a word that begins with `--` begins the next directive.
+    /// Reads `--name value…` as redis-server does: the word behind a name is its value whatever it looks like,
+    /// and after it a word that begins with `--` begins the next directive. Name and value may stand in one
+    /// word. `--save` without a value means none.
     pub fn load_args(&mut self, args: &[String]) -> Result<(), ConfigError> {
-        self.save_begun = false;
-        let mut rest = args;
-        while let Some((first, tail)) = rest.split_first() {
-            let fail = |words: &[String], why: &str| ConfigError::Directive {
+        for words in lines_of(args)? {
+            self.directive(&words).map_err(|why| ConfigError::Directive {
                 place: Place::CommandLine,
-                text: words.join(" "),
-                why: why.to_owned(),
-            };
-            let Some(name) = first.strip_prefix("--").filter(|name| !name.is_empty()) else {
-                return Err(fail(std::slice::from_ref(first), "expected --name value"));
-            };
-            let len = tail.iter().position(|word| is_option(word)).unwrap_or(tail.len());
-            let (values, next) = tail.split_at(len);
-            let mut words = vec![name.to_owned()];
-            words.extend_from_slice(values);
-            if let Some((name, value)) = name.split_once('=') {
-                words.splice(..1, [name.to_owned(), value.to_owned()]);
-            }
-            self.directive(&words).map_err(|why| fail(&words, &why))?;
-            rest = next;
+                text: shown(&words),
+                why,
+            })?;
         }
         Ok(())
     }
@@ -138,10 +126,10 @@ impl Config {
             self.others.push([&[lower], args].concat());
             return Ok(());
         };
-        if args.is_empty() {
+        let directive = &TABLE[index];
+        if args.is_empty() && !matches!(directive.kind, Kind::Save | Kind::EnumSet(_) | Kind::OutputLimits) {
             return Err("wrong number of arguments".into());
         }
-        let directive = &TABLE[index];
         let words: Vec<&str> = match args {
             // `--save "60 1"`: a list in one word, as Redis takes it too.
             [list] if directive.kind.is_list() && list.contains(' ') => list.split_whitespace().collect(),
@@ -158,9 +146,44 @@ impl Config {
     }
 }
 
-/// A negative number is a value.
-fn is_option(word: &str) -> bool {
-    word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
+/// The command line as lines of a file, in words. SOURCE: Valkey 8.0 `server.c`, main.
+fn lines_of(args: &[String]) -> Result<Vec<Vec<String>>, ConfigError> {
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let mut takes_name = true;
+    for (at, arg) in args.iter().enumerate() {
+        let Some(name) = arg.strip_prefix("--").filter(|name| takes_name && !name.is_empty()) else {
+            match lines.last_mut() {
+                Some(line) => line.push(arg.clone()),
+                None => lines.push(vec![arg.clone()]),
+            }
+            takes_name = true;
+            continue;
+        };
+        let mut words = split_line(name).ok_or_else(|| ConfigError::Directive {
+            place: Place::CommandLine,
+            text: name.to_owned(),
+            why: "Unbalanced quotes".into(),
+        })?;
+        if let [word] = words.as_slice()
+            && let Some((name, value)) = word.split_once('=')
+        {
+            words = vec![name.to_owned(), value.to_owned()];
+        }
+        takes_name = words.len() != 1;
+        let ends = args.get(at + 1).is_none_or(|next| next.starts_with("--"));
+        if words.len() == 1 && ends && words[0].eq_ignore_ascii_case("save") {
+            words.push(String::new());
+            takes_name = true;
+        }
+        lines.push(words);
+    }
+    Ok(lines)
+}
+
+/// A directive for an error: its values in quotes.
+fn shown(words: &[String]) -> String {
+    let values: String = words[1..].iter().map(|word| format!(" \"{word}\"")).collect();
+    words[0].clone() + &values
 }
 
 pub(super) fn split_line(line: &str) -> Option<Vec<String>> {

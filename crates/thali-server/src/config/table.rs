@@ -2,7 +2,7 @@
 //!
 //! Defaults are Redis 7.2's, except where the last group and the three lines marked `Thali:` say otherwise.
 //! Directives that have no effect here are kept, since clients and suites ask for and set them.
-//! SOURCE: redis 7.0.15 `CONFIG GET *`; redis 7.2 `config.c` and `redis.conf`.
+//! SOURCE: redis 7.0.15 `CONFIG GET *`; redis 7.2 `config.c` and `redis.conf`; Valkey 8.0 `config.c`.
 
 use super::kind::Kind::{self, *};
 
@@ -22,30 +22,37 @@ pub(super) struct Directive {
     pub kind: Kind,
     pub default: &'static str,
     pub change: Change,
+    /// CONFIG GET shows it to who names it in full, not to patterns.
+    pub is_hidden: bool,
 }
 
 impl Directive {
     const fn alias(self, alias: &'static str) -> Self {
         Directive { alias: Some(alias), ..self }
     }
+
+    const fn hidden(self) -> Self {
+        Directive { is_hidden: true, ..self }
+    }
 }
 
 const fn live(name: &'static str, kind: Kind, default: &'static str) -> Directive {
-    Directive { name, alias: None, kind, default, change: Change::Runtime }
+    Directive { name, alias: None, kind, default, change: Change::Runtime, is_hidden: false }
 }
 
 const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Directive {
-    Directive { name, alias: None, kind, default, change: Change::Start }
+    Directive { name, alias: None, kind, default, change: Change::Start, is_hidden: false }
 }
 
 const fn protected(name: &'static str, kind: Kind, default: &'static str) -> Directive {
-    Directive { name, alias: None, kind, default, change: Change::Protected }
+    Directive { name, alias: None, kind, default, change: Change::Protected, is_hidden: false }
 }
 
 const I32: i64 = i32::MAX as i64;
 const U32: i64 = u32::MAX as i64;
 const ANY: Kind = Int(0, i64::MAX);
 const COUNT: Kind = Int(0, I32);
+const ANY_SIGN: Kind = Int(i32::MIN as i64, I32);
 const BYTES: Kind = Memory(0, i64::MAX);
 const PORT: Kind = Int(0, 65535);
 const PERCENT: Kind = Int(0, 1000);
@@ -68,17 +75,20 @@ const FACILITIES: &[&str] =
 #[rustfmt::skip]
 pub(super) static TABLE: &[Directive] = &[
     // network and clients
-    // Thali: Redis has `* -::*`. Fixed, as the listeners are opened once.
-    fixed("bind", Bind, "127.0.0.1"),
+    // Thali: Redis has `* -::*`.
+    live("bind", Bind, "127.0.0.1"),
     live("bind-source-addr", Text, ""),
-    fixed("port", PORT, "6379"),
+    live("port", PORT, "6379"),
     fixed("unixsocket", Text, ""),
     fixed("unixsocketperm", Octal, "0"),
+    fixed("unixsocketgroup", Text, ""),
     fixed("tcp-backlog", COUNT, "511"),
     live("tcp-keepalive", COUNT, "300"),
     fixed("socket-mark-id", Int(0, U32), "0"),
     live("timeout", COUNT, "0"),
     live("maxclients", Int(1, U32), "10000"),
+    live("max-new-connections-per-cycle", Int(1, 1000), "10"),
+    live("max-new-tls-connections-per-cycle", Int(1, 1000), "1"),
     live("protected-mode", Bool, "yes"),
     live("proto-max-bulk-len", Memory(1 << 20, i64::MAX), "536870912"),
     live("client-query-buffer-limit", Memory(1 << 20, i64::MAX), "1073741824"),
@@ -86,7 +96,10 @@ pub(super) static TABLE: &[Directive] = &[
     live("maxmemory-clients", MemoryOrPercent, "0"),
     fixed("io-threads", Int(1, 128), "1"),
     fixed("io-threads-do-reads", Bool, "no"),
+    live("events-per-io-thread", COUNT, "2"),
+    live("prefetch-batch-max-size", Int(0, 128), "16"),
     live("tracking-table-max-keys", ANY, "1000000"),
+    live("import-mode", Bool, "no"), // Valkey 8.1
 
     // security
     live("requirepass", Text, ""),
@@ -96,6 +109,8 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("enable-protected-configs", Enum(PROTECTION), "no"),
     fixed("enable-debug-command", Enum(PROTECTION), "no"),
     fixed("enable-module-command", Enum(PROTECTION), "no"),
+    fixed("enable-debug-assert", Bool, "no").hidden(),
+    live("hide-user-data-from-log", Bool, "yes"),
 
     // the process
     fixed("databases", Int(1, I32), "16"),
@@ -109,17 +124,22 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("syslog-facility", Enum(FACILITIES), "local0"),
     live("crash-log-enabled", Bool, "yes"),
     live("crash-memcheck-enabled", Bool, "yes"),
+    live("use-exit-on-panic", Bool, "no").hidden(),
+    live("watchdog-period", COUNT, "0").hidden(),
+    live("debug-context", Text, "").hidden(),
+    live("extended-redis-compatibility", Bool, "no"),
+    live("availability-zone", Text, ""),
     fixed("always-show-logo", Bool, "no"),
     fixed("set-proc-title", Bool, "yes"),
     live("proc-title-template", Text, "{title} {listen-addr} {server-mode}"),
     fixed("disable-thp", Bool, "yes"),
     live("oom-score-adj", Enum(&["no", "yes", "relative", "absolute"]), "no"),
     live("oom-score-adj-values", OomScores, "0 200 800"),
-    fixed("server_cpulist", Text, ""),
-    fixed("bio_cpulist", Text, ""),
-    fixed("aof_rewrite_cpulist", Text, ""),
-    fixed("bgsave_cpulist", Text, ""),
-    fixed("ignore-warnings", Text, ""),
+    fixed("server_cpulist", Text, "").alias("server-cpulist"),
+    fixed("bio_cpulist", Text, "").alias("bio-cpulist"),
+    fixed("aof_rewrite_cpulist", Text, "").alias("aof-rewrite-cpulist"),
+    fixed("bgsave_cpulist", Text, "").alias("bgsave-cpulist"),
+    live("ignore-warnings", Text, ""),
     live("locale-collate", Text, ""),
     live("shutdown-timeout", COUNT, "10"),
     live("shutdown-on-sigint", EnumSet(SHUTDOWN), "default"),
@@ -151,7 +171,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("active-defrag-cycle-min", Int(1, 99), "1"),
     live("active-defrag-cycle-max", Int(1, 99), "25"),
     live("active-defrag-max-scan-fields", Int(1, i64::MAX), "1000"),
-    fixed("jemalloc-bg-thread", Bool, "yes"),
+    live("jemalloc-bg-thread", Bool, "yes"),
     live("lazyfree-lazy-eviction", Bool, "no"),
     live("lazyfree-lazy-expire", Bool, "no"),
     live("lazyfree-lazy-server-del", Bool, "no"),
@@ -182,7 +202,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("aof-load-truncated", Bool, "yes"),
     live("aof-use-rdb-preamble", Bool, "yes"),
     live("aof-timestamp-enabled", Bool, "no"),
-    live("aof-disable-auto-gc", Bool, "no"),
+    live("aof-disable-auto-gc", Bool, "no").hidden(),
     live("aof-rewrite-incremental-fsync", Bool, "yes"),
     live("save", Save, "3600 1 300 100 60 10000"),
     protected("dbfilename", FileName, "dump.rdb"),
@@ -190,15 +210,16 @@ pub(super) static TABLE: &[Directive] = &[
     live("rdbcompression", Bool, "yes"),
     live("rdb-del-sync-files", Bool, "no"),
     live("rdb-save-incremental-fsync", Bool, "yes"),
-    live("rdb-key-save-delay", Int(i32::MIN as i64, I32), "0"),
-    live("key-load-delay", Int(i32::MIN as i64, I32), "0"),
+    live("rdb-key-save-delay", ANY_SIGN, "0").hidden(),
+    live("key-load-delay", ANY_SIGN, "0").hidden(),
+    live("loading-process-events-interval-bytes", Int(1024, I32), "2097152").hidden(),
     live("sanitize-dump-payload", Enum(&["no", "yes", "clients"]), "no"),
     live("stop-writes-on-bgsave-error", Bool, "yes"),
 
     // replication and cluster
     fixed("replicaof", ReplicaOf, "").alias("slaveof"),
-    live("masterauth", Text, ""),
-    live("masteruser", Text, ""),
+    live("masterauth", Text, "").alias("primaryauth"),
+    live("masteruser", Text, "").alias("primaryuser"),
     live("min-replicas-to-write", COUNT, "0").alias("min-slaves-to-write"),
     live("min-replicas-max-lag", COUNT, "10").alias("min-slaves-max-lag"),
     live("repl-backlog-size", Memory(1, i64::MAX), "1048576"),
@@ -212,6 +233,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("repl-timeout", Int(1, I32), "60"),
     live("replica-announce-ip", Text, "").alias("slave-announce-ip"),
     live("replica-announce-port", PORT, "0").alias("slave-announce-port"),
+    live("dual-channel-replication-enabled", Bool, "no"),
     live("replica-announced", Bool, "yes"),
     live("replica-ignore-disk-write-errors", Bool, "no"),
     live("replica-ignore-maxmemory", Bool, "yes").alias("slave-ignore-maxmemory"),
@@ -221,6 +243,9 @@ pub(super) static TABLE: &[Directive] = &[
     live("replica-serve-stale-data", Bool, "yes").alias("slave-serve-stale-data"),
     fixed("cluster-enabled", Bool, "no"),
     fixed("cluster-config-file", FileName, "nodes.conf"),
+    live("cluster-blacklist-ttl", ANY, "60"),
+    live("cluster-ping-interval", ANY, "0").hidden(),
+    live("cluster-slot-stats-enabled", Bool, "no"),
     live("cluster-node-timeout", ANY, "15000"),
     live("cluster-migration-barrier", COUNT, "1"),
     live("cluster-require-full-coverage", Bool, "yes"),
@@ -231,6 +256,8 @@ pub(super) static TABLE: &[Directive] = &[
     live("cluster-allow-replica-migration", Bool, "yes"),
     live("cluster-link-sendbuf-limit", BYTES, "0"),
     live("cluster-announce-ip", Text, ""),
+    live("cluster-announce-client-ipv4", Text, ""),
+    live("cluster-announce-client-ipv6", Text, ""),
     live("cluster-announce-hostname", Text, ""),
     live("cluster-announce-human-nodename", Text, ""),
     live("cluster-announce-port", PORT, "0"),

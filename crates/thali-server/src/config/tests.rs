@@ -67,7 +67,6 @@ fn config_set_speaks_as_redis_does() {
         ("hz abc", "argument couldn't be parsed into an integer"),
         ("hz 99999999999999", "argument must be between 0 and 2147483647 inclusive"),
         ("maxclients 0", "argument must be between 1 and 4294967295 inclusive"),
-        ("port 7000", "can't set immutable config"),
         ("slowlog-log-slower-than -5", "argument must be between -1 and 9223372036854775807 inclusive"),
         ("proto-max-bulk-len 1", "argument must be between 1048576 and 9223372036854775807 inclusive"),
         ("maxmemory-policy foo", &format!("argument(s) must be one of the following: {policies}")),
@@ -94,7 +93,6 @@ fn config_set_speaks_as_redis_does() {
             "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
         ),
         ("maxmemory-clients 500%", "percentage argument must be less or equal to 100"),
-        ("databases 4", "can't set immutable config"),
     ];
     for (pairs, why) in cases {
         let pairs: Vec<(String, String)> = pairs
@@ -293,15 +291,42 @@ fn the_command_line_beats_the_environment_which_beats_the_defaults() {
 }
 
 #[test]
+fn arguments_are_read_as_redis_server_reads_them() {
+    for (args, name, value) in [
+        (&["--maxmemory 700mb", "--hz 50"][..], "maxmemory", "734003200"),
+        (&["loglevel", "verbose", "--maxmemory '700mb'"], "loglevel", "verbose"),
+        (&["--proc-title-template", "--my--title", "--hz", "50"], "proc-title-template", "--my--title"),
+        (&["--save", "--hz", "50"], "save", ""),
+        (&["--hz", "50", "--save"], "save", ""),
+        (&["--proc-title-template", "--save", "--save", "", "--hz", "1"], "proc-title-template", "--save"),
+        (&["--shutdown-on-sigint", "force", "now", "nosave"], "shutdown-on-sigint", "nosave now force"),
+    ] {
+        let (config, _) = Config::of_redis_server().overridden(&strings(args), []).unwrap();
+        assert_eq!(one(&config, name), value, "{args:?}");
+    }
+    let redis = Config::of_redis_server();
+    assert_eq!(
+        (one(&redis, "appendonly"), one(&redis, "save")),
+        ("no".into(), "3600 1 300 100 60 10000".into())
+    );
+    assert!(!redis.settings().dir.ends_with("thali-data"));
+}
+
+#[test]
 fn bad_arguments_and_environment_are_named() {
     let failing = |args: &[&str], env: &[(&str, &str)]| {
         let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         Config::from_sources(&strings(args), env).unwrap_err().to_string()
     };
     let cases = [
-        (failing(&["--foo", "bar"], &[]), "command line\n>>> 'foo bar'\nBad directive"),
+        (failing(&["--foo", "bar"], &[]), "command line\n>>> 'foo \"bar\"'\nBad directive"),
         (failing(&["--hz"], &[]), "command line\n>>> 'hz'\nwrong number"),
-        (failing(&["--hz", "--port", "0"], &[]), ">>> 'hz'\nwrong number"),
+        (
+            failing(&["--port", "--loglevel", "verbose"], &[]),
+            ">>> 'port \"--loglevel\" \"verbose\"'\nwrong number",
+        ),
+        (failing(&["--port", "--x", "--hz", "1"], &[]), ">>> 'port \"--x\"'\nargument couldn't be parsed"),
+        (failing(&["--shutdown-on-sigint"], &[]), "argument(s) must be one of"),
         (failing(&["/no/such.conf"], &[]), "can't open config file '/no/such.conf'"),
         (failing(&[], &[("THALI_PORT", "x")]), "environment's THALI_PORT\n>>> 'port x'"),
     ];

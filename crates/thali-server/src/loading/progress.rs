@@ -2,7 +2,7 @@
 //! how long it will take.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -21,6 +21,9 @@ type Bytes = Box<dyn Fn() -> (u64, u64) + Send>;
 pub(crate) struct Loading {
     is_on: AtomicBool,
     running: Mutex<Option<Running>>,
+    /// Of the last dump: keys that came, and those whose time was over.
+    last_keys: AtomicU64,
+    last_expired: AtomicU64,
 }
 
 struct Running {
@@ -63,6 +66,18 @@ impl Loading {
         writeln!(text, "loading_total_bytes:{total}\nloading_rdb_used_mem:0")?;
         writeln!(text, "loading_loaded_bytes:{read}")?;
         writeln!(text, "loading_loaded_perc:{:.2}\nloading_eta_seconds:{eta}", percent(read, total))
+    }
+
+    /// A dump was loaded.
+    pub fn note_dump(&self, keys: u64, expired: u64) {
+        self.last_keys.store(keys, Ordering::Relaxed);
+        self.last_expired.store(expired, Ordering::Relaxed);
+    }
+
+    /// The lines of INFO about the last dump.
+    pub fn last_info(&self, text: &mut String) -> std::fmt::Result {
+        let [expired, keys] = [&self.last_expired, &self.last_keys].map(|n| n.load(Ordering::Relaxed));
+        writeln!(text, "rdb_last_load_keys_expired:{expired}\nrdb_last_load_keys_loaded:{keys}")
     }
 
     /// Says in the log how far it is, now and then.

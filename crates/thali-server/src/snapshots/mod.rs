@@ -16,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
+use thali_commands::{Access, Spec};
 use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
+use thali_keyspace::Locked;
 
 use self::file::AsideFile;
 use self::output::{Form, Outcome, Purpose};
@@ -52,13 +54,12 @@ enum Doing {
     #[default]
     Nothing,
     /// It is about to begin: that counts as running, whenever the thread gets to it.
-    Asked {
-        kind: Kind,
-        in_haste: bool,
-    },
+    Asked { kind: Kind, in_haste: bool },
     Making {
         kind: Kind,
         since: Instant,
+        /// Its point in time is fixed.
+        is_fixed: bool,
     },
 }
 
@@ -100,7 +101,7 @@ impl State {
     /// Since when a snapshot of this kind runs.
     pub fn runs_since(&self, kind: Kind) -> Option<Instant> {
         match self.doing {
-            Doing::Making { kind: made, since } if made == kind => Some(since),
+            Doing::Making { kind: made, since, .. } if made == kind => Some(since),
             Doing::Asked { kind: asked, .. } if asked == kind => Some(Instant::now()),
             _ => None,
         }
@@ -121,6 +122,8 @@ pub(crate) struct Snapshots {
     changed: Condvar,
     /// The running snapshot.
     walk: ArcSwapOption<Walk>,
+    /// Whether there is one.
+    is_walking: AtomicBool,
     has_failed: AtomicBool,
 }
 
@@ -172,10 +175,37 @@ impl Snapshots {
         if state.last_dump_failed { Err(Asked::Started) } else { Ok(()) }
     }
 
+    /// Waits until the point in time of what was asked for is fixed: what is written from then on is not in it.
+    /// The caller holds no shard.
+    pub fn wait_until_fixed(&self) {
+        let mut state = self.state.lock();
+        while matches!(state.doing, Doing::Asked { .. } | Doing::Making { is_fixed: false, .. })
+            && !state.is_stopping
+        {
+            self.changed.wait(&mut state);
+        }
+    }
+
     /// The running snapshot, where loops are to walk for it.
     pub fn walk_of_loops(&self) -> Option<Arc<Walk>> {
         let walk = self.walk.load();
         walk.as_ref().filter(|walk| walk.is_shared()).map(Arc::clone)
+    }
+
+    /// Whether a command is about to change a large value that the running snapshot has not saved: then it is
+    /// to wait, and the walk turns to that value. Asked for each write, so the answer is mostly one look.
+    pub fn is_waited_for(&self, locked: &mut Locked<'_>, db: u32, spec: &Spec, args: &[&[u8]]) -> bool {
+        if !self.is_walking.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(walk) = self.walk.load_full() else { return false };
+        let mut waits = false;
+        spec.keys.each(args, &mut |at, access: Access| {
+            if access.contains(Access::WRITE) {
+                waits |= walk.awaits(locked, db, args[at]);
+            }
+        });
+        waits
     }
 
     /// Whether the last dump failed.
@@ -219,7 +249,7 @@ impl Snapshots {
                 _ => None,
             };
             if let Some((kind, in_haste)) = next {
-                state.doing = Doing::Making { kind, since: Instant::now() };
+                state.doing = Doing::Making { kind, since: Instant::now(), is_fixed: false };
                 return Some((kind, in_haste));
             }
             self.changed.wait(&mut guard);
@@ -228,6 +258,7 @@ impl Snapshots {
 
     /// Notes how a snapshot ended, and that it has.
     fn end(&self, note: impl FnOnce(&mut State)) {
+        self.is_walking.store(false, Ordering::Release);
         self.walk.store(None);
         let mut state = self.state.lock();
         note(&mut state);
@@ -393,7 +424,12 @@ impl Maker<'_> {
         };
         let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, at_the_cut);
         self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
+        self.shared.snapshots.is_walking.store(true, Ordering::Release);
         self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
+        if let Doing::Making { is_fixed, .. } = &mut self.shared.snapshots.state.lock().doing {
+            *is_fixed = true;
+        }
+        self.shared.snapshots.changed.notify_all();
         walk
     }
 }

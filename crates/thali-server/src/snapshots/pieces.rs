@@ -1,12 +1,15 @@
 //! What is saved of a snapshot's point in time and not written yet: by writers before they change it, and by
 //! the walk.
+//!
+//! A large value comes in parts, and nothing may stand between them in the file. While one is begun
+//! ([`Pieces::begin_parts`]), everything else that is saved waits behind it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use thali_keyspace::{Entry, SnapshotSink};
-use thali_rdb::{Encoder, KeyMeta, Version};
+use thali_keyspace::Entry;
+use thali_rdb::{Encoder, KeyMeta, Place, Version};
 
 /// Beyond this, writers wait before they begin. One unit of work a loop may come on top.
 const WRITERS_BYTES_MAX: usize = 32 << 20;
@@ -33,9 +36,22 @@ impl Keys {
             self.encoder.select_db(&mut self.bytes, db);
             self.db = Some(db);
         }
-        let meta = KeyMeta { expire_at_unix_ms: entry.expire_at(), ..KeyMeta::default() };
-        self.encoder.key(&mut self.bytes, key, &entry.value, meta);
+        self.encoder.key(&mut self.bytes, key, &entry.value, meta_of(entry));
         self.count += 1;
+    }
+
+    /// Begins a large value.
+    pub fn begin(&mut self, db: u32, key: &[u8], entry: &Entry) -> Place {
+        // What stands before it in this vector is written before it.
+        self.encoder.select_db(&mut self.bytes, db);
+        self.db = Some(db);
+        self.count += 1;
+        self.encoder.begin_key(&mut self.bytes, key, &entry.value, meta_of(entry))
+    }
+
+    /// Goes on with it.
+    pub fn part(&mut self, entry: &Entry, place: Place, elements: usize) -> Option<Place> {
+        self.encoder.part(&mut self.bytes, &entry.value, place, elements)
     }
 
     /// The bytes are going elsewhere: what follows them is not ours to know.
@@ -44,10 +60,38 @@ impl Keys {
     }
 }
 
+fn meta_of(entry: &Entry) -> KeyMeta {
+    KeyMeta { expire_at_unix_ms: entry.expire_at(), ..KeyMeta::default() }
+}
+
+struct Saved {
+    /// May be written. Ends within a value while one is begun.
+    ready: Vec<u8>,
+    ready_count: u64,
+    /// Waits behind the value that is begun; else empty.
+    behind: Keys,
+    in_parts: bool,
+}
+
+impl Saved {
+    fn len(&self) -> usize {
+        self.ready.len() + self.behind.bytes.len()
+    }
+
+    /// Lets what waits follow.
+    fn join(&mut self) {
+        self.ready.append(&mut self.behind.bytes);
+        self.ready_count += std::mem::take(&mut self.behind.count);
+        self.behind.forget_db();
+    }
+}
+
 /// The sink of the running snapshot.
 pub(super) struct Pieces {
-    keys: Mutex<Keys>,
+    saved: Mutex<Saved>,
     waiting_bytes: AtomicUsize,
+    /// Those of them that may be written now.
+    ready_bytes: AtomicUsize,
     /// Keys saved so far.
     count: AtomicU64,
     /// The snapshot has failed: what is saved goes nowhere.
@@ -61,9 +105,15 @@ pub(super) struct Pieces {
 impl Pieces {
     pub fn new() -> Self {
         Self {
-            // Those who save here are clients' commands: they have no time to compress.
-            keys: Mutex::new(Keys::new(Encoder::uncompressed(Version::default()))),
+            saved: Mutex::new(Saved {
+                ready: Vec::new(),
+                ready_count: 0,
+                // Those who save here are clients' commands: they have no time to compress.
+                behind: Keys::new(Encoder::uncompressed(Version::default())),
+                in_parts: false,
+            }),
             waiting_bytes: AtomicUsize::new(0),
+            ready_bytes: AtomicUsize::new(0),
             count: AtomicU64::new(0),
             discards: AtomicBool::new(false),
             room: Condvar::new(),
@@ -71,44 +121,98 @@ impl Pieces {
         }
     }
 
-    /// Adds what a walker has saved.
-    pub fn append(&self, saved: &mut Keys) {
-        let mut keys = self.keys.lock();
-        if !self.discards.load(Ordering::Relaxed) {
-            keys.bytes.extend_from_slice(&saved.bytes);
-            keys.count += saved.count;
-        }
-        keys.forget_db();
-        self.note_len(&keys);
-        drop(keys);
-        saved.bytes.clear();
-        saved.count = 0;
-        saved.forget_db();
+    /// Makes all others wait until [`Pieces::append`] says that the value is through; false where another one
+    /// is begun.
+    pub fn begin_parts(&self) -> bool {
+        !std::mem::replace(&mut self.saved.lock().in_parts, true)
     }
 
-    /// Moves what was saved to the end of `into`, as soon as there is enough or `patience` has passed.
-    pub fn take(&self, into: &mut Vec<u8>, patience: Duration) {
-        let mut keys = self.keys.lock();
-        if keys.bytes.len() < WRITE_BYTES && !patience.is_zero() {
-            self.filled.wait_for(&mut keys, patience);
+    /// Adds what a walker has saved, at the end of which a large value is under way or not. `has_parts`: some
+    /// of it is the value's that is begun.
+    pub fn append(&self, keys: &mut Keys, has_parts: bool, goes_on: bool) {
+        let mut saved = self.saved.lock();
+        let waits = saved.in_parts && !has_parts;
+        if self.discards.load(Ordering::Relaxed) {
+            keys.bytes.clear();
         }
-        into.append(&mut keys.bytes);
+        let (bytes, count) = (std::mem::take(&mut keys.bytes), std::mem::take(&mut keys.count));
+        if waits {
+            saved.behind.bytes.extend_from_slice(&bytes);
+            saved.behind.count += count;
+        } else {
+            saved.ready.extend_from_slice(&bytes);
+            saved.ready_count += count;
+        }
+        saved.behind.forget_db();
+        if has_parts && !goes_on {
+            saved.in_parts = false;
+            saved.join();
+        }
+        self.note_len(&saved);
+        drop(saved);
+        keys.bytes = bytes;
+        keys.bytes.clear();
         keys.forget_db();
-        self.count.fetch_add(std::mem::take(&mut keys.count), Ordering::Relaxed);
-        self.note_len(&keys);
+    }
+
+    /// What a writer saves before it changes it.
+    pub fn save(&self, db: u32, key: &[u8], entry: &Entry) {
+        if self.discards.load(Ordering::Acquire) {
+            return;
+        }
+        let saved = &mut *self.saved.lock();
+        saved.behind.push(db, key, entry);
+        if !saved.in_parts {
+            saved.ready.append(&mut saved.behind.bytes);
+            saved.ready_count += std::mem::take(&mut saved.behind.count);
+        }
+        self.note_len(saved);
+    }
+
+    /// What a writer saves of a value that is begun.
+    pub fn save_rest(&self, entry: &Entry, place: Place) {
+        let mut rest = Vec::new();
+        if !self.discards.load(Ordering::Acquire) {
+            let mut encoder = Encoder::uncompressed(Version::default());
+            let mut place = Some(place);
+            while let Some(from) = place {
+                place = encoder.part(&mut rest, &entry.value, from, usize::MAX >> 8);
+            }
+        }
+        let mut saved = self.saved.lock();
+        assert!(saved.in_parts, "a value is begun");
+        saved.ready.append(&mut rest);
+        saved.in_parts = false;
+        saved.join();
+        self.note_len(&saved);
+    }
+
+    /// Moves what may be written to the end of `into`, as soon as there is enough or `patience` has passed.
+    pub fn take(&self, into: &mut Vec<u8>, patience: Duration) {
+        let mut saved = self.saved.lock();
+        if saved.ready.len() < WRITE_BYTES && !patience.is_zero() {
+            self.filled.wait_for(&mut saved, patience);
+        }
+        into.append(&mut saved.ready);
+        saved.behind.forget_db();
+        self.count.fetch_add(std::mem::take(&mut saved.ready_count), Ordering::Relaxed);
+        self.note_len(&saved);
         self.room.notify_all();
     }
 
     /// Wakes who waits in [`Pieces::take`].
     pub fn notify(&self) {
         // With the lock, so that nobody is between the look and the wait.
-        drop(self.keys.lock());
+        drop(self.saved.lock());
         self.filled.notify_all();
     }
 
     /// From here on, nothing is kept.
     pub fn discard(&self) {
         self.discards.store(true, Ordering::Release);
+        let mut saved = self.saved.lock();
+        saved.behind.bytes.clear();
+        drop(saved);
         self.take(&mut Vec::new(), Duration::ZERO);
     }
 
@@ -117,15 +221,15 @@ impl Pieces {
         if self.waiting_bytes.load(Ordering::Acquire) <= WRITERS_BYTES_MAX {
             return;
         }
-        let mut keys = self.keys.lock();
-        while keys.bytes.len() > WRITERS_BYTES_MAX {
-            self.room.wait(&mut keys);
+        let mut saved = self.saved.lock();
+        while saved.len() > WRITERS_BYTES_MAX {
+            self.room.wait(&mut saved);
         }
     }
 
     /// Whether the walk is to wait until more is written.
     pub fn is_full(&self) -> bool {
-        self.waiting_bytes.load(Ordering::Relaxed) > WALKERS_BYTES_MAX
+        self.ready_bytes.load(Ordering::Relaxed) > WALKERS_BYTES_MAX
     }
 
     /// Keys that were handed to the writing thread so far.
@@ -133,21 +237,11 @@ impl Pieces {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn note_len(&self, keys: &Keys) {
-        self.waiting_bytes.store(keys.bytes.len(), Ordering::Release);
-        if keys.bytes.len() >= WRITE_BYTES {
+    fn note_len(&self, saved: &Saved) {
+        self.waiting_bytes.store(saved.len(), Ordering::Release);
+        self.ready_bytes.store(saved.ready.len(), Ordering::Relaxed);
+        if saved.ready.len() >= WRITE_BYTES {
             self.filled.notify_one();
         }
-    }
-}
-
-impl SnapshotSink for Pieces {
-    fn save(&self, db: u32, key: &[u8], entry: &Entry) {
-        if self.discards.load(Ordering::Acquire) {
-            return;
-        }
-        let mut keys = self.keys.lock();
-        keys.push(db, key, entry);
-        self.note_len(&keys);
     }
 }

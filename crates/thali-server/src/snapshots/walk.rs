@@ -7,17 +7,19 @@
 //! file walks as well only where a loop waits for it ([`Pace::InHaste`]) or where no loop gets to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use thali_keyspace::{Db, ENDLESS, Keyspace, Locked, SnapshotSink, Walked};
-use thali_rdb::{Encoder, Version};
+use thali_keyspace::{Db, ENDLESS, Entry, Keyspace, Locked, Part, Saver, SnapshotSink, Walked};
+use thali_rdb::{Encoder, Place, Version, is_large};
 
 use super::pieces::{Keys, Pieces};
 
 /// Keys that are saved between two looks at the clock.
 const KEYS_A_STEP: usize = 8;
-/// Bytes that a shard is held for at most, but for a value that alone has more.
+/// Elements of a large value that are saved between two looks at the clock.
+const ELEMENTS_A_STEP: usize = 256;
+/// Bytes that a shard is held for at most, but for a key or element that alone has more.
 const HOLD_BYTES: usize = 64 << 10;
 /// How long a loop walks in a tick in which nobody asked anything, and the thread in one go.
 pub(super) const HOLD: Duration = Duration::from_micros(200);
@@ -46,6 +48,10 @@ pub(crate) struct Walk {
     through: Box<[AtomicBool]>,
     /// How many are not.
     left: AtomicUsize,
+    /// The shard with a large value of which a part is saved, and 1; 0: there is none.
+    begun: AtomicU32,
+    /// The shard with a large value that somebody waits for, and 1; 0: there is none.
+    awaited: AtomicU32,
     /// Holds by loops, for the thread to see whether they get to it.
     holds_of_loops: AtomicU64,
     longest_hold_nanos: AtomicU64,
@@ -56,6 +62,10 @@ pub(crate) struct Walker {
     walk: Arc<Walk>,
     keys: Keys,
     shard: usize,
+    /// Of what this hold has saved, some is a part of a large value.
+    has_parts: bool,
+    /// And there is more of it.
+    goes_on: bool,
 }
 
 /// How a step ended.
@@ -81,6 +91,8 @@ impl Walk {
             compressed,
             through: (0..keyspace.shards_len()).map(|_| AtomicBool::new(false)).collect(),
             left: AtomicUsize::new(keyspace.shards_len()),
+            begun: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
             holds_of_loops: AtomicU64::new(0),
             longest_hold_nanos: AtomicU64::new(0),
         });
@@ -110,7 +122,23 @@ impl Walk {
         Duration::from_nanos(self.longest_hold_nanos.load(Ordering::Relaxed))
     }
 
+    /// Whether a key has a large value that is not saved yet; it is the next one then.
+    pub(super) fn awaits(&self, locked: &mut Locked<'_>, db: u32, key: &[u8]) -> bool {
+        let shard = locked.keyspace().shard_of(key);
+        if !locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) {
+            return false;
+        }
+        locked.shard_mut(key).db_mut(db).hurry(key);
+        self.awaited.store(u32::from(shard) + 1, Ordering::Release);
+        true
+    }
+
+    fn forget_awaited(&self, shard: usize) {
+        let _ = self.awaited.compare_exchange(shard as u32 + 1, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
     fn end_shard(&self, shard: usize) {
+        self.forget_awaited(shard);
         if !self.through[shard].swap(true, Ordering::AcqRel) && self.left.fetch_sub(1, Ordering::AcqRel) == 1
         {
             self.pieces.notify();
@@ -119,8 +147,17 @@ impl Walk {
 }
 
 impl SnapshotSink for Walk {
-    fn save(&self, db: u32, key: &[u8], entry: &thali_keyspace::Entry) {
+    fn save(&self, db: u32, key: &[u8], entry: &Entry) {
         self.pieces.save(db, key, entry);
+    }
+
+    fn save_rest(&self, _: u32, _: &[u8], entry: &Entry, place: u128) {
+        self.pieces.save_rest(entry, Place::from_bits(place));
+        self.begun.store(0, Ordering::Release);
+    }
+
+    fn is_large(&self, entry: &Entry) -> bool {
+        is_large(&entry.value)
     }
 }
 
@@ -132,7 +169,7 @@ impl Walker {
             false => Encoder::uncompressed(Version::default()),
         };
         let shard = walk.through.len() * at / of;
-        Self { walk, keys: Keys::new(encoder), shard }
+        Self { walk, keys: Keys::new(encoder), shard, has_parts: false, goes_on: false }
     }
 
     /// Whether it belongs to this walk.
@@ -172,16 +209,23 @@ impl Walker {
         }
         let begun = Instant::now();
         let mut stepped = Stepped::NotNow;
-        for _ in 0..self.walk.through.len() {
+        // Nothing else can be written before what is begun, and nobody should wait for long.
+        let first = [&self.walk.begun, &self.walk.awaited].map(|shard| shard.load(Ordering::Acquire));
+        if let Some(shard) = first.into_iter().find(|shard| *shard != 0) {
+            self.shard = shard as usize - 1;
+        }
+        let shards = if first[0] != 0 { 1 } else { self.walk.through.len() };
+        for _ in 0..shards {
             if self.walk.is_through() {
                 return Stepped::Through;
             }
             if !self.walk.through[self.shard].load(Ordering::Relaxed)
                 && let Some(locked) = lock(self.shard as u16)
             {
-                stepped = Stepped::More;
-                if self.hold(locked, begun, budget, retired) {
-                    return stepped;
+                match self.hold(locked, begun, budget, retired) {
+                    Held::Spent => return Stepped::More,
+                    Held::Blocked => return Stepped::NotNow,
+                    Held::Through => stepped = Stepped::More,
                 }
             }
             self.shard = (self.shard + 1) % self.walk.through.len();
@@ -189,36 +233,69 @@ impl Walker {
         stepped
     }
 
-    /// Saves keys of one shard for as long as it may be held; false when the shard is through.
+    /// Saves keys of one shard for as long as it may be held.
     fn hold(
         &mut self,
         mut locked: Locked<'_>,
         begun: Instant,
         budget: Duration,
         retired: &mut Vec<Db>,
-    ) -> bool {
+    ) -> Held {
         let held_since = Instant::now();
-        let keys = &mut self.keys;
         let keys_a_step = if budget.is_zero() { 1 } else { KEYS_A_STEP };
-        let (_, held) = locked.shards_mut().next().expect("it was locked just now");
-        let is_spent = loop {
-            match held.walk_snapshot(keys_a_step, &mut |db, key, entry| keys.push(db, key, entry)) {
-                Walked::More if keys.bytes.len() < HOLD_BYTES && begun.elapsed() < budget => {}
-                Walked::More => break true,
+        let (_, shard) = locked.shards_mut().next().expect("it was locked just now");
+        let held = loop {
+            match shard.walk_snapshot(keys_a_step, self) {
+                Walked::More if self.keys.bytes.len() < HOLD_BYTES && begun.elapsed() < budget => {}
+                Walked::More => break Held::Spent,
+                Walked::NotNow => break Held::Blocked,
                 Walked::Retired(db) => retired.push(db),
-                Walked::Done => break false,
+                Walked::Done => break Held::Through,
             }
         };
         // While the shard is held: another walker may be the one that finds it through, and then everything of
         // it is to be in the pieces.
-        self.walk.pieces.append(&mut self.keys);
+        let has_parts = std::mem::take(&mut self.has_parts);
+        self.walk.pieces.append(&mut self.keys, has_parts, self.goes_on);
+        if has_parts && !self.goes_on {
+            self.walk.begun.store(0, Ordering::Release);
+            self.walk.forget_awaited(self.shard);
+        }
         drop(locked);
         let nanos = u64::try_from(held_since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.walk.longest_hold_nanos.fetch_max(nanos, Ordering::Relaxed);
         self.keys.bytes.shrink_to(2 * HOLD_BYTES);
-        if !is_spent {
+        if matches!(held, Held::Through) {
             self.walk.end_shard(self.shard);
         }
-        is_spent
+        held
+    }
+}
+
+/// How a hold ended.
+enum Held {
+    Spent,
+    /// A large value is next, and another one is begun.
+    Blocked,
+    Through,
+}
+
+impl Saver for Walker {
+    fn save(&mut self, db: u32, key: &[u8], entry: &Entry) {
+        self.keys.push(db, key, entry);
+    }
+
+    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part {
+        let place = match place {
+            Some(place) => Place::from_bits(place),
+            None if !self.walk.pieces.begin_parts() => return Part::NotNow,
+            None => {
+                self.walk.begun.store(self.shard as u32 + 1, Ordering::Release);
+                self.keys.begin(db, key, entry)
+            }
+        };
+        let next = self.keys.part(entry, place, ELEMENTS_A_STEP);
+        (self.has_parts, self.goes_on) = (true, next.is_some());
+        next.map_or(Part::Last, |place| Part::Next(place.to_bits()))
     }
 }

@@ -1,0 +1,170 @@
+//! What a loop looks after beside requests: the limits of its sessions, what is stale for them, the end of a
+//! pause, and other ports to listen on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::{EventLoop, LISTENERS, mark_dirty};
+use crate::listener::Listener;
+use crate::session::Close;
+use crate::tracking::Notice;
+use crate::{client_memory, tracking};
+
+/// How long a reply waits for a journal that cannot write: the disk was full when the write was under way.
+/// Whether the write will survive is unknown then, and the end of the connection says just that.
+const HELD_WHILE_FAILING_MAX_MS: u64 = 1_000;
+
+impl EventLoop {
+    /// `timeout` and `client-output-buffer-limit`.
+    pub(super) fn check_clients(&mut self) {
+        let settings = Arc::clone(&self.core.side.settings);
+        let now_ms = self.core.side.now_ms;
+        let mut leaving = Vec::new();
+        // Only while writing fails; else nothing is held for long.
+        let journal = self.core.shared.journal.load();
+        let synced = journal.as_ref().filter(|journal| journal.refusal().is_some()).map(|j| j.synced());
+        drop(journal);
+        for (id, session) in &mut self.sessions {
+            if session.is_held_too_long(synced, HELD_WHILE_FAILING_MAX_MS, now_ms) {
+                tracing::warn!(
+                    client = session.state.info.id,
+                    "client closed: its write is not in the append-only file, which cannot be written"
+                );
+                leaving.push(*id);
+                continue;
+            }
+            let state = &session.state;
+            let idle_ms = now_ms.saturating_sub(state.info.active_at_ms.load(Relaxed));
+            if settings.timeout_s > 0
+                && !state.is_listener()
+                && !state.is_waiting()
+                && idle_ms > settings.timeout_s * 1000
+            {
+                leaving.push(*id);
+                continue;
+            }
+            let waiting = (session.out.len() - session.out_at) as u64;
+            let class = settings.output_limit(state.is_listener());
+            if class.exceeded(waiting, &mut session.over_soft_since_ms, now_ms) {
+                tracing::warn!(
+                    client = state.info.id,
+                    bytes = waiting,
+                    "client closed: output buffer limit reached"
+                );
+                self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
+                leaving.push(*id);
+            }
+        }
+        for id in leaving {
+            self.close(id);
+        }
+    }
+
+    /// Counts what a session takes after it has changed, and ends it where that is beyond a limit: its own hard one
+    /// for output, or the one of all clients together.
+    pub(super) fn count_memory(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        client_memory::count(&self.core, session);
+        let waiting = (session.out.len() - session.out_at) as u64;
+        let hard_bytes = self.core.side.settings.output_limit(session.state.is_listener()).hard_bytes;
+        if hard_bytes > 0 && waiting > hard_bytes && session.state.close != Close::Now {
+            let client = session.state.info.id;
+            tracing::warn!(client, bytes = waiting, "client closed: output buffer limit reached");
+            self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
+            session.state.close = Close::Now;
+            return;
+        }
+        client_memory::evict(&mut self.core);
+        if session.state.info.is_leaving.load(Relaxed) {
+            session.state.close = Close::Now;
+        }
+    }
+
+    /// Takes the mail before requests run, where clients cache: what others have acknowledged changing is stale for a
+    /// session before its next reply.
+    pub(super) fn hear_what_is_stale(&mut self) {
+        let own = usize::from(self.core.side.event_loop);
+        let has_mail = !self.core.side.local.is_empty() || self.core.shared.mailboxes[own].has_mail();
+        if has_mail && self.core.shared.keyspace.tracking().is_on() {
+            self.handle_mail();
+        }
+    }
+
+    /// Sends a session what it may hold and what is stale.
+    pub(super) fn deliver_stale(&mut self, notice: &Notice) {
+        let Some(session) = self.sessions.get_mut(&notice.session) else { return };
+        if tracking::deliver(session, notice) {
+            mark_dirty(&mut self.dirty, notice.session, session);
+            self.count_memory(notice.session);
+            self.turn_if_closing(notice.session);
+        }
+    }
+
+    /// A session that is to end, and that nothing else will look at, gets a turn to do so.
+    fn turn_if_closing(&mut self, id: u64) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.state.close == Close::Now
+            && !std::mem::replace(&mut session.is_ready, true)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    /// Remembers a session whose next request waits for the end of a pause.
+    pub(super) fn note_postponed(&mut self, id: u64) {
+        if let Some(session) = self.sessions.get(&id)
+            && session.state.is_postponed
+            && !session.state.info.is_postponed.swap(true, Relaxed)
+        {
+            self.postponed.push(id);
+        }
+    }
+
+    /// Lets paused sessions go on; those that are still paused come back here.
+    pub(super) fn end_pause(&mut self) {
+        for id in std::mem::take(&mut self.postponed) {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.state.is_postponed = false;
+            session.state.info.is_postponed.store(false, Relaxed);
+            if !std::mem::replace(&mut session.is_ready, true) {
+                self.ready.push(id);
+            }
+        }
+    }
+
+    /// How long sessions of this loop are still paused; without end where none is.
+    pub(super) fn until_pause_ends(&self) -> Duration {
+        match self.core.shared.pause.ends_at_ms() {
+            Some(ends_at_ms) if !self.postponed.is_empty() => {
+                Duration::from_millis(ends_at_ms.saturating_sub(self.core.side.now_ms))
+            }
+            _ => Duration::MAX,
+        }
+    }
+
+    pub(super) fn end_pause_if_over(&mut self) {
+        let is_over = self.core.shared.pause.level(self.core.side.now_ms).is_none();
+        if !self.postponed.is_empty() && is_over {
+            self.end_pause();
+        }
+    }
+
+    /// Listens to other TCP ports; Unix sockets stay.
+    pub(super) fn listen_to(&mut self, listeners: Vec<Listener>) {
+        self.accept_again.clear();
+        for listener in &mut self.listeners {
+            // It was registered, so there is nothing that could fail but what is gone anyway.
+            let _ = listener.deregister(self.poll.registry());
+        }
+        let unix = std::mem::take(&mut self.listeners).into_iter().filter(|listener| !listener.is_tcp());
+        self.listeners = listeners.into_iter().chain(unix).collect();
+        for (i, listener) in self.listeners.iter_mut().enumerate() {
+            if let Err(error) = listener.register(self.poll.registry(), Token(LISTENERS + i)) {
+                tracing::error!(%error, "cannot watch a port");
+            }
+        }
+    }
+}
