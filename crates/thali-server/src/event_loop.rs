@@ -410,10 +410,10 @@ impl EventLoop {
             Message::Accepted(accepted) => self.welcome(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
             Message::Served { session, reply, seq, nanos } => {
-                if let Some(Session { state, .. }) = self.sessions.get(&session) {
-                    if let Some(waiter) = &state.parked {
-                        self.core.shared.slowlog.note_request(&self.core.side, state, &waiter.request, nanos);
-                    }
+                if let Some(Session { state, .. }) = self.sessions.get(&session)
+                    && let Some(waiter) = &state.parked
+                {
+                    self.core.shared.slowlog.note_request(&self.core.side, state, &waiter.request, nanos);
                 }
                 self.unpark(session, seq, |out, _| out.extend_from_slice(&reply))
             }

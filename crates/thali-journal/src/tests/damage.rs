@@ -198,7 +198,7 @@ fn foreign_folders_are_refused_with_what_to_do() {
         assert!(error.contains(part), "{error}\nexpected: {part}");
     };
     check(&|disk| disk.put(INCREMENT, b"*1"), "no manifest names it");
-    check(&|disk| disk.put(MANIFEST, MANIFEST_TEXT), "missing; put it back");
+    check(&|disk| disk.put(MANIFEST, MANIFEST_TEXT), "put it back from a backup");
     check(&|disk| disk.put(MANIFEST, b"file ../x seq 1 type i\n"), "line 1: `../x` is not a plain file name");
     let rdb = |disk: &SimDisk| {
         disk.put(MANIFEST, b"file b.rdb seq 1 type b\n");

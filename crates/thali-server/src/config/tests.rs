@@ -294,7 +294,6 @@ fn the_command_line_beats_the_environment_which_beats_the_defaults() {
 fn arguments_are_read_as_redis_server_reads_them() {
     for (args, name, value) in [
         (&["--maxmemory 700mb", "--hz 50"][..], "maxmemory", "734003200"),
-        (&["loglevel", "verbose", "--maxmemory '700mb'"], "loglevel", "verbose"),
         (&["--proc-title-template", "--my--title", "--hz", "50"], "proc-title-template", "--my--title"),
         (&["--save", "--hz", "50"], "save", ""),
         (&["--hz", "50", "--save"], "save", ""),
