@@ -16,14 +16,14 @@ use crate::session::Session;
 
 /// A lower limit would leave no client to raise it. SOURCE: Valkey 8.0 `networking.c`.
 const LIMIT_BYTES_MIN: u64 = 128 << 10;
-/// After a search that found nobody to evict, the next one waits so long.
+/// After a search that found nobody to evict, protected clients that grow bring the next one so much later.
 const SEARCH_AGAIN_MS: u64 = 100;
 
 /// What sessions take, by loop.
 #[derive(Debug)]
 pub(crate) struct ClientMemory {
     loops: Box<[Bytes]>,
-    /// Held by who chooses; with the moment before which nobody need look again.
+    /// Held by who chooses; with the moment before which protected clients need not look again.
     search_again_at_ms: Mutex<u64>,
 }
 
@@ -78,16 +78,17 @@ pub(crate) fn forget(core: &Core, info: &ClientInfo) {
     core.shared.client_memory.change(core.side.event_loop, info.memory_bytes.swap(0, Relaxed), 0);
 }
 
-/// Chooses who leaves where clients take more than they may.
-pub(crate) fn evict(core: &mut Core) {
+/// Chooses who leaves where clients take more than they may. `is_protected`: the one that has just changed will not
+/// leave, so that where a search has just found nobody else, another one would find nobody, too.
+pub(crate) fn evict(core: &mut Core, is_protected: bool) {
     let Some(limit) = limit(&core.side.settings) else { return };
     let shared = Arc::clone(&core.shared);
     if shared.client_memory.total() < limit {
         return;
     }
-    // Whoever else looks at the moment chooses for all.
-    let Some(mut search_again_at_ms) = shared.client_memory.search_again_at_ms.try_lock() else { return };
-    if core.side.now_ms < *search_again_at_ms {
+    // Whoever else looks at the moment may choose the one that asks, which must not run what it has sent.
+    let mut search_again_at_ms = shared.client_memory.search_again_at_ms.lock();
+    if is_protected && core.side.now_ms < *search_again_at_ms {
         return;
     }
     // Those who leave already are not in the list.

@@ -463,7 +463,7 @@ impl EventLoop {
                 let settings = self.core.shared.settings.load_full();
                 self.core.engine.limits = settings.limits.clone();
                 self.core.side.settings = settings;
-                client_memory::evict(&mut self.core);
+                client_memory::evict(&mut self.core, false);
             }
             Message::Unpaused => self.end_pause(),
             Message::Ports(listeners) => self.listen_to(listeners),
@@ -598,7 +598,8 @@ impl EventLoop {
             self.held.push(id);
             return;
         }
-        while session.writable && (session.out_at < session.out.len() || tracking::pay(session)) {
+        // Owed as soon as requests may run again, so whether or not the socket takes it now.
+        while (session.writable && session.out_at < session.out.len()) || tracking::pay(session) {
             match session.stream.write(&session.out[session.out_at..]) {
                 Ok(len) => {
                     session.out_at += len;

@@ -334,7 +334,6 @@ fn a_client_counts_its_bytes_and_commands() {
 }
 
 #[test]
-#[ignore = "its last part fails: a request that alone is more than maxmemory-clients was run and answered"]
 fn the_largest_clients_go_when_all_together_take_too_much() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(&dir, &[NO_FILE]);

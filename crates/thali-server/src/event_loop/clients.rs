@@ -77,7 +77,8 @@ impl EventLoop {
             session.state.close = Close::Now;
             return;
         }
-        client_memory::evict(&mut self.core);
+        let is_protected = session.state.info.no_evict.load(Relaxed);
+        client_memory::evict(&mut self.core, is_protected);
         if session.state.info.is_leaving.load(Relaxed) {
             session.state.close = Close::Now;
         }
