@@ -124,7 +124,10 @@ impl Pieces {
     /// Makes all others wait until [`Pieces::append`] says that the value is through; false where another one
     /// is begun.
     pub fn begin_parts(&self) -> bool {
-        !std::mem::replace(&mut self.saved.lock().in_parts, true)
+        let mut saved = self.saved.lock();
+        // What writers save from here on stands behind the value, and behind the database that it names.
+        saved.behind.forget_db();
+        !std::mem::replace(&mut saved.in_parts, true)
     }
 
     /// Adds what a walker has saved, at the end of which a large value is under way or not. `has_parts`: some
@@ -243,5 +246,110 @@ impl Pieces {
         if saved.ready.len() >= WRITE_BYTES {
             self.filled.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use thali_data::{Limits, List, Str};
+    use thali_keyspace::{Typed, Value};
+    use thali_rdb::{Reader, Record};
+
+    use super::*;
+
+    fn small() -> Entry {
+        Entry::new(Str::from_bytes(b"v").into_value())
+    }
+
+    fn large() -> Entry {
+        let (mut list, limits) = (List::default(), Limits::default());
+        (0..5000).for_each(|n: u32| list.push_back(n.to_string().as_bytes(), &limits));
+        Entry::new(list.into_value())
+    }
+
+    /// Which key stands in which database of the file that `pieces` make.
+    fn dbs(pieces: &Pieces, parts: Vec<u8>) -> BTreeMap<Vec<u8>, u32> {
+        let mut encoder = Encoder::uncompressed(Version::default());
+        let mut file = Vec::new();
+        encoder.header(&mut file);
+        file.extend_from_slice(&parts);
+        pieces.take(&mut file, Duration::ZERO);
+        encoder.end(&mut file, None);
+        let mut source = &file[..];
+        let mut reader = Reader::new(&mut source).unwrap();
+        let mut found = BTreeMap::new();
+        loop {
+            match reader.next().unwrap() {
+                Record::Key(record) => drop(found.insert(record.key.to_vec(), record.db)),
+                Record::End { .. } => return found,
+                _ => {}
+            }
+        }
+    }
+
+    /// Seeded turns of writers and walkers over several databases, with large values begun, gone on with and
+    /// finished by either: every key stands in its own.
+    #[test]
+    fn every_key_stands_in_its_database_whoever_saved_it_beside_a_large_value() {
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let pieces = Pieces::new();
+            let mut walker = Keys::new(Encoder::uncompressed(Version::default()));
+            let mut expected = BTreeMap::new();
+            let mut written = Vec::new();
+            let value = large();
+            let mut begun: Option<Place> = None;
+            let key = |db: u32, expected: &mut BTreeMap<Vec<u8>, u32>| {
+                let key = format!("key{}", expected.len()).into_bytes();
+                expected.insert(key.clone(), db);
+                key
+            };
+            for _ in 0..60 {
+                let db = rng.u32(..3);
+                match (rng.u8(..7), begun) {
+                    (0 | 1, _) => pieces.save(db, &key(db, &mut expected), &small()),
+                    (2, _) => {
+                        // Another walker's hold.
+                        let mut other = Keys::new(Encoder::uncompressed(Version::default()));
+                        other.push(db, &key(db, &mut expected), &small());
+                        pieces.append(&mut other, false, false);
+                    }
+                    (3, _) => pieces.take(&mut written, Duration::ZERO),
+                    (4, None) => {
+                        walker.push(db, &key(db, &mut expected), &small());
+                        assert!(pieces.begin_parts());
+                        // Before the walker has handed over what it has.
+                        let other = rng.u32(..3);
+                        pieces.save(other, &key(other, &mut expected), &small());
+                        let place = walker.begin(db, &key(db, &mut expected), &value);
+                        begun = walker.part(&value, place, 100);
+                        pieces.append(&mut walker, true, begun.is_some());
+                    }
+                    (4 | 5, Some(place)) => {
+                        begun = walker.part(&value, place, 2000);
+                        if begun.is_none() {
+                            walker.push(db, &key(db, &mut expected), &small());
+                        }
+                        pieces.append(&mut walker, true, begun.is_some());
+                    }
+                    (6, Some(place)) => {
+                        pieces.save_rest(&value, place);
+                        begun = None;
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(place) = begun {
+                pieces.save_rest(&value, place);
+            }
+            assert_eq!(dbs(&pieces, written), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_test_are_large() {
+        assert!(matches!(&large().value, value @ Value::List(_) if thali_rdb::is_large(value)));
     }
 }
