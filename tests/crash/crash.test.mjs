@@ -1,8 +1,8 @@
 // kill -9 in the middle of 500 jobs: of the worker, of the gateway and API, of the store.
 //
 // Claims: every job whose id the API gave out ends exactly once in exactly one final state, none is
-// lost, and a socket client that reconnects as browsers do learns of each. How often a job ran twice
-// is allowed (a killed worker's job must run again) and printed.
+// lost, and a socket client that reconnects as browsers do, and asks again where it is told to, learns
+// of each. How often a job ran twice is allowed (a killed worker's job must run again) and printed.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -20,6 +20,8 @@ const BATCH = 25;
 const FAIL_EVERY = 10;
 const KILL_AT_DONE = 120;
 const SETTLE_MS = 90_000;
+/** What a client waits before it asks again. */
+const RETRY_MS = 100;
 const FINAL = new Set(['completed', 'failed']);
 
 const engines = [];
@@ -33,7 +35,13 @@ async function browser(engine, queue) {
   clean.push(() => socket.disconnect());
   const verdicts = new Map();
   const mine = new Set();
-  const subscribe = (id) => socket.emit('subscribe', `job:${queue}:${id}`, ({ job }) => job && learn(job));
+  const refused = [];
+  const subscribe = (id) => socket.emit('subscribe', `job:${queue}:${id}`, ({ job, error }) => {
+    if (job) learn(job);
+    // While the store is away the gateway says so, and that it is worth another try.
+    else if (error?.retry) setTimeout(() => socket.connected && subscribe(id), RETRY_MS);
+    else refused.push(`${id}: ${JSON.stringify(error)}`);
+  });
   const learn = ({ id, state }) => {
     if (!FINAL.has(state)) return;
     const states = verdicts.get(id) ?? new Set();
@@ -42,7 +50,7 @@ async function browser(engine, queue) {
   socket.on('job', learn);
   socket.on('connect', () => { for (const id of mine) if (!verdicts.has(id)) subscribe(id); });
   await next(socket, 'connect');
-  return { verdicts, follow(id) { mine.add(id); if (socket.connected) subscribe(id); } };
+  return { verdicts, refused, follow(id) { mine.add(id); if (socket.connected) subscribe(id); } };
 }
 
 /** Adds the jobs in batches; a batch whose answer was lost is sent again, which its ids make harmless. */
@@ -117,6 +125,7 @@ async function scenario(name, { kill }) {
   const unheard = () => acknowledged.filter((id) => !page.verdicts.has(id));
   await until('the browser to learn of each job', () => unheard().length === 0, 30_000)
     .catch((error) => { throw new Error(`${error.message}; not of ${unheard()}`); });
+  assert.deepEqual(page.refused, [], 'rooms that were refused for good');
   const torn = acknowledged.filter((id) => page.verdicts.get(id).size !== 1);
   assert.deepEqual(torn, [], 'jobs with two verdicts');
 
