@@ -31,6 +31,9 @@ impl ErrorReply {
     /// A script has run for too long and holds what the command needs.
     pub const BUSY: Self =
         Self::new("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+    /// As [`ErrorReply::BUSY`], where it is a function.
+    pub const BUSY_FUNCTION: Self =
+        Self::new("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.");
 
     /// An error whose text is known at compile time.
     pub const fn new(text: &'static str) -> Self {

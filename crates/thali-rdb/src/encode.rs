@@ -132,6 +132,18 @@ impl Encoder {
     pub fn dump(&mut self, value: &Value) -> Vec<u8> {
         let mut out = vec![0];
         out[0] = self.value(&mut out, value);
+        self.sign(out)
+    }
+
+    /// What FUNCTION DUMP replies: each library as in a file, the version, the checksum.
+    pub fn dump_functions<'a>(&mut self, libraries: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut out = Vec::new();
+        libraries.for_each(|code| self.function(&mut out, code));
+        self.sign(out)
+    }
+
+    /// Adds the version and the checksum.
+    fn sign(&self, mut out: Vec<u8>) -> Vec<u8> {
         out.extend_from_slice(&(self.version.number() as u16).to_le_bytes());
         let sum = Checksum::of(&out);
         out.extend_from_slice(&sum.to_le_bytes());

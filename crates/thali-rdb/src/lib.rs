@@ -50,7 +50,7 @@
 //! | [`encode`], [`parts`], [`stream`] | values to bytes, large ones in parts; streams back |
 //! | [`reader`], [`feed`], [`scan`], [`batch`] | a file's records |
 //! | [`decode`], [`blob`], [`lzf`], [`input`] | bytes to values |
-//! | [`restore`](mod@restore), [`inspect`](mod@inspect) | DUMP payloads; what is in a file and where it is damaged |
+//! | [`restore`](mod@restore), [`inspect`](mod@inspect) | payloads of DUMP and FUNCTION DUMP; what is in a file and where it is damaged |
 //! | [`wire`], [`checksum`], [`error`] | the format's numbers, CRC-64, what can be wrong |
 
 mod batch;
@@ -77,4 +77,6 @@ pub use error::{Error, Fault};
 pub use inspect::{DbSummary, Summary, TypeSummary, inspect};
 pub use parts::{Place, is_large};
 pub use reader::{ChecksumVerdict, KeyRecord, Reader, Record};
-pub use restore::{RestoreError, form_name, restore, restore_unsummed};
+pub use restore::{
+    RestoreError, RestoreFunctionsError, form_name, restore, restore_functions, restore_unsummed,
+};

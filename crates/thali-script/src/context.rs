@@ -6,13 +6,14 @@
 
 use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 use crate::cjson;
 use crate::host::{Abort, Host, Resp};
+use crate::libraries::Registered;
 use crate::lua::{Outcome, Stack};
 use crate::random::Random;
 
@@ -103,8 +104,12 @@ pub(crate) struct Context {
     pub json: Cell<cjson::Config>,
     pub random: Cell<Random>,
     pub resp: Cell<Resp>,
-    /// The script's last line, for errors whose place LuaJIT has dropped.
+    /// What errors call the running code: `user_script` or `user_function`.
+    pub chunk: Cell<&'static str>,
+    /// The last line of the running code, for errors whose place LuaJIT has dropped.
     pub last_line: Cell<usize>,
+    /// What the library that is being loaded has registered so far; `None` at all other times.
+    pub registered: RefCell<Option<Vec<Registered>>>,
     doom: Cell<Option<Doom>>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
     host: Cell<Option<NonNull<dyn Host>>>,
@@ -125,7 +130,9 @@ impl Context {
             json: Cell::new(cjson::Config::default()),
             random: Cell::new(Random::default()),
             resp: Cell::new(Resp::V2),
+            chunk: Cell::new("user_script"),
             last_line: Cell::new(1),
+            registered: RefCell::new(None),
             doom: Cell::new(None),
             panic: Cell::new(None),
             host: Cell::new(None),
@@ -146,7 +153,6 @@ impl Context {
         }
         let ended = Ended(self);
         self.json.set(cjson::Config::default());
-        self.random.set(Random::default());
         self.resp.set(Resp::V2);
         self.doom.set(None);
         self.stack_base.set(stack_address());

@@ -239,7 +239,14 @@ impl Writer<'_, '_> {
             self.pairs(depth, false)?;
         } else if self.text_field("big_number") {
             let digits = stack.bytes(-1).unwrap_or_default();
-            if self.resp3 { self.line(b'(', digits) } else { self.bulk(digits) }
+            if self.resp3 {
+                self.line(b'(', digits);
+            } else {
+                self.bulk(digits);
+                // As in a line, for who asks in RESP3.
+                let end = self.out.len() - 2;
+                blank_line_ends(&mut self.out[end - digits.len()..end]);
+            }
         } else if self.field("verbatim_string", Type::Table) {
             return Ok(self.verbatim());
         } else {
@@ -339,7 +346,7 @@ impl Writer<'_, '_> {
         self.out.push(kind);
         let start = self.out.len();
         self.out.extend_from_slice(text);
-        self.out[start..].iter_mut().filter(|b| matches!(**b, b'\r' | b'\n')).for_each(|b| *b = b' ');
+        blank_line_ends(&mut self.out[start..]);
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -363,4 +370,8 @@ impl Writer<'_, '_> {
             self.out.splice(at..at + 4, header.iter().copied());
         }
     }
+}
+
+fn blank_line_ends(bytes: &mut [u8]) {
+    bytes.iter_mut().filter(|b| matches!(**b, b'\r' | b'\n')).for_each(|b| *b = b' ');
 }

@@ -61,7 +61,16 @@ fn pcall(stack: Stack<'_>) -> Outcome {
     stack.check_native_room()?;
     let ended = stack.protected_call(stack.top() - 1, ALL, 0);
     doomed(stack)?;
-    stack.reserve(1)?;
+    stack.reserve(2)?;
+    if ended.is_err() && stack.kind(-1) == Type::Table {
+        // Commands raise tables since Redis 7.0; scripts written before that expect their text.
+        stack.raw_get_field(-1, "err");
+        if matches!(stack.kind(-1), Type::String | Type::Number) {
+            stack.replace(-2);
+        } else {
+            stack.pop(1);
+        }
+    }
     stack.push_boolean(ended.is_ok());
     stack.insert(1);
     Ok(stack.top())

@@ -1,17 +1,15 @@
 //! The interpreter of one thread: compiles scripts, keeps what it compiled, runs them.
 
 use std::collections::HashMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use crate::context::Doom;
 use crate::convert::write_result;
 use crate::host::Host;
 use crate::lua::{Outcome, REGISTRY, Raise, Stack};
-use crate::sandbox::{self, FUNCTIONS, TRUE_GLOBALS};
+use crate::machine::Machine;
+use crate::sandbox::{FUNCTIONS, Surface, TRUE_GLOBALS};
 use crate::script::{Script, Sha};
-use crate::state::State;
-use crate::watchdog::{Watch, Watchdog};
+use crate::watchdog::Watchdog;
 
 /// The chunk's name, as Redis shows it in errors.
 const CHUNK: &[u8] = b"@user_script";
@@ -79,9 +77,7 @@ struct Compiled {
 ///
 /// The thread needs two megabytes of stack or more.
 pub struct Interpreter {
-    /// Before the state, so that no signal reaches for a closed state.
-    watch: Watch,
-    state: State,
+    machine: Machine,
     limits: Limits,
     compiled: HashMap<Sha, Compiled>,
     free_slots: Vec<i32>,
@@ -91,15 +87,14 @@ pub struct Interpreter {
 impl Interpreter {
     /// Builds the sandbox (about 100 µs). Fails when the process is out of memory.
     pub fn new(limits: Limits, watchdog: &Arc<Watchdog>) -> std::io::Result<Self> {
-        let short = || std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-        let state = State::new().ok_or_else(short)?;
-        if !state.protected(&mut |stack| sandbox::build(stack)) {
-            return Err(short());
-        }
-        state.context().memory.set_limit_bytes(limits.memory_bytes_max);
-        let watch = watchdog.watch(state.raw());
+        let machine = Machine::new(limits, watchdog, Surface::Script)?;
         let (compiled, free_slots) = (HashMap::new(), Vec::new());
-        Ok(Self { watch, state, limits, compiled, free_slots, runs: 0 })
+        Ok(Self { machine, limits, compiled, free_slots, runs: 0 })
+    }
+
+    /// Where `math.random` goes on from.
+    pub fn seed(&mut self, seed: i32) {
+        self.machine.seed(seed);
     }
 
     /// Checks that the script compiles and keeps the result, as SCRIPT LOAD does.
@@ -111,7 +106,7 @@ impl Interpreter {
     pub fn forget(&mut self) {
         self.compiled.clear();
         self.free_slots.clear();
-        self.state.protected(&mut |stack| {
+        self.machine.protected(&mut |stack| {
             stack.push_table(0, 0);
             stack.raw_set_index(REGISTRY, FUNCTIONS);
             stack.collect_garbage();
@@ -121,7 +116,7 @@ impl Interpreter {
 
     /// Memory that the Lua state holds now.
     pub fn memory_bytes(&self) -> usize {
-        self.state.context().memory.used_bytes()
+        self.machine.memory_bytes()
     }
 
     /// Compiled scripts that are kept now.
@@ -141,49 +136,16 @@ impl Interpreter {
     ) -> Result<(), ScriptError> {
         let slot = self.slot_of(script)?;
         let start = out.len();
-        let (state, watch) = (&self.state, &self.watch);
-        state.context().last_line.set(script.last_line());
-        let finished = state.context().during(Some(host), || {
-            let _watched = watch.begin();
-            state.protected(&mut |stack| enter(stack, slot, call, out))
-        });
-        let result = if finished { Ok(()) } else { Err(self.failure(script)) };
+        let result = self
+            .machine
+            .run(script.sha(), script.last_line(), host, &mut |stack| enter(stack, slot, call, out));
         if result.is_err() {
             out.truncate(start);
         }
-        if let Some(payload) = self.state.context().take_panic() {
-            resume_unwind(payload);
+        if !self.machine.finish() {
+            self.forget();
         }
-        self.tidy();
         result
-    }
-
-    /// Words the error that ended a run, as Redis does.
-    fn failure(&self, script: &Script) -> ScriptError {
-        let context = self.state.context();
-        match context.doom() {
-            Some(Doom::Aborted | Doom::Panicked) => return ScriptError::Aborted,
-            Some(Doom::Killed) | None => {}
-        }
-        let mut text = match context.doom() {
-            Some(_) => b"ERR Script killed by user with SCRIPT KILL.".to_vec(),
-            None => context.message.with(|message| message.clone()),
-        };
-        text.extend_from_slice(format!(" script: {}, on ", script.sha()).as_bytes());
-        context.place.with(|place| match place.is_empty() {
-            // LuaJIT drops the frame of a function that ends in a tail call, and a script without a frame
-            // has ended in `return redis.call(…)`, which stands at its end.
-            true => {
-                let line = context.last_line.get();
-                text.extend_from_slice(format!("@user_script:{line}").as_bytes());
-            }
-            false => text.extend_from_slice(place),
-        });
-        text.push(b'.');
-        match context.doom() {
-            Some(_) => ScriptError::Killed(String::from_utf8_lossy(&text).into_owned()),
-            None => ScriptError::Raised(text),
-        }
     }
 
     /// The slot of the compiled function, which is compiled now if need be.
@@ -197,12 +159,10 @@ impl Interpreter {
             self.evict();
         }
         let slot = self.free_slots.pop().unwrap_or(self.compiled.len() as i32 + 1);
-        let compiled = self.state.protected(&mut |stack| compile(stack, slot, script.code()));
+        let compiled = self.machine.protected(&mut |stack| compile(stack, slot, script.code()));
         if !compiled {
             self.free_slots.push(slot);
-            let text = self.state.context().message.with(|text| {
-                String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(text)).into_owned()
-            });
+            let text = self.machine.error_text();
             return Err(ScriptError::Compile(format!("ERR Error compiling script (new function): {text}")));
         }
         self.compiled.insert(*script.sha(), Compiled { slot, last_used: self.runs });
@@ -219,7 +179,7 @@ impl Interpreter {
             }
         }
         let free_slots = &self.free_slots;
-        self.state.protected(&mut |stack| {
+        self.machine.protected(&mut |stack| {
             stack.raw_get_index(REGISTRY, FUNCTIONS);
             for &slot in free_slots {
                 stack.push_boolean(false);
@@ -227,21 +187,6 @@ impl Interpreter {
             }
             Ok(0)
         });
-    }
-
-    /// Gives back what the run left, before the next script pays for it.
-    fn tidy(&mut self) {
-        let half = self.limits.memory_bytes_max / 2;
-        if self.memory_bytes() <= half {
-            return;
-        }
-        self.state.protected(&mut |stack| {
-            stack.collect_garbage();
-            Ok(0)
-        });
-        if self.memory_bytes() > half {
-            self.forget();
-        }
     }
 }
 
@@ -257,11 +202,7 @@ fn compile(stack: Stack<'_>, slot: i32, code: &[u8]) -> Outcome {
 fn enter(stack: Stack<'_>, slot: i32, call: Call<'_>, out: &mut Vec<u8>) -> Outcome {
     stack.raw_get_index(REGISTRY, TRUE_GLOBALS);
     for (name, values) in [("KEYS", call.keys), ("ARGV", call.args)] {
-        stack.push_table(values.len(), 0);
-        for (value, index) in values.iter().zip(1..) {
-            stack.push_bytes(value);
-            stack.raw_set_index(-2, index);
-        }
+        push_list(stack, values);
         stack.set_field(-2, name);
     }
     stack.raw_get_index(REGISTRY, FUNCTIONS);
@@ -269,4 +210,13 @@ fn enter(stack: Stack<'_>, slot: i32, call: Call<'_>, out: &mut Vec<u8>) -> Outc
     stack.call(0, 1);
     write_result(stack, out, call.resp3, stack.context().resp.get())?;
     Ok(0)
+}
+
+/// Pushes the values as an array. May raise.
+pub(crate) fn push_list(stack: Stack<'_>, values: &[&[u8]]) {
+    stack.push_table(values.len(), 0);
+    for (value, index) in values.iter().zip(1..) {
+        stack.push_bytes(value);
+        stack.raw_set_index(-2, index);
+    }
 }

@@ -6,6 +6,8 @@
 //!
 //! - [`Script`]: a body, its SHA1 and the flags of its `#!lua` line; cheap to share between threads.
 //! - [`Interpreter`]: one for each thread that runs scripts; compiles lazily and keeps what it compiled.
+//! - [`Library`]: the text of a library of functions and what it registers; shared between threads, too.
+//! - [`Libraries`]: one for each thread that runs functions; loads lazily and keeps what it loaded.
 //! - [`Host`]: what a running script reaches.
 //! - [`Watchdog`]: one thread for all interpreters; interrupts runs that pass the busy threshold, so that
 //!   fast scripts pay nothing for the possibility of being stopped.
@@ -13,6 +15,7 @@
 //! Where things are:
 //! - `lua` is the only door to the C API; the libraries above it contain no unsafe code;
 //! - `context` is what one interpreter's C functions share (buffers, the host of the run, its doom, memory);
+//! - `machine` is a sandboxed state and the way of a run in it;
 //! - `sandbox`, `guards`, `redis` and the libraries (`cjson`, `cmsgpack`, `structs`, `random`) build what a
 //!   script sees;
 //! - `convert` is RESP to Lua and back.
@@ -31,7 +34,10 @@ mod convert;
 mod guards;
 mod host;
 mod interpreter;
+mod libraries;
+mod library;
 mod lua;
+mod machine;
 mod number;
 mod random;
 mod redis;
@@ -43,6 +49,8 @@ mod watchdog;
 
 pub use host::{Abort, Host, LogLevel, Resp, Verdict};
 pub use interpreter::{Call, Interpreter, Limits, ScriptError};
+pub use libraries::Libraries;
+pub use library::{Function, Library, LibraryError, LibraryText};
 pub use number::write_significant;
 pub use script::{Flags, HeaderError, Script, Sha};
 pub use watchdog::Watchdog;

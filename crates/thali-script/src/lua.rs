@@ -500,15 +500,15 @@ impl<'c> Stack<'c> {
         }
     }
 
-    /// Pushes the position of the function at `level`, as `user_script:1: `. Where LuaJIT dropped the script's
-    /// frame (it ended in a tail call), that is the script's last line. May raise.
+    /// Pushes the position of the function at `level`, as `user_script:1: `. Where LuaJIT dropped the frame of
+    /// the script or function (it ended in a tail call), that is its last line. May raise.
     pub fn push_where(self, level: c_int) {
         // SAFETY: pushes one string.
         unsafe { sys::luaL_where(self.l, level) };
         if self.raw_len(-1) == 0 && self.innermost_place().is_none() {
-            let mut text = [0; 40];
+            let mut text = [0; 48];
             let mut rest = &mut text[..];
-            let _ = write!(rest, "user_script:{}: ", self.context.last_line.get());
+            let _ = write!(rest, "{}:{}: ", self.context.chunk.get(), self.context.last_line.get());
             let left = rest.len();
             self.pop(1);
             self.push_bytes(&text[..text.len() - left]);
@@ -609,6 +609,23 @@ impl<'c> Stack<'c> {
         unsafe {
             sys::lua_gc(self.l, sys::LUA_GCCOLLECT, 0);
         }
+    }
+
+    /// The last line of the Lua function at `index` that is not just its `end`. May raise.
+    pub fn last_line(self, index: c_int) -> usize {
+        self.push_copy(index);
+        // SAFETY: a function is on top, which lua_getinfo pops; it fills the fields that "S" names.
+        let record = unsafe {
+            let mut record: sys::lua_Debug = std::mem::zeroed();
+            sys::lua_getinfo(self.l, c">S".as_ptr(), &mut record);
+            record
+        };
+        let last = if record.linedefined == record.lastlinedefined {
+            record.lastlinedefined
+        } else {
+            record.lastlinedefined - 1
+        };
+        usize::try_from(last).unwrap_or(1)
     }
 
     /// Where the innermost Lua function stands, seen from an error handler or a hook. Raises nothing.

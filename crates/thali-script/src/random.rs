@@ -1,7 +1,8 @@
-//! `math.random` and `math.randomseed` as Redis gives them: the same numbers in every run of a script.
+//! `math.random` and `math.randomseed` as Redis gives them: the same numbers after the same seed, which go on from
+//! run to run.
 //!
-//! SOURCE: POSIX `drand48(3)`: x' = 0x5DEECE66D · x + 0xB modulo 2^48. A run starts at the state that seed 0
-//! gives; `lrand48` takes the upper 31 bits.
+//! SOURCE: POSIX `drand48(3)`: x' = 0x5DEECE66D · x + 0xB modulo 2^48. An interpreter starts at the state that
+//! seed 0 gives, unless it is seeded; `lrand48` takes the upper 31 bits.
 
 use crate::lua::{Outcome, Stack, native};
 
@@ -20,7 +21,7 @@ impl Default for Random {
 }
 
 impl Random {
-    fn seeded(seed: i32) -> Self {
+    pub fn seeded(seed: i32) -> Self {
         Self(u64::from(seed as u32) << 16 | 0x330E)
     }
 

@@ -1,4 +1,4 @@
-//! The `redis` table: commands, logging, replies, protocol version.
+//! The `redis` table, and `server`, which is Valkey's name for it: commands, logging, replies, protocol version.
 //!
 //! SOURCE: redis.io "Redis Lua API reference"; wordings checked against redis-server 7.0.
 
@@ -6,48 +6,105 @@ use crate::convert::push_reply;
 use crate::host::{LogLevel, Resp};
 use crate::lua::{Outcome, Raise, Stack, Type, native};
 use crate::number::{self, NUMBER_LEN_MAX};
+use crate::sandbox::Surface;
 use crate::script::Sha;
-use crate::watchdog;
+use crate::{libraries, watchdog};
 
 /// What scripts are told that they run on.
 const VERSION: &str = "7.2.4";
 const VERSION_NUMBER: u32 = 0x0007_0204;
 
-/// Puts everything into the table on top. May raise.
-pub(crate) fn register(stack: Stack<'_>) {
+/// Under which name the code reached the table: Redis's, or Valkey's. Errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    Redis,
+    Server,
+}
+
+impl Api {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Server => "server",
+        }
+    }
+
+    const fn of(is_server: bool) -> Self {
+        if is_server { Self::Server } else { Self::Redis }
+    }
+}
+
+/// Puts everything that running code sees into the table on top. May raise.
+pub(crate) fn register(stack: Stack<'_>, api: Api, surface: Surface) {
+    match api {
+        Api::Redis => register_functions::<false>(stack),
+        Api::Server => register_functions::<true>(stack),
+    }
+    if surface == Surface::Script {
+        for (name, function) in [
+            ("replicate_commands", native(replicate_commands)),
+            ("breakpoint", native(breakpoint)),
+            ("debug", native(debug)),
+        ] {
+            stack.set_function(name, function);
+        }
+    }
+    for (name, value) in
+        [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)]
+    {
+        stack.push_number(f64::from(value));
+        stack.set_field(-2, name);
+    }
+    register_facts(stack);
+}
+
+/// Puts what a library sees while it is loaded into the table on top. May raise.
+pub(crate) fn register_loading(stack: Stack<'_>, api: Api) {
+    match api {
+        Api::Redis => {
+            stack.set_function("register_function", native(libraries::register_function::<false>));
+            stack.set_function("log", native(log::<false>));
+        }
+        Api::Server => {
+            stack.set_function("register_function", native(libraries::register_function::<true>));
+            stack.set_function("log", native(log::<true>));
+        }
+    }
+    register_facts(stack);
+}
+
+fn register_functions<const SERVER: bool>(stack: Stack<'_>) {
     for (name, function) in [
         ("call", native(call)),
         ("pcall", native(pcall)),
         ("error_reply", native(error_reply)),
         ("status_reply", native(status_reply)),
         ("sha1hex", native(sha1hex)),
-        ("log", native(log)),
-        ("setresp", native(setresp)),
-        ("set_repl", native(set_repl)),
-        ("replicate_commands", native(replicate_commands)),
-        ("acl_check_cmd", native(acl_check_cmd)),
-        ("breakpoint", native(breakpoint)),
-        ("debug", native(debug)),
+        ("log", native(log::<SERVER>)),
+        ("setresp", native(setresp::<SERVER>)),
+        ("set_repl", native(set_repl::<SERVER>)),
+        ("acl_check_cmd", native(acl_check_cmd::<SERVER>)),
     ] {
         stack.set_function(name, function);
     }
+}
+
+/// Levels of the log, and what the code runs on.
+fn register_facts(stack: Stack<'_>) {
     for (name, value) in [
         ("LOG_DEBUG", 0),
         ("LOG_VERBOSE", 1),
         ("LOG_NOTICE", 2),
         ("LOG_WARNING", 3),
-        ("REPL_NONE", 0),
-        ("REPL_AOF", 1),
-        ("REPL_SLAVE", 2),
-        ("REPL_REPLICA", 2),
-        ("REPL_ALL", 3),
         ("REDIS_VERSION_NUM", VERSION_NUMBER),
     ] {
         stack.push_number(f64::from(value));
         stack.set_field(-2, name);
     }
-    stack.push_bytes(VERSION.as_bytes());
-    stack.set_field(-2, "REDIS_VERSION");
+    for (name, text) in [("REDIS_VERSION", VERSION), ("SERVER_NAME", "redis")] {
+        stack.push_bytes(text.as_bytes());
+        stack.set_field(-2, name);
+    }
 }
 
 fn call(stack: Stack<'_>) -> Outcome {
@@ -186,9 +243,10 @@ fn sha1hex(stack: Stack<'_>) -> Outcome {
     Ok(1)
 }
 
-fn log(stack: Stack<'_>) -> Outcome {
+fn log<const SERVER: bool>(stack: Stack<'_>) -> Outcome {
+    let api = Api::of(SERVER).name();
     if stack.top() < 2 {
-        return Err(stack.table_error("redis.log() requires two arguments or more."));
+        return Err(stack.table_error(format_args!("{api}.log() requires two arguments or more.")));
     }
     if !stack.looks_like_number(1) {
         return Err(stack.table_error("First argument must be a number (log level)."));
@@ -224,9 +282,10 @@ fn log(stack: Stack<'_>) -> Outcome {
     finish(stack, done)
 }
 
-fn setresp(stack: Stack<'_>) -> Outcome {
+fn setresp<const SERVER: bool>(stack: Stack<'_>) -> Outcome {
+    let api = Api::of(SERVER).name();
     if stack.top() != 1 {
-        return Err(stack.table_error("redis.setresp() requires one argument."));
+        return Err(stack.table_error(format_args!("{api}.setresp() requires one argument.")));
     }
     let resp = match stack.number(1) {
         2.0 => Resp::V2,
@@ -241,9 +300,10 @@ fn setresp(stack: Stack<'_>) -> Outcome {
     finish(stack, done)
 }
 
-fn set_repl(stack: Stack<'_>) -> Outcome {
+fn set_repl<const SERVER: bool>(stack: Stack<'_>) -> Outcome {
+    let api = Api::of(SERVER).name();
     if stack.top() != 1 {
-        return Err(stack.table_error("redis.set_repl() requires two arguments."));
+        return Err(stack.table_error(format_args!("{api}.set_repl() requires two arguments.")));
     }
     let flags = stack.number(1);
     if !(0.0..=3.0).contains(&flags) {
@@ -262,14 +322,15 @@ fn replicate_commands(stack: Stack<'_>) -> Outcome {
     Ok(1)
 }
 
-fn acl_check_cmd(stack: Stack<'_>) -> Outcome {
+fn acl_check_cmd<const SERVER: bool>(stack: Stack<'_>) -> Outcome {
+    let api = Api::of(SERVER).name();
     let context = stack.context();
     match with_arguments(stack, |args| context.host(|host| Ok(host.acl_check(args))))? {
         Some(Some(allowed)) => {
             stack.push_boolean(allowed);
             Ok(1)
         }
-        Some(None) => Err(stack.table_error("Invalid command passed to redis.acl_check_cmd()")),
+        Some(None) => Err(stack.table_error(format_args!("Invalid command passed to {api}.acl_check_cmd()"))),
         None => Err(watchdog::doom(stack)),
     }
 }

@@ -5,16 +5,46 @@
 //! `setmetatable`, `table.insert`) know proxies and act on the true table or refuse. The table of globals is
 //! one such proxy, shared by all scripts of an interpreter; the true one's metatable refuses unknown names.
 //! Strings find their methods in the true library directly.
+//!
+//! Libraries of functions see the same, but for KEYS, ARGV and what belongs to scripts alone. While a library
+//! is being loaded, its globals are another table, which holds little more than `redis.register_function`; the
+//! proxy that all code has as its globals is turned from the one to the other ([`turn_globals`]).
 
 use std::ffi::{c_int, c_void};
 
 use crate::lua::{GLOBALS, Outcome, REGISTRY, Raise, Stack, Type, native, open_libraries, upvalue};
-use crate::{cjson, cmsgpack, guards, random, redis, structs};
+use crate::redis::{self, Api};
+use crate::{cjson, cmsgpack, guards, random, structs};
 
 /// Registry slot of the true table of globals, where KEYS and ARGV are set.
 pub(crate) const TRUE_GLOBALS: c_int = 1;
-/// Registry slot of the table of compiled functions.
+/// Registry slot of the table of compiled scripts, or of the tables of libraries' functions.
 pub(crate) const FUNCTIONS: c_int = 2;
+/// Registry slot of the globals of a library that is being loaded.
+pub(crate) const LOADING_GLOBALS: c_int = 3;
+/// Registry slot of the metatable of the globals' proxy.
+const GLOBALS_METATABLE: c_int = 4;
+/// Registry slot of the table into which a library that is being loaded puts its functions.
+pub(crate) const REGISTERED: c_int = 5;
+
+/// What code sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// Scripts, for EVAL.
+    Script,
+    /// Functions of libraries, for FCALL.
+    Function,
+}
+
+impl Surface {
+    /// What errors call the code.
+    pub fn chunk(self) -> &'static str {
+        match self {
+            Self::Script => "user_script",
+            Self::Function => "user_function",
+        }
+    }
+}
 
 /// Its address marks a proxy's metatable; scripts cannot make such a key.
 static PROXY: u8 = 0;
@@ -50,7 +80,7 @@ const BASE: [&str; 22] = [
 
 /// Builds everything in a fresh state: afterwards new functions see the sandbox as their globals. Runs in
 /// protected mode. May raise.
-pub(crate) fn build(stack: Stack<'_>) -> Outcome {
+pub(crate) fn build(stack: Stack<'_>, surface: Surface) -> Outcome {
     open_libraries(stack);
     guards::register(stack)?;
     stack.push_copy(GLOBALS);
@@ -75,12 +105,12 @@ pub(crate) fn build(stack: Stack<'_>) -> Outcome {
         stack.set_field(globals, name);
     }
     add_libraries(stack, base, globals)?;
+    add_commands(stack, globals, |stack, api| redis::register(stack, api, surface));
     protect_strings(stack, base, globals);
-
-    // The metatable of the true globals: what is not there is an error.
-    stack.push_table(0, 1);
-    stack.set_function("__index", native(missing_global));
-    stack.set_metatable(globals);
+    refuse_missing(stack, globals);
+    if surface == Surface::Function {
+        add_loading_globals(stack);
+    }
 
     stack.push_copy(globals);
     stack.raw_set_index(REGISTRY, TRUE_GLOBALS);
@@ -88,10 +118,53 @@ pub(crate) fn build(stack: Stack<'_>) -> Outcome {
     stack.raw_set_index(REGISTRY, FUNCTIONS);
 
     push_proxy(stack, globals);
+    stack.push_metatable(-1);
+    stack.raw_set_index(REGISTRY, GLOBALS_METATABLE);
     stack.push_copy(-1);
     stack.set_field(globals, "_G");
     stack.replace(GLOBALS);
     Ok(0)
+}
+
+/// Makes the table in the registry's `slot` what all code sees as its globals from here on. May raise, and
+/// does not where the metatable holds another target already.
+pub(crate) fn turn_globals(stack: Stack<'_>, slot: c_int) {
+    stack.raw_get_index(REGISTRY, GLOBALS_METATABLE);
+    stack.raw_get_index(REGISTRY, slot);
+    stack.push_copy(-1);
+    stack.set_field(-3, "__index");
+    stack.push_pointer((&raw const PROXY).cast::<c_void>());
+    stack.insert(-2);
+    stack.raw_set(-3);
+    stack.pop(1);
+}
+
+/// What is not in the table is an error.
+fn refuse_missing(stack: Stack<'_>, table: c_int) {
+    stack.push_table(0, 1);
+    stack.set_function("__index", native(missing_global));
+    stack.set_metatable(table);
+}
+
+/// `redis`, and Valkey's name for it. They are two tables, since errors name the one that was used.
+fn add_commands(stack: Stack<'_>, globals: c_int, register: impl Fn(Stack<'_>, Api)) {
+    for api in [Api::Redis, Api::Server] {
+        stack.push_table(0, 24);
+        register(stack, api);
+        seal(stack, globals, api.name());
+    }
+}
+
+fn add_loading_globals(stack: Stack<'_>) {
+    stack.push_table(0, 2);
+    let globals = stack.top();
+    add_commands(stack, globals, |stack, api| {
+        redis::register_loading(stack, api);
+        let table = stack.top();
+        refuse_missing(stack, table);
+    });
+    refuse_missing(stack, globals);
+    stack.raw_set_index(REGISTRY, LOADING_GLOBALS);
 }
 
 fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Raise> {
@@ -121,8 +194,7 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
     seal(stack, globals, "os");
     stack.pop(1);
     for (name, register) in [
-        ("redis", redis::register as fn(Stack<'_>)),
-        ("cjson", cjson::register),
+        ("cjson", cjson::register as fn(Stack<'_>)),
         ("cmsgpack", cmsgpack::register),
         ("struct", structs::register),
     ] {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
+use thali_resp::split_inline;
 
 /// SHA1 of a script's body: its name everywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +63,43 @@ pub struct Flags {
     pub allow_stale: bool,
     pub no_cluster: bool,
     pub allow_cross_slot_keys: bool,
+}
+
+impl Flags {
+    /// Each flag under the name that Redis gives it, in Redis's order.
+    fn by_name(&mut self) -> [(&'static str, &mut bool); 5] {
+        [
+            ("no-writes", &mut self.no_writes),
+            ("allow-oom", &mut self.allow_oom),
+            ("allow-stale", &mut self.allow_stale),
+            ("no-cluster", &mut self.no_cluster),
+            ("allow-cross-slot-keys", &mut self.allow_cross_slot_keys),
+        ]
+    }
+
+    /// The names of the flags that are set.
+    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+        self.by_name().map(|(name, is_set)| is_set.then_some(name)).into_iter().flatten()
+    }
+
+    /// Sets the flag whose name `is_named` accepts; false where there is none.
+    pub(crate) fn raise(&mut self, is_named: impl Fn(&str) -> bool) -> bool {
+        let found = self.by_name().into_iter().find(|(name, _)| is_named(name));
+        found.is_some_and(|(_, is_set)| {
+            *is_set = true;
+            true
+        })
+    }
+
+    /// Whether a run may change the data.
+    pub fn may_write(&self) -> bool {
+        !self.no_writes
+    }
+
+    /// Whether a run is refused while memory is short. Who writes nothing needs none.
+    pub fn needs_memory(&self) -> bool {
+        self.declared && !self.allow_oom && !self.no_writes
+    }
 }
 
 /// What is wrong with a `#!` line, worded for the client (without the leading dash).
@@ -125,38 +163,36 @@ impl Script {
 
 fn read_header(body: &[u8]) -> Result<(Flags, usize), HeaderError> {
     let mut flags = Flags::default();
-    if !body.starts_with(b"#!") {
-        return Ok((flags, 0));
-    }
-    let end = body.iter().position(|&b| b == b'\n').ok_or(HeaderError::NoNewline)?;
-    let line = &body[..end];
-    if line.iter().filter(|&&b| b == b'"').count() % 2 == 1 {
-        return Err(HeaderError::UnbalancedQuotes);
-    }
-    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let engine = words.next().unwrap_or_default();
+    let Some(end) = header_end(body).ok_or(HeaderError::NoNewline)? else { return Ok((flags, 0)) };
+    let words = split_inline(&body[..end]).ok_or(HeaderError::UnbalancedQuotes)?;
+    let (engine, options) = words.split_first().ok_or(HeaderError::UnbalancedQuotes)?;
     if engine != b"#!lua" {
         return Err(HeaderError::Engine(printable(engine)));
     }
     flags.declared = true;
-    for word in words {
-        let list = word.strip_prefix(b"flags=").ok_or_else(|| HeaderError::Option(printable(word)))?;
-        for name in list.split(|&b| b == b',').filter(|name| !name.is_empty()) {
-            match name {
-                b"no-writes" => flags.no_writes = true,
-                b"allow-oom" => flags.allow_oom = true,
-                b"allow-stale" => flags.allow_stale = true,
-                b"no-cluster" => flags.no_cluster = true,
-                b"allow-cross-slot-keys" => flags.allow_cross_slot_keys = true,
-                other => return Err(HeaderError::Flag(printable(other))),
+    for option in options {
+        let list = option.strip_prefix(b"flags=").ok_or_else(|| HeaderError::Option(printable(option)))?;
+        for name in list.split(|&b| b == b',').filter(|_| !list.is_empty()) {
+            if !flags.raise(|flag| flag.as_bytes() == name) {
+                return Err(HeaderError::Flag(printable(name)));
             }
         }
     }
     Ok((flags, end))
 }
 
+/// Where the `#!` line of a text ends: at its newline. `Some(None)` for a text without such a line, `None`
+/// where it has no end before the text's own or a NUL, as Redis looks for it.
+pub(crate) fn header_end(text: &[u8]) -> Option<Option<usize>> {
+    if !text.starts_with(b"#!") {
+        return Some(None);
+    }
+    let end = text.iter().position(|&b| matches!(b, b'\n' | 0))?;
+    (text[end] == b'\n').then_some(Some(end))
+}
+
 /// Text for an error reply, which is one line.
-fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -206,6 +242,8 @@ mod tests {
             ("#!lua flags=bad\nreturn 1", "ERR Unexpected flag in script shebang: bad"),
             ("#!lua foo=bad\nreturn 1", "ERR Unknown lua shebang option: foo=bad"),
             ("#!lua \"unb\nreturn 1", "ERR Invalid engine in script shebang"),
+            ("#!lua flags=no-writes,\nreturn 1", "ERR Unexpected flag in script shebang: "),
+            ("#!lua\0\nreturn 1", "ERR Invalid script shebang"),
         ] {
             assert_eq!(header(body).unwrap_err(), error, "{body}");
         }

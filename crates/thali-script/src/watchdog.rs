@@ -180,6 +180,9 @@ pub(crate) struct Watch {
 /// A run in progress; ends when dropped.
 pub(crate) struct Watched<'a>(&'a Watch);
 
+/// A run whose host is asked from its start on; ends when dropped.
+pub(crate) struct Supervised<'a>(&'a Watch);
+
 impl Watch {
     pub fn begin(&self) -> Watched<'_> {
         RUNNING.set(self.l);
@@ -189,6 +192,20 @@ impl Watch {
             self.shared.notify();
         }
         Watched(self)
+    }
+
+    /// For runs with a bound of their own, instead of [`Watch::begin`].
+    pub fn supervise(&self) -> Supervised<'_> {
+        // SAFETY: the state's own thread, outside of any run.
+        unsafe { lua::set_hook(self.l, lua::hook, HOOK_INSTRUCTIONS) };
+        Supervised(self)
+    }
+}
+
+impl Drop for Supervised<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the state is alive.
+        unsafe { lua::disarm(self.0.l) };
     }
 }
 

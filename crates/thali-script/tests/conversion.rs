@@ -28,6 +28,7 @@ fn lua_values_become_replies() {
         ("return {map = {a = 1}}", "*2\r\n$1\r\na\r\n:1\r\n"),
         ("return {set = {a = true}}", "*1\r\n$1\r\na\r\n"),
         ("return {big_number = '123'}", "$3\r\n123\r\n"),
+        ("return {big_number = '1\\r\\n2'}", "$4\r\n1  2\r\n"),
         ("return {verbatim_string = {format = 'txt', string = 'hi'}}", "$2\r\nhi\r\n"),
         (
             "return {KEYS[1], KEYS[2], ARGV[1], ARGV[2]}",

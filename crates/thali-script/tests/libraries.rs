@@ -379,7 +379,7 @@ fn struct_unpacks_what_redis_unpacks() {
 }
 
 #[test]
-fn random_numbers_are_those_of_redis_in_every_run() {
+fn random_numbers_are_those_of_redis_and_go_on_from_run_to_run() {
     assert_eq!(
         text_of("return tostring(math.random()) .. ' ' .. tostring(math.random())"),
         "0.17082803611217 0.74990198051087"
@@ -390,8 +390,11 @@ fn random_numbers_are_those_of_redis_in_every_run() {
     );
     let mut lua = common::interpreter();
     let mut host = common::MockHost::default();
-    let first = common::run_on(&mut lua, &mut host, "return math.random(1000000)", false);
-    assert_eq!(first, common::run_on(&mut lua, &mut host, "return math.random(1000000)", false));
+    let mut next = || common::show(common::run_on(&mut lua, &mut host, "return math.random(1000000)", false));
+    assert_eq!([next(), next()], [":170829\r\n", ":749902\r\n"]);
+    lua.seed(7);
+    let seeded = common::show(common::run_on(&mut lua, &mut host, "return math.random(1000000)", false));
+    assert_eq!(seeded, ":266445\r\n");
     assert_eq!(
         error_of("local v = math.random(0)"),
         "ERR user_script:1: bad argument #1 to 'random' (interval is empty)"

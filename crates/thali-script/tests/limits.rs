@@ -31,7 +31,7 @@ fn a_killed_script_ends_whatever_it_catches() {
         let ScriptError::Killed(text) = &error else { panic!("{body}: {error:?}") };
         let sha = *script(body).sha();
         let expected =
-            format!("ERR Script killed by user with SCRIPT KILL. script: {sha}, on @user_script:1.");
+            format!("ERR Script killed by user with SCRIPT KILL... script: {sha}, on @user_script:1.");
         assert_eq!(text, &expected, "{body}");
         assert_eq!(host.asked, 1, "{body}");
         assert_eq!(show(run_on(&mut lua, &mut host, "return 1", false)), ":1\r\n", "after {body}");

@@ -67,7 +67,7 @@ fn caught_errors_are_values() {
         "-ERR Please specify at least one argument for this redis lib call\r\n"
     );
     assert_eq!(
-        text_of("local ok, e = pcall(redis.call, 'foo') return e.err"),
+        text_of("local ok, e = pcall(redis.call, 'foo') return e"),
         "ERR Unknown Redis command called from script"
     );
     assert_eq!(
@@ -82,7 +82,8 @@ fn caught_errors_are_values() {
     );
     assert_eq!(eval("return select('#', xpcall(function(...) return ... end, error, 1, 2, 3))"), ":4\r\n");
     assert_eq!(eval("return select('#', pcall(error, nil))"), ":2\r\n");
-    assert_eq!(text_of("return select(2, pcall(error, {err = 'x'})).err"), "x");
+    assert_eq!(text_of("return select(2, pcall(error, {err = 'x'}))"), "x");
+    assert_eq!(text_of("return select(2, pcall(error, {other = 'x'})).other"), "x");
 }
 
 #[test]
@@ -171,7 +172,8 @@ fn what_redis_gives_is_there() {
     assert_eq!(
         names,
         "ARGV KEYS _G _VERSION assert bit cjson cmsgpack collectgarbage coroutine error gcinfo getmetatable ipairs load \
-         loadstring math next os pairs pcall rawequal rawget rawset redis select setmetatable string struct table \
+         loadstring math next os pairs pcall rawequal rawget rawset redis select server setmetatable string struct \
+         table \
          tonumber tostring type unpack xpcall"
     );
     for (body, reply) in [
@@ -187,6 +189,8 @@ fn what_redis_gives_is_there() {
         ("return redis.breakpoint()", "$-1\r\n"),
         ("return redis.REDIS_VERSION", "$5\r\n7.2.4\r\n"),
         ("return redis.REDIS_VERSION_NUM", ":459268\r\n"),
+        ("return server.call('ping')", "+PONG\r\n"),
+        ("return server.REDIS_VERSION", "$5\r\n7.2.4\r\n"),
         (
             "return {redis.LOG_DEBUG, redis.LOG_WARNING, redis.REPL_NONE, redis.REPL_ALL}",
             "*4\r\n:0\r\n:3\r\n:0\r\n:3\r\n",
@@ -226,6 +230,8 @@ fn mistakes_in_calls_are_worded_as_redis_words_them() {
             "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
         ),
         ("redis.acl_check_cmd('foo')", "ERR Invalid command passed to redis.acl_check_cmd()"),
+        ("server.acl_check_cmd('foo')", "ERR Invalid command passed to server.acl_check_cmd()"),
+        ("server.setresp()", "ERR server.setresp() requires one argument."),
         ("table.insert({}, 1, 2, 3)", "ERR user_script:1: wrong number of arguments to 'insert'"),
         ("table.insert(nil, 1)", "ERR user_script:1: bad argument #1 to 'insert' (table expected, got nil)"),
         (

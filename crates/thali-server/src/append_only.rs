@@ -10,6 +10,7 @@ use thali_journal::{Journal, JournalConfig, JournalError, RealDisk, Rewrite, Seq
 
 use crate::call::Shared;
 use crate::config::Settings;
+use crate::functions::Loader;
 use crate::mailbox::Mailbox;
 use crate::recovery;
 
@@ -39,7 +40,13 @@ pub(crate) fn open(
     let begun = Instant::now();
     let progress = recovery.progress();
     shared.loading.watch(move || progress.bytes());
-    let report = recovery::replay(recovery, &shared.keyspace, &settings, now_ms, gives_up)?;
+    let interpreter = |source| {
+        let action = "start the interpreter of functions for";
+        JournalError::Io { action, path: settings.dir.clone(), source }
+    };
+    let mut functions = Loader::new(shared).map_err(interpreter)?;
+    let report = recovery::replay(recovery, &shared.keyspace, &settings, now_ms, &mut functions, gives_up)?;
+    functions.finish(shared);
     let seconds = begun.elapsed().as_secs_f64();
     tracing::info!(?report, seconds, "data loaded from the append-only file");
     tell_loops(shared, &journal);

@@ -11,7 +11,7 @@ use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
 use thali_journal::{Journal, Seq};
 use thali_keyspace::Keyspace;
-use thali_script::Interpreter;
+use thali_script::{Interpreter, Libraries};
 
 use crate::busy::BusyScripts;
 use crate::client_memory::ClientMemory;
@@ -19,6 +19,7 @@ use crate::clients::Clients;
 use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
+use crate::functions::{Functions, LibrarySet};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::oom::OomScore;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub loading: Loading,
     pub snapshots: Snapshots,
     pub scripts: Scripts,
+    pub functions: Functions,
     pub slowlog: Slowlog,
     pub rates: Rates,
     pub freer: Freer,
@@ -98,16 +100,29 @@ impl Shared {
     /// while what is written could not be kept. The caller holds no shard.
     pub fn admit_write(&self) -> Result<(), Arc<str>> {
         self.snapshots.admit();
-        if self.snapshots.has_failed() {
-            let settings = self.settings.load();
-            if settings.stop_writes_on_bgsave_error && !settings.save.is_empty() {
-                return Err(DUMP_FAILED.into());
-            }
+        if let Some(refusal) = self.dump_refusal() {
+            return Err(refusal.into());
         }
         match &*self.journal.load() {
             Some(journal) => journal.admit(),
             None => Ok(()),
         }
+    }
+
+    /// As [`Shared::admit_write`], for those who hold shards and cannot wait.
+    pub fn write_refusal(&self) -> Option<Arc<str>> {
+        match self.dump_refusal() {
+            Some(refusal) => Some(refusal.into()),
+            None => self.journal.load().as_ref()?.refusal(),
+        }
+    }
+
+    fn dump_refusal(&self) -> Option<&'static str> {
+        if !self.snapshots.has_failed() {
+            return None;
+        }
+        let settings = self.settings.load();
+        (settings.stop_writes_on_bgsave_error && !settings.save.is_empty()).then_some(DUMP_FAILED)
     }
 
     /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
@@ -180,6 +195,10 @@ pub(crate) struct Side {
     pub appended: Option<Seq>,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
+    /// Made when the first function is called or loaded here.
+    pub libraries: Option<Box<Libraries>>,
+    /// What [`Side::libraries`] was last compared with.
+    pub libraries_seen: Arc<LibrarySet>,
     pub switches: Arc<Switches>,
     /// The SCRIPT FLUSHes that the interpreter knows of.
     pub script_flushes_seen: u64,

@@ -38,6 +38,7 @@ impl Cron {
             tracking::forget_if_unused(&core.shared);
         }
         crate::scripts::forget_flushed(&core.shared, &mut core.side);
+        crate::functions::forget_replaced(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
         // What expires is journaled, too; while that fails, keys only count as expired.

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
-use crate::busy::BUSY;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::loading::LOADING;
@@ -55,7 +54,7 @@ fn admit_and_run(
             return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
         }
     };
-    if let Err(error) = gates(core, state, row, spec) {
+    if let Err(error) = gates(core, state, row, spec, args) {
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
@@ -156,7 +155,13 @@ fn unknown_command(args: &[&[u8]]) -> ErrorReply {
 }
 
 /// What stands between a well-formed request and its run.
-fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<(), ErrorReply> {
+fn gates(
+    core: &Core,
+    state: &SessionState,
+    row: &Row,
+    spec: &Spec,
+    args: &[&[u8]],
+) -> Result<(), ErrorReply> {
     if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) {
         return Err(NO_AUTH);
     }
@@ -173,13 +178,21 @@ fn gates(core: &Core, state: &SessionState, row: &Row, spec: &Spec) -> Result<()
     if core.shared.loading.is_on() && !is_allowed_while_loading(state, row, spec) {
         return Err(LOADING);
     }
-    if spec.flags.contains(Flags::DENYOOM) && core.shared.is_out_of_memory.load(Relaxed) {
+    // What a script or function declares counts as its command's own flags.
+    let declares = |what: fn(&thali_script::Flags) -> bool| {
+        crate::scripts::runs_scripts(row.spec.name)
+            && crate::scripts::declared_flags(&core.shared, row.spec.name, args)
+                .is_some_and(|flags| what(&flags))
+    };
+    if core.shared.is_out_of_memory.load(Relaxed)
+        && (spec.flags.contains(Flags::DENYOOM) || declares(thali_script::Flags::needs_memory))
+    {
         return Err(OUT_OF_MEMORY);
     }
     // No shard is held here, so waiting for room in the journal hurts nobody.
     if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
         && let Err(refusal) = core.shared.admit_write()
-        && spec.flags.contains(Flags::WRITE)
+        && (spec.flags.contains(Flags::WRITE) || declares(thali_script::Flags::may_write))
     {
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
@@ -301,7 +314,7 @@ fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<()
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.shards.extend(keys.iter().map(|key| shared.keyspace.shard_of(key)));
-    let locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(side.event_loop))?;
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Client);
     let watching = state.watching.get_or_insert_default();
     for key in keys {
@@ -382,9 +395,10 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         plan.shards.extend(watching.keys.iter().map(|watched| shared.keyspace.shard_of(&watched.key)));
     }
     let Some(mut locked) = plan.lock(shared, side) else {
+        let refusal = shared.busy.refusal(side.event_loop);
         state.watching = watching;
         unwatch(core, state);
-        return Err(exec_aborted(BUSY.text()));
+        return Err(exec_aborted(refusal.text()));
     };
     let is_waited_for = transaction.queue.iter().any(|Queued { row, args }| {
         let args = borrowed(args);

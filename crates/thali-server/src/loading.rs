@@ -17,6 +17,7 @@ use thali_rdb::{Batch, Reader, Record};
 
 pub(crate) use self::progress::{LOADING, Loading};
 use crate::call::Shared;
+use crate::functions::Loader;
 
 /// Bytes of records that are handed to another thread at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -88,14 +89,20 @@ pub(crate) fn load_dump(
         gives_up,
         read: &read,
     };
-    let loaded = load(&mut file, &target)?;
+    let mut functions = Loader::new(shared).map_err(|error| error.to_string())?;
+    let loaded = load(&mut file, &target, &mut functions)?;
+    functions.finish(shared);
     shared.loading.note_dump(loaded.keys, loaded.expired);
     Ok(Some(loaded))
 }
 
 /// Loads a dump into an empty keyspace. After an error the keyspace holds a part of it, and the caller is
 /// to end the process.
-pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded, String> {
+pub(crate) fn load(
+    source: &mut dyn Read,
+    target: &Target<'_>,
+    functions: &mut Loader,
+) -> Result<Loaded, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (keys, expired, empty) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<String>> = Mutex::new(None);
@@ -121,7 +128,7 @@ pub(crate) fn load(source: &mut dyn Read, target: &Target<'_>) -> Result<Loaded,
         }
         // Only the threads hold it now: if they were gone, sending would fail.
         drop(receiver);
-        cut(source, target, &sender, &|| failure.lock().is_some())
+        cut(source, target, functions, &sender, &|| failure.lock().is_some())
     })
     .and_then(|bytes| match failure.lock().take() {
         Some(error) => {
@@ -146,6 +153,7 @@ fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 fn cut(
     source: &mut dyn Read,
     target: &Target<'_>,
+    functions: &mut Loader,
     to: &SyncSender<Batch>,
     has_failed: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
@@ -178,11 +186,9 @@ fn cut(
                     }
                 }
             }
-            Record::Function(_) => {
-                return Err(format!(
-                    "at byte {at}: a library of functions, which cannot be run here yet, unless the file is damaged"
-                ));
-            }
+            Record::Function(code) => functions.add(&code, target.replaces).map_err(|why| {
+                format!("at byte {at}: a library of functions that cannot be loaded: {why}")
+            })?,
             Record::End { .. } => {
                 hand_on(&mut batch, to, has_failed);
                 break;

@@ -11,9 +11,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use thali_commands::{Flags, Spec};
-use thali_script::{Script, Sha};
 
 use crate::call::Shared;
+use crate::scripts;
 use crate::session::SessionState;
 use crate::table::{Handler, Row, SessionVerb};
 
@@ -111,12 +111,9 @@ pub(crate) fn holds_back(
 
 /// Whether a command changes data or is sent to replicas. Scripts say of themselves that they don't.
 fn may_write(shared: &Shared, spec: &Spec, args: &[&[u8]]) -> bool {
-    let writes = |script: &Script| !(script.flags().declared && script.flags().no_writes);
     match spec.name {
-        "eval" => Script::new(args[1]).map_or(true, |script| writes(&script)),
-        "evalsha" => {
-            let script = Sha::parse(args[1]).and_then(|sha| shared.scripts.get(&sha));
-            script.is_none_or(|script| writes(&script))
+        "eval" | "evalsha" | "fcall" => {
+            scripts::declared_flags(shared, spec.name, args).is_none_or(|flags| flags.may_write())
         }
         _ => spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE)),
     }

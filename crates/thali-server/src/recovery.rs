@@ -1,5 +1,6 @@
 //! Bringing the keyspace back from the journal, while clients get LOADING.
 
+use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 
 use thali_commands::{Context, Effects, Flow, Origin, Random};
@@ -8,6 +9,7 @@ use thali_keyspace::{ENDLESS, Keyspace};
 use thali_resp::{Protocol, Reply};
 
 use crate::config::Settings;
+use crate::functions::Loader;
 use crate::loading::{self, GIVEN_UP, Target};
 use crate::table::{self, Handler};
 use crate::unit::Plan;
@@ -18,18 +20,24 @@ pub(crate) fn replay(
     keyspace: &Keyspace,
     settings: &Settings,
     now_ms: u64,
+    functions: &mut Loader,
     gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<thali_journal::RecoveryReport, thali_journal::JournalError> {
     let (limits, dbs_len, delay) = (&settings.limits, settings.databases, settings.key_load_delay);
     let mut random = Random::new(now_ms);
     let mut effects = Effects::default();
     let mut out = Vec::new();
+    // The base and the requests behind it bring libraries.
+    let functions = RefCell::new(functions);
     let mut apply = |effect: &Effect<'_>| -> Result<(), String> {
         let Effect { db, args } = *effect;
         let Some(row) = table::find(args[0]) else {
             let name = String::from_utf8_lossy(args[0]);
             return Err(format!("Unknown command '{name}' reading the append only file"));
         };
+        if row.spec.name == "function" && args.len() > 1 {
+            return functions.borrow_mut().replay(args);
+        }
         let Handler::Data(run) = row.handler else {
             return Err(format!("'{}' does not belong into a journal", row.spec.name));
         };
@@ -75,7 +83,7 @@ pub(crate) fn replay(
                 // The journal counts what it hands out.
                 read: &AtomicU64::new(0),
             };
-            loading::load(source, &target).map(|loaded| loaded.bytes)
+            loading::load(source, &target, &mut functions.borrow_mut()).map(|loaded| loaded.bytes)
         },
     )
 }

@@ -1,31 +1,34 @@
-//! Scripts: the texts that all loops share, and the host through which a script runs commands.
+//! Scripts and functions: how they are run, and the host through which they run commands.
 //!
 //! A script works on the shards of its declared keys and takes further ones as it goes; see
 //! `thali_keyspace::locks` for how that stays free of deadlock. Where a shard or the token is taken
 //! and nothing was written yet, the run is thrown away, all is let go, and it starts over with more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
-use parking_lot::RwLock;
 use smallvec::SmallVec;
-use thali_commands::{ErrorReply, Flags, Flow, Origin, Outcome};
+use thali_commands::{ErrorReply, Flags, Flow, Origin, Outcome, Spec};
 use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Extend, Patience};
 use thali_resp::{Protocol, Reply};
-use thali_script::{Abort, Host, Interpreter, LogLevel, Resp, Script, ScriptError, Sha, Verdict, Watchdog};
+use thali_script::{
+    Abort, Flags as ScriptFlags, Host, Interpreter, Libraries, LogLevel, Resp, Script, ScriptError, Sha,
+    Verdict, Watchdog,
+};
 
-use crate::busy::BUSY;
+use crate::busy::{Kind, Running};
 use crate::call::{Call, Shared, Side};
 use crate::commands::monitor;
 use crate::dispatch;
+use crate::functions::{self, Found, LibrarySet};
+use crate::script_cache::ScriptCache;
 use crate::unit;
 
-/// The texts of all scripts, by their SHA1. Redis keeps them until SCRIPT FLUSH, and so do we;
-/// what one interpreter keeps compiled is bounded.
+/// What all loops share of scripts.
 pub(crate) struct Scripts {
-    by_sha: RwLock<HashMap<Sha, Script>>,
+    pub cache: ScriptCache,
     /// How often SCRIPT FLUSH ran: each loop forgets what it compiled before the last one.
     flushes: AtomicU64,
     pub watchdog: Arc<Watchdog>,
@@ -33,28 +36,13 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     pub fn new(watchdog: Arc<Watchdog>) -> Self {
-        Self { by_sha: RwLock::default(), flushes: AtomicU64::new(0), watchdog }
+        Self { cache: ScriptCache::default(), flushes: AtomicU64::new(0), watchdog }
     }
 
-    pub fn get(&self, sha: &Sha) -> Option<Script> {
-        self.by_sha.read().get(sha).cloned()
-    }
-
-    pub fn insert(&self, script: Script) {
-        self.by_sha.write().insert(*script.sha(), script);
-    }
-
-    pub fn clear(&self) {
-        self.by_sha.write().clear();
+    /// SCRIPT FLUSH.
+    pub fn flush(&self) {
+        self.cache.clear();
         self.flushes.fetch_add(1, Relaxed);
-    }
-
-    pub fn len(&self) -> usize {
-        self.by_sha.read().len()
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.by_sha.read().values().map(|script| script.body().len() + 128).sum()
     }
 }
 
@@ -63,61 +51,204 @@ pub(crate) fn runs_scripts(name: &str) -> bool {
     matches!(name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro")
 }
 
-/// Runs a script to its end, however often it has to start over.
-pub(crate) fn run(
-    call: &mut Call<'_, '_>,
-    script: &Script,
-    keys: &[&[u8]],
-    argv: &[&[u8]],
-    read_only: bool,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let mut interpreter = take_interpreter(call)?;
+/// What a request that [`runs_scripts`] would run declares; `None` where that is not to be had yet, or
+/// nothing is declared. Looked at before the run only while something speaks against it.
+pub(crate) fn declared_flags(shared: &Shared, name: &str, args: &[&[u8]]) -> Option<ScriptFlags> {
+    let flags = match name {
+        "fcall" | "fcall_ro" => shared.functions.current().find(args[1])?.function().flags,
+        "evalsha" | "evalsha_ro" => shared.scripts.cache.get(&Sha::parse(args[1])?)?.flags(),
+        _ => Script::new(args[1]).ok()?.flags(),
+    };
+    flags.declared.then_some(flags)
+}
+
+/// What a call runs.
+pub(crate) enum Program {
+    Script(Script),
+    /// As it was found in a set of libraries.
+    Function(Found, Arc<LibrarySet>),
+}
+
+impl Program {
+    /// The function of this name as it is now.
+    pub fn function(shared: &Shared, name: &[u8]) -> Result<Self, ErrorReply> {
+        let set = shared.functions.current();
+        let found = set.find(name).ok_or(ErrorReply::new("ERR Function not found"))?.clone();
+        Ok(Self::Function(found, set))
+    }
+
+    fn flags(&self) -> ScriptFlags {
+        match self {
+            Self::Script(script) => script.flags(),
+            Self::Function(found, _) => found.function().flags,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Script(_) => Kind::Script,
+            Self::Function(..) => Kind::Function,
+        }
+    }
+
+    /// How SCRIPT KILL's like and FUNCTION STATS call it.
+    fn name(&self) -> String {
+        match self {
+            Self::Script(script) => script.sha().to_string(),
+            Self::Function(found, _) => found.function().name.clone(),
+        }
+    }
+
+    /// Whether the libraries have changed since it was looked up.
+    fn is_outdated(&self, shared: &Shared) -> bool {
+        match self {
+            Self::Script(_) => false,
+            Self::Function(_, set) => !Arc::ptr_eq(set, &shared.functions.current()),
+        }
+    }
+}
+
+/// The interpreter that a program needs, taken from its loop for the time of the run.
+enum Engine {
+    Scripts(Box<Interpreter>),
+    Functions(Box<Libraries>),
+}
+
+impl Engine {
+    fn take(call: &mut Call<'_, '_>, kind: Kind) -> Result<Self, ErrorReply> {
+        match kind {
+            Kind::Script => take_interpreter(call).map(Self::Scripts),
+            Kind::Function => functions::take_libraries(call).map(Self::Functions),
+        }
+    }
+
+    fn give_back(self, side: &mut Side) {
+        match self {
+            Self::Scripts(interpreter) => side.interpreter = Some(interpreter),
+            Self::Functions(libraries) => side.libraries = Some(libraries),
+        }
+    }
+
+    fn run(
+        &mut self,
+        program: &Program,
+        arguments: thali_script::Call<'_>,
+        host: &mut dyn Host,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        match (self, program) {
+            (Self::Scripts(interpreter), Program::Script(script)) => {
+                interpreter.run(script, arguments, host, out)
+            }
+            (Self::Functions(libraries), Program::Function(found, _)) => {
+                libraries.run(&found.library, found.at, arguments, host, out)
+            }
+            _ => unreachable!("the engine was taken for the program"),
+        }
+    }
+}
+
+/// How a program is run.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    /// The whole request.
+    pub request: &'a [&'a [u8]],
+    pub keys: &'a [&'a [u8]],
+    pub argv: &'a [&'a [u8]],
+    /// By EVAL_RO or its like.
+    pub read_only: bool,
+}
+
+/// Runs a script or function to its end, however often it has to start over.
+pub(crate) fn run(call: &mut Call<'_, '_>, program: Program, run: Run<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let mut engine = Engine::take(call, program.kind())?;
     call.stats().scripts.add(1);
     let (origin, db, now_ms) = (call.cx.origin, call.cx.db, call.cx.now_ms);
     // A transaction holds the token and cannot let go.
     let may_restart = origin != Origin::Unit;
     call.cx.origin = Origin::Unit;
     let mut out = Vec::new();
-    let arguments = thali_script::Call { keys, args: argv, resp3: reply.is_resp3() };
-    let result = loop {
+    let outcome = attempt(call, &mut engine, program, run, may_restart, reply.is_resp3(), &mut out);
+    call.shared.busy.end(call.side.event_loop);
+    engine.give_back(call.side);
+    (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
+    call.cx.effects_named = true;
+    outcome?;
+    reply.raw(&out);
+    Ok(Flow::Done)
+}
+
+fn attempt(
+    call: &mut Call<'_, '_>,
+    engine: &mut Engine,
+    mut program: Program,
+    run: Run<'_>,
+    may_restart: bool,
+    resp3: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorReply> {
+    let db = call.cx.db;
+    let arguments = thali_script::Call { keys: run.keys, args: run.argv, resp3 };
+    loop {
+        let flags = program.flags();
+        admit(call.shared, flags, run.read_only)?;
         let mut host = RunHost {
+            begun: call.side.clock,
             call,
+            program: &program,
+            request: run.request,
             may_restart,
-            read_only: read_only || script.flags().no_writes,
+            read_only: run.read_only || flags.no_writes,
             wrote: false,
-            allows_oom: script.flags().allow_oom,
+            allows_oom: flags.allow_oom,
             protocol: Protocol::Resp2,
             wanted: SmallVec::new(),
             wants_token: false,
             is_postponed: false,
         };
-        let result = interpreter.run(script, arguments, &mut host, &mut out);
+        let result = engine.run(&program, arguments, &mut host, out);
         let RunHost { wanted, wants_token, wrote, is_postponed, .. } = host;
-        if result != Err(ScriptError::Aborted) {
-            break result;
+        match result {
+            Ok(()) => return Ok(()),
+            Err(ScriptError::Aborted) => {}
+            Err(error) => return Err(ErrorReply::owned(error.reply().unwrap_or_default())),
         }
         if is_postponed {
             call.side.postpones = true;
-            break result;
+            return Err(ErrorReply::BUSY);
         }
         debug_assert!(may_restart && !wrote);
         call.stats().script_restarts.add(1);
         if !start_over(call, &wanted, wants_token) {
-            break Err(ScriptError::Aborted);
+            return Err(call.shared.busy.refusal(call.side.event_loop));
         }
         call.cx.db = db;
-    };
-    call.shared.busy.end(call.side.event_loop);
-    call.side.interpreter = Some(interpreter);
-    (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
-    call.cx.effects_named = true;
-    match result {
-        Ok(()) => reply.raw(&out),
-        Err(ScriptError::Aborted) => return Err(BUSY),
-        Err(error) => return Err(ErrorReply::owned(error.reply().unwrap_or(b"ERR script aborted"))),
+        if let Program::Function(..) = program {
+            program = Program::function(call.shared, run.request[1])?;
+        }
     }
-    Ok(Flow::Done)
+}
+
+/// What speaks against a run of something that declares flags. In the order and words of Redis, whose own
+/// gates, before the run, are `dispatch`'s: this is for transactions, during which the state may change.
+fn admit(shared: &Shared, flags: ScriptFlags, read_only: bool) -> Result<(), ErrorReply> {
+    if !flags.declared {
+        return Ok(());
+    }
+    if flags.may_write() {
+        if let Some(refusal) = shared.write_refusal() {
+            return Err(ErrorReply::owned(refusal.as_bytes()));
+        }
+        if read_only {
+            return Err(ErrorReply::new("ERR Can not execute a script with write flag using *_ro command."));
+        }
+    }
+    if flags.needs_memory() && shared.is_out_of_memory.load(Relaxed) {
+        return Err(ErrorReply::new(
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+        ));
+    }
+    Ok(())
 }
 
 /// Lets go of all shards and takes them again with more; false, with none held, where a busy script
@@ -161,10 +292,13 @@ pub(crate) fn forget_flushed(shared: &Shared, side: &mut Side) {
     }
 }
 
-fn new_interpreter(call: &Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
-    Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog)
-        .map(Box::new)
-        .map_err(|error| ErrorReply::owned(format!("ERR cannot start the script interpreter: {error}")))
+fn new_interpreter(call: &mut Call<'_, '_>) -> Result<Box<Interpreter>, ErrorReply> {
+    let made = Interpreter::new(thali_script::Limits::default(), &call.shared.scripts.watchdog);
+    let mut interpreter =
+        made.map_err(|error| ErrorReply::owned(format!("ERR cannot start the script interpreter: {error}")))?;
+    // Else all loops would draw the same numbers.
+    interpreter.seed(call.cx.random.next_u64() as i32);
+    Ok(Box::new(interpreter))
 }
 
 /// Checks that a script compiles, in this loop's interpreter.
@@ -178,6 +312,9 @@ pub(crate) fn compile(call: &mut Call<'_, '_>, script: &Script) -> Result<(), Er
 /// What one run of a script reaches.
 struct RunHost<'h, 'c, 'a> {
     call: &'h mut Call<'c, 'a>,
+    program: &'h Program,
+    request: &'h [&'h [u8]],
+    begun: Instant,
     may_restart: bool,
     read_only: bool,
     wrote: bool,
@@ -202,10 +339,15 @@ impl RunHost<'_, '_, '_> {
         let (busy, own) = (&self.call.shared.busy, self.call.side.event_loop);
         let may_give_up = self.may_restart && !self.wrote;
         let gives_up: Patience<'_> = &|| may_give_up && busy.elsewhere(own);
+        let held_none = locked.ids().is_empty();
         for shard in shards {
             if let Extend::Taken(shard) = locked.extend(*shard, gives_up) {
                 self.wanted.push(shard);
             }
+        }
+        if self.wanted.is_empty() && may_give_up && held_none && self.program.is_outdated(self.call.shared) {
+            // Until here its library could change, and somebody may have seen that.
+            self.wanted.extend_from_slice(shards);
         }
         if !self.wanted.is_empty() {
             return Err(Abort);
@@ -220,16 +362,38 @@ impl RunHost<'_, '_, '_> {
         Ok(())
     }
 
+    /// What speaks against a command whatever it needs: Redis's order, and the place for the user's rights.
+    fn refuse(&self, spec: &Spec) -> Option<ErrorReply> {
+        if spec.flags.contains(Flags::NOSCRIPT) && !self.call.side.switches.scripts_call_all.load(Relaxed) {
+            return Some(ErrorReply::new("ERR This Redis command is not allowed from script"));
+        }
+        let changes_something = spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
+        if self.read_only && changes_something {
+            return Some(ErrorReply::new("ERR Write commands are not allowed from read-only scripts."));
+        }
+        None
+    }
+
+    /// What speaks against a first write.
+    fn refuse_write(&self, spec: &Spec) -> Option<ErrorReply> {
+        if self.wrote {
+            return None;
+        }
+        let shared = self.call.shared;
+        if let Some(refusal) = shared.write_refusal() {
+            return Some(ErrorReply::owned(refusal.as_bytes()));
+        }
+        let is_short = !self.allows_oom && shared.is_out_of_memory.load(Relaxed);
+        (is_short && spec.flags.contains(Flags::DENYOOM)).then_some(dispatch::OUT_OF_MEMORY)
+    }
+
     fn run_command(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<Outcome, Abort> {
         let (row, spec) = match dispatch::resolve(args) {
             Ok(found) => found,
             Err(error) => return Ok(Err(script_wording(error))),
         };
-        if spec.flags.contains(Flags::NOSCRIPT) {
-            return Ok(Err(ErrorReply::new("ERR This Redis command is not allowed from script")));
-        }
-        if self.read_only && spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE)) {
-            return Ok(Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts.")));
+        if let Some(refusal) = self.refuse(spec) {
+            return Ok(Err(refusal));
         }
         let keyspace = &self.call.shared.keyspace;
         let mut plan = unit::Plan::default();
@@ -239,17 +403,11 @@ impl RunHost<'_, '_, '_> {
         }
         self.hold(spec.flags, &plan.shards)?;
         if spec.flags.contains(Flags::WRITE) {
-            let journal = self.call.shared.journal.load();
-            if let Some(refusal) = journal.as_ref().and_then(|journal| journal.refusal()) {
-                return Ok(Err(ErrorReply::owned(refusal.as_bytes())));
-            }
-            let is_out_of_memory =
-                self.call.shared.is_out_of_memory.load(std::sync::atomic::Ordering::Relaxed);
-            if !self.wrote && !self.allows_oom && is_out_of_memory && spec.flags.contains(Flags::DENYOOM) {
-                return Ok(Err(dispatch::OUT_OF_MEMORY));
+            if let Some(refusal) = self.refuse_write(spec) {
+                return Ok(Err(refusal));
             }
             if !self.call.shared.busy.may_write(self.call.side.event_loop) {
-                return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL.")));
+                return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL...")));
             }
             self.wrote = true;
         }
@@ -293,12 +451,7 @@ impl Host for RunHost<'_, '_, '_> {
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
-        let message = String::from_utf8_lossy(message);
-        match level {
-            LogLevel::Debug => tracing::debug!(target: "script", "{message}"),
-            LogLevel::Verbose | LogLevel::Notice => tracing::info!(target: "script", "{message}"),
-            LogLevel::Warning => tracing::warn!(target: "script", "{message}"),
-        }
+        functions::write_log(level, message);
     }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
@@ -307,7 +460,13 @@ impl Host for RunHost<'_, '_, '_> {
 
     fn busy(&mut self) -> Verdict {
         let shared = self.call.shared;
-        let is_killed = shared.busy.mark(self.call.side.event_loop, self.wrote);
+        let describe = || Running {
+            name: self.program.name(),
+            command: self.request.iter().map(|arg| arg.to_vec()).collect(),
+            since: self.begun,
+        };
+        let kind = self.program.kind();
+        let is_killed = shared.busy.mark(self.call.side.event_loop, kind, self.wrote, describe);
         let is_ending = !self.wrote && shared.is_shutting_down.load(Relaxed);
         if is_killed || is_ending { Verdict::Kill } else { Verdict::Continue }
     }

@@ -15,7 +15,6 @@ use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
-use crate::busy::BUSY;
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
@@ -94,7 +93,8 @@ pub(crate) fn run_single(
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
-    let mut locked = plan.lock(shared, side).ok_or(BUSY)?;
+    let own = side.event_loop;
+    let mut locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(own))?;
     if shared.snapshots.is_waited_for(&mut locked, state.db, spec, args) {
         state.is_postponed = true;
         return Ok(());
@@ -104,7 +104,6 @@ pub(crate) fn run_single(
         state.is_postponed = true;
         return Ok(());
     }
-    let own = side.event_loop;
     let gives_up = || shared.busy.elsewhere(own);
     let mut cx = context(locked, state.db, engine, side, Origin::Client);
     cx.gives_up = &gives_up;
@@ -169,6 +168,11 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
             Err(ErrorReply::new("ERR This command is not allowed inside a script or transaction"))
         }
     };
+    // Data commands know that they gave up, and not for what.
+    let outcome = outcome.map_err(|error| match error == ErrorReply::BUSY {
+        true => call.shared.busy.refusal(call.side.event_loop),
+        false => error,
+    });
     if outcome.is_err() {
         reply.truncate(start);
     }

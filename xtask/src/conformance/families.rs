@@ -14,8 +14,10 @@ pub struct Family {
 pub const PENDING: [&str; 1] = ["sort"];
 
 /// Commands whose elements come in an order that Redis does not promise; compared as sets.
-pub const UNORDERED: [&str; 10] =
-    ["SMEMBERS", "SUNION", "SINTER", "SDIFF", "HGETALL", "HKEYS", "HVALS", "KEYS", "SSCAN", "HSCAN"];
+pub const UNORDERED: [&str; 11] = [
+    "SMEMBERS", "SUNION", "SINTER", "SDIFF", "HGETALL", "HKEYS", "HVALS", "KEYS", "SSCAN", "HSCAN",
+    "FUNCTION",
+];
 
 pub const FAMILIES: &[Family] = &[
     Family {
@@ -262,6 +264,29 @@ pub const FAMILIES: &[Family] = &[
             "XPENDING $k g1|g2",
             "XCLAIM $k g1 alice|bob 0 { $d } [ JUSTID ]",
             "XAUTOCLAIM $k g1 alice|bob 0 $d [ COUNT 2 ] [ JUSTID ]",
+        ],
+    },
+    Family {
+        // FUNCTION DUMP is not compared: libraries come in an order that Redis does not promise.
+        name: "functions",
+        templates: &[
+            "FUNCTION LOAD [ REPLACE ] $F",
+            "FUNCTION LOAD REPLACE $F",
+            "FUNCTION LOAD KEEP $F",
+            "FUNCTION DELETE lib1|lib2|lib3|nolib",
+            "FUNCTION LIST [ WITHCODE ] [ LIBRARYNAME lib*|LIB1|?ib2 ]",
+            "FUNCTION LIST [ LIBRARYNAME ] [ WITHCODE ]",
+            "FUNCTION STATS",
+            "FUNCTION KILL",
+            "FUNCTION FLUSH SYNC|ASYNC|NOW",
+            "FUNCTION RESTORE $v [ FLUSH|APPEND|REPLACE|KEEP ]",
+            "FCALL|FCALL_RO f1|f2|F3|f4|nof 1 $k { $v }",
+            "FCALL f1|f2|F3|f4 1 $k $v",
+            "FCALL f1|f2 $i $k $v",
+            "FCALL f3 $n $k",
+            "EVAL_RO|EVAL return(redis.call('GET',KEYS[1])) 1 $k",
+            "SET $k $v",
+            "DEL $k",
         ],
     },
     Family {

@@ -16,6 +16,7 @@
 //! | `$h` `$e` | a key of a HyperLogLog; an element, one of many |
 //! | `$o` `$O` `$w` | a bit offset from 0 to 69, one that mostly is wrong; a bit field's type |
 //! | `$B` | bytes with long runs of equal bits |
+//! | `$F` | a library of functions, one of few names and functions |
 //!
 //! `-$o` and `#$c` put a sign before what is filled in.
 
@@ -119,6 +120,7 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         "$w" => format!("{}{}", pick(&["i", "u"], rng), pick(&WIDTHS, rng)),
         "$h" => format!("h{}", rng.u8(1..=5)),
         "$e" => rng.u32(0..20_000).to_string(),
+        "$F" => library(rng),
         plain => plain.to_owned(),
     };
     text.into_bytes()
@@ -148,6 +150,55 @@ fn bits(rng: &mut Rng) -> Vec<u8> {
         }));
     }
     bytes
+}
+
+/// What functions do; the last ones are mistakes, seen when they are called or when the library is loaded.
+const BODIES: [&str; 14] = [
+    "return {keys, args}",
+    "return redis.call('SET', keys[1], args[1])",
+    "return redis.call('GET', keys[1])",
+    "return redis.pcall('INCR', keys[1])",
+    "local n = 0 for _, arg in ipairs(args) do n = n + redis.call('RPUSH', keys[1], arg) end return n",
+    "redis.setresp(3) return {map = {a = 1}}",
+    "return redis.status_reply('fine')",
+    "return {pcall(redis.call, 'INCR', keys[1])}",
+    "return redis.call('INCR', keys[1])",
+    "return redis.call('NOSUCHCOMMAND')",
+    "return error({err = 'MINE it is'})",
+    "local x\n x.y = 1",
+    "return KEYS[1]",
+    "return",
+];
+
+fn library(rng: &mut Rng) -> String {
+    let pick = |from: &[&str], rng: &mut Rng| from[rng.usize(0..from.len())].to_owned();
+    let header = pick(
+        &[
+            "#!lua name=lib1",
+            "#!LUA name=lib2",
+            "#!lua name='lib3'",
+            "#!lua",
+            "#!py name=lib1",
+            "#!lua name=a-b",
+        ],
+        rng,
+    );
+    let mut text = header;
+    for _ in 0..rng.usize(0..3) {
+        let function = pick(&["f1", "f2", "f3", "f4", "f 5"], rng);
+        let body = pick(&BODIES, rng);
+        text += &match rng.u8(0..4) {
+            0 => {
+                let flags = pick(&["", "'no-writes'", "'no-writes', 'allow-oom'", "'none'"], rng);
+                format!(
+                    "\nredis.register_function{{function_name = '{function}', description = 'of {function}', \
+                     callback = function(keys, args) {body} end, flags = {{{flags}}}}}"
+                )
+            }
+            _ => format!("\nredis.register_function('{function}', function(keys, args) {body} end)"),
+        };
+    }
+    text + &pick(&["", "\n", "\nlocal x = math", "\nx = 1"], rng)
 }
 
 #[cfg(test)]

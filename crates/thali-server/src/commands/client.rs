@@ -277,7 +277,7 @@ fn pause(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resu
         let all = call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(own));
         if all.is_none() {
             call.shared.pause.restore(before);
-            return Err(ErrorReply::BUSY);
+            return Err(call.shared.busy.refusal(own));
         }
     }
     call.side.keeps_expired = true;

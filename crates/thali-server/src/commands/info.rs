@@ -148,8 +148,14 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "used_memory_rss:{rss}\nused_memory_rss_human:{}", human(rss))?;
     writeln!(text, "used_memory_peak:{used}\nused_memory_peak_human:{}", human(used))?;
     writeln!(text, "used_memory_lua:{}", call.side.interpreter.as_ref().map_or(0, |i| i.memory_bytes()))?;
-    writeln!(text, "number_of_cached_scripts:{}", call.shared.scripts.len())?;
-    writeln!(text, "used_memory_scripts:{}", call.shared.scripts.bytes())?;
+    writeln!(text, "number_of_cached_scripts:{}", call.shared.scripts.cache.len())?;
+    writeln!(text, "used_memory_scripts:{}", call.shared.scripts.cache.bytes())?;
+    let set = call.shared.functions.current();
+    writeln!(text, "number_of_functions:{}", set.functions_len())?;
+    writeln!(text, "number_of_libraries:{}", set.libraries().len())?;
+    writeln!(text, "used_memory_functions:{}", set.bytes())?;
+    let vm = call.side.libraries.as_ref().map_or(0, |libraries| libraries.memory_bytes());
+    writeln!(text, "used_memory_vm_functions:{vm}")?;
     let max = call.side.settings.maxmemory;
     writeln!(text, "maxmemory:{max}\nmaxmemory_human:{}", human(max))?;
     writeln!(text, "maxmemory_policy:{}", call.side.settings.maxmemory_policy)?;
@@ -214,7 +220,7 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "eventloop_duration_sum:{}", own.cycle_nanos.get() / 1000)?;
     writeln!(text, "eventloop_duration_cmd_sum:{}", own.command_nanos.get() / 1000)?;
     let tracking = call.shared.keyspace.tracking();
-    let figures: [(&str, u64); 21] = [
+    let figures: [(&str, u64); 22] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
@@ -234,6 +240,7 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
         ("client_output_buffer_limit_disconnections", sum(call, |s| &s.output_limit_closes)),
         ("total_published_messages", sum(call, |s| &s.published)),
         ("total_scripts_run", sum(call, |s| &s.scripts)),
+        ("evicted_scripts", call.shared.scripts.cache.evicted()),
         ("script_restarts", sum(call, |s| &s.script_restarts)),
         ("protocol_errors", sum(call, |s| &s.protocol_errors)),
     ];

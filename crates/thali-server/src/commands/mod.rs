@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod debug;
+pub(crate) mod functions;
 pub(crate) mod info;
 pub(crate) mod monitor;
 pub(crate) mod persistence;
@@ -18,7 +19,6 @@ pub(crate) mod transaction;
 use thali_commands::{ErrorReply, Spec};
 use thali_keyspace::Locked;
 
-use crate::busy::BUSY;
 use crate::call::Call;
 use crate::table::Handler;
 
@@ -34,6 +34,7 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
         config::TABLE,
         connection::TABLE,
         debug::TABLE,
+        functions::TABLE,
         info::TABLE,
         monitor::TABLE,
         persistence::TABLE,
@@ -63,5 +64,6 @@ pub(crate) fn all_shards<'c>(call: &Call<'c, '_>) -> Result<Locked<'c>, ErrorRep
     if !call.cx.locked.ids().is_empty() {
         return Err(ErrorReply::new("ERR not within a transaction"));
     }
-    call.shared.keyspace.lock_all(&|| call.shared.busy.elsewhere(call.side.event_loop)).ok_or(BUSY)
+    let (busy, own) = (&call.shared.busy, call.side.event_loop);
+    call.shared.keyspace.lock_all(&|| busy.elsewhere(own)).ok_or_else(|| busy.refusal(own))
 }

@@ -7,11 +7,12 @@ use thali_resp::Reply;
 use thali_script::{Script, Sha};
 
 use super::Entry;
+use crate::busy::Kind;
 use crate::call::Call;
-use crate::scripts;
+use crate::scripts::{self, Program, Run};
 use crate::table::Handler;
 
-const EVAL: Spec = Spec {
+pub(super) const EVAL: Spec = Spec {
     name: "eval",
     summary: "Executes a server-side Lua script.",
     since: "2.6.0",
@@ -27,7 +28,7 @@ const EVAL: Spec = Spec {
     categories: Categories::SCRIPTING,
     ..Spec::BASE
 };
-const EVAL_RO: Spec = Spec {
+pub(super) const EVAL_RO: Spec = Spec {
     name: "eval_ro",
     summary: "Executes a read-only server-side Lua script.",
     since: "7.0.0",
@@ -78,6 +79,13 @@ const SCRIPT: Spec = Spec {
             flags: Flags::NOSCRIPT.union(Flags::ALLOW_BUSY),
             ..SUB
         },
+        Spec {
+            name: "show",
+            summary: "Shows a server-side Lua script from the script cache.",
+            since: "8.0.0",
+            arity: 3,
+            ..SUB
+        },
         Spec { name: "debug", summary: "Sets the debug mode of server-side Lua scripts.", arity: 3, ..SUB },
         Spec {
             name: "help",
@@ -99,41 +107,52 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn eval(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut Reply<'_>) -> Outcome {
     let sha = Sha::of(args[1]);
-    let script = match call.shared.scripts.get(&sha) {
+    let script = match call.shared.scripts.cache.get(&sha) {
         Some(script) => script,
         None => {
             let script = Script::new(args[1]).map_err(|error| ErrorReply::owned(error.to_string()))?;
             scripts::compile(call, &script)?;
-            call.shared.scripts.insert(script.clone());
+            call.shared.scripts.cache.insert_evaluated(script.clone());
             script
         }
     };
-    run(call, &script, args, read_only, reply)
+    run(call, script, args, read_only, reply)
 }
 
 fn evalsha(call: &mut Call<'_, '_>, args: &[&[u8]], read_only: bool, reply: &mut Reply<'_>) -> Outcome {
-    let script = Sha::parse(args[1])
-        .and_then(|sha| call.shared.scripts.get(&sha))
-        .ok_or(ErrorReply::new("NOSCRIPT No matching script. Please use EVAL."))?;
-    run(call, &script, args, read_only, reply)
+    let script = find(call, args[1])?;
+    run(call, script, args, read_only, reply)
+}
+
+fn find(call: &Call<'_, '_>, sha: &[u8]) -> Result<Script, ErrorReply> {
+    Sha::parse(sha)
+        .and_then(|sha| call.shared.scripts.cache.get(&sha))
+        .ok_or(ErrorReply::new("NOSCRIPT No matching script. Please use EVAL."))
 }
 
 fn run(
     call: &mut Call<'_, '_>,
-    script: &Script,
+    script: Script,
     args: &[&[u8]],
     read_only: bool,
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let count = parse_i64(args[2]).ok_or(ErrorReply::NOT_INTEGER)?;
-    if count < 0 {
-        return Err(ErrorReply::new("ERR Number of keys can't be negative"));
-    }
-    if count > (args.len() - 3) as i64 {
-        return Err(ErrorReply::new("ERR Number of keys can't be greater than number of args"));
-    }
-    let (keys, argv) = args[3..].split_at(count as usize);
-    scripts::run(call, script, keys, argv, read_only, reply)
+    let (keys, argv) = split_keys(count, &args[3..])?;
+    scripts::run(call, Program::Script(script), Run { request: args, keys, argv, read_only }, reply)
+}
+
+/// A request's keys, and what follows them.
+pub(super) type KeysAndRest<'s, 'a> = (&'s [&'a [u8]], &'s [&'a [u8]]);
+
+pub(super) fn split_keys<'s, 'a>(
+    count: i64,
+    args: &'s [&'a [u8]],
+) -> Result<KeysAndRest<'s, 'a>, ErrorReply> {
+    let count =
+        usize::try_from(count).map_err(|_| ErrorReply::new("ERR Number of keys can't be negative"))?;
+    args.split_at_checked(count)
+        .ok_or(ErrorReply::new("ERR Number of keys can't be greater than number of args"))
 }
 
 fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
@@ -142,12 +161,12 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             let script = Script::new(args[2]).map_err(|error| ErrorReply::owned(error.to_string()))?;
             scripts::compile(call, &script)?;
             reply.bulk(&script.sha().hex());
-            call.shared.scripts.insert(script);
+            call.shared.scripts.cache.insert_loaded(script);
         }
         b"exists" => {
             reply.array(args.len() - 2);
             for sha in &args[2..] {
-                let known = Sha::parse(sha).is_some_and(|sha| call.shared.scripts.get(&sha).is_some());
+                let known = Sha::parse(sha).is_some_and(|sha| call.shared.scripts.cache.get(&sha).is_some());
                 reply.integer(i64::from(known));
             }
         }
@@ -157,14 +176,15 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
                 [mode] if is_word(mode, "SYNC") || is_word(mode, "ASYNC") => {}
                 _ => return Err(ErrorReply::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
             }
-            call.shared.scripts.clear();
+            call.shared.scripts.flush();
             scripts::forget_flushed(call.shared, call.side);
             reply.ok();
         }
         b"kill" => {
-            call.shared.busy.kill()?;
+            call.shared.busy.kill(Kind::Script)?;
             reply.ok();
         }
+        b"show" => reply.bulk(find(call, args[2])?.body()),
         b"debug" => {
             return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here"));
         }
@@ -179,6 +199,7 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
                 ("FLUSH [ASYNC|SYNC]", "Flush the Lua scripts cache."),
                 ("KILL", "Kill the currently executing Lua script."),
                 ("LOAD <script>", "Load a script into the scripts cache without executing it."),
+                ("SHOW <sha1>", "Show a script from the scripts cache."),
             ],
         ),
     }

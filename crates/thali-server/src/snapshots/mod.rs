@@ -27,6 +27,7 @@ pub(crate) use self::walk::{Stepped, Walk, Walker};
 use crate::append_only;
 use crate::call::Shared;
 use crate::config::Settings;
+use crate::functions::LibrarySet;
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -332,9 +333,9 @@ impl Maker<'_> {
         };
         let mut file = AsideFile::create(&RealDisk, &settings.dir, settings.rdb_save_incremental_fsync)
             .map_err(|error| named("create the file for", error))?;
-        let walk = self.begin(&settings, || *dirty = self.shared.dirty());
+        let (walk, functions) = self.begin(&settings, || *dirty = self.shared.dirty());
         let form = Form { purpose: Purpose::Dump, checksum: settings.rdbchecksum };
-        let outcome = output::write(&self.shared.keyspace, &walk, form, &mut file, self.gives_up);
+        let outcome = output::write(&self.shared.keyspace, &walk, &functions, form, &mut file, self.gives_up);
         let outcome = outcome.map_err(|error| named("write", error))?;
         file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
         Ok(outcome)
@@ -395,9 +396,9 @@ impl Maker<'_> {
         let text = |error: thali_journal::JournalError| error.to_string();
         let settings = self.shared.settings.load_full();
         let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
-        let walk = self.begin(&settings, || at_the_cut(&mut rewrite));
+        let (walk, functions) = self.begin(&settings, || at_the_cut(&mut rewrite));
         let form = Form { purpose: Purpose::AofBase, checksum: true };
-        let outcome = output::write(&self.shared.keyspace, &walk, form, &mut base, self.gives_up);
+        let outcome = output::write(&self.shared.keyspace, &walk, &functions, form, &mut base, self.gives_up);
         let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
         if !self.is_in_use(journal) {
             return Err("appendonly was set to no meanwhile".into());
@@ -412,14 +413,18 @@ impl Maker<'_> {
         self.shared.journal.load().as_ref().is_some_and(|used| Arc::ptr_eq(used, journal))
     }
 
-    /// Fixes the point in time and tells the loops.
-    fn begin(&self, settings: &Settings, at_the_cut: impl FnOnce()) -> Arc<Walk> {
+    /// Fixes the point in time and tells the loops. Gives the libraries of that moment, too.
+    fn begin(&self, settings: &Settings, at_the_cut: impl FnOnce()) -> (Arc<Walk>, Arc<LibrarySet>) {
         let pace = match (settings.rdb_key_save_delay, self.in_haste) {
             (Duration::ZERO, false) => Pace::Shared,
             (Duration::ZERO, true) => Pace::InHaste,
             (pause, _) => Pace::Delayed(pause),
         };
-        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, at_the_cut);
+        let mut functions = Default::default();
+        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, || {
+            at_the_cut();
+            functions = self.shared.functions.current();
+        });
         self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
         self.shared.snapshots.is_walking.store(true, Ordering::Release);
         self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
@@ -427,7 +432,7 @@ impl Maker<'_> {
             *is_fixed = true;
         }
         self.shared.snapshots.changed.notify_all();
-        walk
+        (walk, functions)
     }
 }
 

@@ -9,6 +9,7 @@ use thali_rdb::{Checksum, Encoder, Version};
 
 use super::walk::{Pace, Stepped, Walk, Walker};
 use crate::REDIS_VERSION;
+use crate::functions::LibrarySet;
 
 /// How long the thread waits for what others save.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -46,6 +47,7 @@ pub(super) struct Outcome {
 pub(super) fn write(
     keyspace: &Keyspace,
     walk: &Arc<Walk>,
+    functions: &LibrarySet,
     form: Form,
     file: &mut dyn Write,
     gives_up: &dyn Fn() -> bool,
@@ -53,7 +55,7 @@ pub(super) fn write(
     let mut to = Output { file, checksum: Checksum::new(), bytes: 0, failed: None };
     let mut encoder = Encoder::uncompressed(Version::default());
     let mut buffer = Vec::new();
-    header(&mut encoder, form.purpose, &mut buffer);
+    header(&mut encoder, form.purpose, functions, &mut buffer);
     to.write(&buffer, walk);
     let mut walker = Walker::new(Arc::clone(walk), 0, 1);
     let mut loops = LoopsSeen { holds: walk.holds_of_loops(), at: Instant::now() };
@@ -111,7 +113,7 @@ impl LoopsSeen {
     }
 }
 
-fn header(encoder: &mut Encoder, purpose: Purpose, out: &mut Vec<u8>) {
+fn header(encoder: &mut Encoder, purpose: Purpose, functions: &LibrarySet, out: &mut Vec<u8>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     encoder.header(out);
     encoder.aux(out, b"redis-ver", REDIS_VERSION.as_bytes());
@@ -119,6 +121,7 @@ fn header(encoder: &mut Encoder, purpose: Purpose, out: &mut Vec<u8>) {
     encoder.aux(out, b"ctime", now.to_string().as_bytes());
     encoder.aux(out, b"used-mem", crate::memory::used_bytes().to_string().as_bytes());
     encoder.aux(out, b"aof-base", if purpose == Purpose::AofBase { b"1" } else { b"0" });
+    functions.libraries().for_each(|library| encoder.function(out, library.text()));
 }
 
 struct Output<'a> {

@@ -64,6 +64,8 @@ pub(crate) struct Switches {
     pub pauses_cron: AtomicBool,
     /// SET-SKIP-CHECKSUM-VALIDATION 1.
     pub trusts_checksums: AtomicBool,
+    /// SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is kept from them otherwise.
+    pub scripts_call_all: AtomicBool,
 }
 
 fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
@@ -75,19 +77,13 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
             std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
             reply.ok();
         }
+        (b"set-disable-deny-scripts", 3) => set(&switches.scripts_call_all, args[2] != b"0", reply),
         (b"set-active-expire", 3) => set(&call.shared.active_expire, args[2] != b"0", reply),
         (b"pause-cron", 3) => set(&switches.pauses_cron, args[2] != b"0", reply),
         (b"set-skip-checksum-validation", 3) => set(&switches.trusts_checksums, args[2] != b"0", reply),
         // Things that are not here, or are always so.
         (b"jmap" | b"change-repl-id", 2)
-        | (
-            b"set-disable-deny-scripts"
-            | b"quicklist-packed-threshold"
-            | b"dict-resizing"
-            | b"aof-flush-sleep"
-            | b"pause-after-fork",
-            3,
-        )
+        | (b"quicklist-packed-threshold" | b"dict-resizing" | b"aof-flush-sleep" | b"pause-after-fork", 3)
         | (b"replybuffer", 4) => reply.ok(),
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args[2]));
@@ -227,7 +223,7 @@ fn reload(call: &mut Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> 
     let loading = call.shared.loading.begin();
     if !has("noflush") {
         let mut locked = super::all_shards(call)?;
-        empty(&mut locked);
+        empty(call, &mut locked);
         forget(call, locked);
     }
     let loaded = loading::load_dump(call.shared, call.side.now_ms, has("merge"), &|| false);
@@ -249,7 +245,7 @@ fn load_aof(call: &mut Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorR
         return Err(ErrorReply::new("ERR there is no append-only file, or it is being rewritten"));
     };
     let _loading = call.shared.loading.begin();
-    empty(&mut locked);
+    empty(call, &mut locked);
     forget(call, locked);
     let closed = journal.close().map_err(|error| error.to_string());
     let is_free = append_only::let_go(journal);
@@ -277,8 +273,9 @@ fn forget(call: &mut Call<'_, '_>, mut locked: Locked<'_>) {
     drop(forgotten);
 }
 
-/// Takes all keys out.
-fn empty(locked: &mut Locked<'_>) {
+/// Takes all keys and libraries out.
+fn empty(call: &Call<'_, '_>, locked: &mut Locked<'_>) {
+    call.shared.functions.put(Default::default());
     let mut emptied = Vec::new();
     for (_, shard) in locked.shards_mut() {
         for db in 0..shard.dbs_len() {
