@@ -32,6 +32,8 @@ pub mod strings;
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
 pub use parse::*;
-pub use spec::{Access, Categories, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec};
+pub use spec::{
+    Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec,
+};
 pub use stale::{Stale, StaleKey};
 pub use table::{TABLE, groups};

@@ -89,6 +89,12 @@ bitflags::bitflags! {
     }
 }
 
+impl Access {
+    /// Only whether the key is there, its type or its length: what writing commands tell, too, so that any
+    /// right to the key will do.
+    pub const PRESENCE: Access = Access::empty();
+}
+
 /// COMMAND DOCS' groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -142,6 +148,11 @@ pub enum Keys {
     Streams {
         access: Access,
     },
+    /// One key, the first argument; what is done with it depends on the others: at most `access`.
+    Varying {
+        access: Access,
+        of: fn(args: &[&[u8]]) -> Access,
+    },
     /// Written out by a function: pushes positions. Wrong arguments push what there is.
     Found(FindKeys),
 }
@@ -172,6 +183,8 @@ impl Keys {
                     at += step;
                 }
             }
+            // A count beyond the arguments is an error, and there are no keys.
+            Self::Counted { at, first, .. } if !count_fits(args, at, first) => {}
             Self::Counted { at, first, access, before } => {
                 for &(at, access) in before {
                     if at < args.len() {
@@ -179,9 +192,7 @@ impl Keys {
                     }
                 }
                 let count = args.get(at).and_then(|n| crate::parse_i64(n)).unwrap_or(0).max(0) as usize;
-                for at in first..first.saturating_add(count).min(args.len()) {
-                    push(at, access);
-                }
+                (first..first + count).for_each(|at| push(at, access));
             }
             Self::Pair { first, second } => {
                 for (at, access) in [first, second] {
@@ -208,9 +219,19 @@ impl Keys {
                 let count = args.len().saturating_sub(first) / 2;
                 (first..first + count).for_each(|at| push(at, access));
             }
+            Self::Varying { of, .. } => {
+                if args.len() > 1 {
+                    push(1, of(args));
+                }
+            }
             Self::Found(find) => find(args, push),
         }
     }
+}
+
+fn count_fits(args: &[&[u8]], at: usize, first: usize) -> bool {
+    let count = args.get(at).and_then(|n| crate::parse_i64(n)).unwrap_or(0);
+    usize::try_from(count).unwrap_or(0) <= args.len().saturating_sub(first)
 }
 
 impl std::fmt::Debug for Keys {
@@ -222,9 +243,21 @@ impl std::fmt::Debug for Keys {
             Self::Pair { .. } => "Pair",
             Self::Into { .. } => "Into",
             Self::Streams { .. } => "Streams",
+            Self::Varying { .. } => "Varying",
             Self::Found(_) => "Found",
         })
     }
+}
+
+/// Which arguments name channels. Whoever only leaves channels needs no right to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    None,
+    /// The first argument.
+    First,
+    All,
+    /// All, and they are patterns.
+    Patterns,
 }
 
 /// The facts about one command, or one subcommand.
@@ -243,6 +276,8 @@ pub struct Spec {
     pub arity: i32,
     pub flags: Flags,
     pub keys: Keys,
+    /// Which arguments are channels that a user must have the right to.
+    pub channels: Channels,
     /// Beyond what [`Spec::all_categories`] derives from the flags.
     pub categories: Categories,
     /// Where not empty, the second argument must be one of these and its facts rule.
@@ -260,6 +295,7 @@ impl Spec {
         arity: 1,
         flags: Flags::empty(),
         keys: Keys::None,
+        channels: Channels::None,
         categories: Categories::empty(),
         subcommands: &[],
     };
@@ -270,9 +306,11 @@ impl Spec {
         if self.arity >= 0 { len == self.arity } else { len >= -self.arity }
     }
 
-    /// The categories, those that follow from the flags included, as Redis derives them.
+    /// The categories, those that follow from the flags included, as Redis derives them. A container that
+    /// does nothing by itself is in no others.
     pub fn all_categories(&self) -> Categories {
-        let mut all = self.categories;
+        let does_nothing = !self.subcommands.is_empty() && self.arity < -1;
+        let mut all = if does_nothing { Categories::empty() } else { self.categories };
         let mut add = |flag: Flags, category: Categories| {
             if self.flags.contains(flag) {
                 all |= category;

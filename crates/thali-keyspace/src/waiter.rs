@@ -6,6 +6,9 @@
 //! Lock order: shard, then waiter. The holder of a waiter's lock never waits for a shard (it tries),
 //! so a second server may wait for a waiter while it holds shards.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
 /// Where a session lives: its event loop and its number there.
@@ -50,6 +53,8 @@ pub enum WaiterState {
 #[derive(Debug)]
 pub struct Waiter {
     pub address: SessionAddress,
+    /// Whose rights the request has: something of the server's, which knows what.
+    pub owner: Arc<dyn Any + Send + Sync>,
     pub db: u32,
     pub kind: WaitKind,
     pub keys: Vec<Box<[u8]>>,

@@ -13,6 +13,7 @@ use thali_journal::{Journal, Seq};
 use thali_keyspace::Keyspace;
 use thali_script::{Interpreter, Libraries};
 
+use crate::acl::Acl;
 use crate::busy::BusyScripts;
 use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub keyspace: Keyspace,
     pub pubsub: PubSub,
     pub clients: Clients,
+    pub acl: Acl,
     pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
     /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work

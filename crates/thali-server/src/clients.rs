@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use thali_keyspace::{Modes, SessionAddress, Tracker, Waiter, WatchFlag};
 
+use crate::acl::User;
+
 /// One connection, as others see it. Its loop writes, anybody reads.
 #[derive(Debug)]
 pub(crate) struct ClientInfo {
@@ -54,7 +56,7 @@ pub(crate) struct ClientInfo {
     pub name: Mutex<Vec<u8>>,
     pub lib_name: Mutex<Vec<u8>>,
     pub lib_version: Mutex<Vec<u8>>,
-    pub user: Mutex<String>,
+    pub user: Mutex<Arc<User>>,
     /// The parked command, where there is one.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// What its watched keys raise.
@@ -64,7 +66,14 @@ pub(crate) struct ClientInfo {
 }
 
 impl ClientInfo {
-    pub fn new(id: u64, address: SessionAddress, peer: String, local: String, fd: i32, now_ms: u64) -> Self {
+    pub fn new(
+        id: u64,
+        address: SessionAddress,
+        user: Arc<User>,
+        (peer, local): (String, String),
+        fd: i32,
+        now_ms: u64,
+    ) -> Self {
         Self {
             id,
             address,
@@ -103,7 +112,7 @@ impl ClientInfo {
             name: Mutex::default(),
             lib_name: Mutex::default(),
             lib_version: Mutex::default(),
-            user: Mutex::new("default".into()),
+            user: Mutex::new(user),
             waiter: Mutex::default(),
             watch: Mutex::default(),
             tracker: OnceLock::new(),
@@ -190,7 +199,8 @@ impl ClientInfo {
             format!("rbs={} rbp={}", of(&self.output_room), of(&self.output_peak)),
             format!("obl={} oll={} omem={more}", output - more, more.div_ceil(OUTPUT_BLOCK_BYTES)),
             format!("tot-mem={}", of(&self.memory_bytes)),
-            format!("events={} cmd={cmd} user={}", if output > 0 { "rw" } else { "r" }, self.user.lock()),
+            format!("events={} cmd={cmd}", if output > 0 { "rw" } else { "r" }),
+            format!("user={}", String::from_utf8_lossy(self.user.lock().name())),
             format!("redir={redirect} resp={}", if self.resp3.load(Relaxed) { 3 } else { 2 }),
             format!("lib-name={} lib-ver={}", text(&self.lib_name), text(&self.lib_version)),
             format!("tot-net-in={} tot-net-out={}", of(&self.net_in_bytes), of(&self.net_out_bytes)),

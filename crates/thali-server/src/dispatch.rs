@@ -1,10 +1,12 @@
 //! From a request to a run: find the command, pass the gates, run it or queue it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
+use crate::acl;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
 use crate::loading::LOADING;
@@ -47,8 +49,9 @@ fn admit_and_run(
             return Ok(());
         }
         Err(error) => {
-            let error = if state.is_authenticated { error } else { NO_AUTH };
-            if state.is_authenticated {
+            let may_ask = state.is_authenticated || core.shared.acl.lets_everybody_in();
+            let error = if may_ask { error } else { NO_AUTH };
+            if may_ask {
                 state.doom_transaction();
             }
             return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
@@ -70,8 +73,7 @@ fn admit_and_run(
     if core.shared.monitors_len.load(Relaxed) > 0 && !is_queued && !is_exec {
         monitor::feed(core, state, spec, args);
     }
-    *state.info.last_command.lock() =
-        if std::ptr::eq(spec, row.spec) { (spec.name, "") } else { (row.spec.name, spec.name) };
+    state.note_command(row, spec);
     if row.spec.name == "ping" && state.is_confined_to_pubsub() {
         core.side.commands += 1;
         return ping_subscriber(state, args, out);
@@ -127,10 +129,7 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
         _ => row.spec,
     };
     if !spec.arity_fits(args.len()) {
-        return Err(match std::ptr::eq(spec, row.spec) {
-            true => ErrorReply::wrong_arity(spec.name),
-            false => ErrorReply::wrong_arity(&format!("{}|{}", row.spec.name, spec.name)),
-        });
+        return Err(ErrorReply::wrong_arity(&table::full_name(row, spec)));
     }
     Ok((row, spec))
 }
@@ -162,7 +161,8 @@ fn gates(
     spec: &Spec,
     args: &[&[u8]],
 ) -> Result<(), ErrorReply> {
-    if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) {
+    if !state.is_authenticated && !spec.flags.contains(Flags::NO_AUTH) && !core.shared.acl.lets_everybody_in()
+    {
         return Err(NO_AUTH);
     }
     if state.is_confined_to_pubsub() && !is_allowed_to_subscribers(row.spec.name) {
@@ -174,6 +174,9 @@ fn gates(
     }
     if state.transaction.is_some() && spec.flags.contains(Flags::NO_MULTI) {
         return Err(ErrorReply::new("ERR Command not allowed inside a transaction"));
+    }
+    if !state.user.may_all() {
+        acl::gate(&core.shared, &core.side, state, (row, spec, args))?;
     }
     if core.shared.loading.is_on() && !is_allowed_while_loading(state, row, spec) {
         return Err(LOADING);
@@ -355,7 +358,8 @@ fn reset(core: &mut Core, state: &mut SessionState) {
     state.protocol = Default::default();
     state.db = 0;
     state.replies = Replies::On;
-    state.is_authenticated = core.side.settings.requirepass.is_empty();
+    state.log_in(Arc::clone(core.shared.acl.default_user()));
+    state.is_authenticated = core.shared.acl.lets_everybody_in();
     state.info.name.lock().clear();
 }
 
@@ -432,8 +436,15 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 reply.ok();
                 continue;
             }
+            let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
+            if !state.user.may_all()
+                && let Err(error) = acl::gate_queued(shared, side, state, (row, spec, &args))
+            {
+                shared.stats_of(side.event_loop).note_error(error.text());
+                reply.error(error.text());
+                continue;
+            }
             if shared.monitors_len.load(Relaxed) > 0 {
-                let spec = row.spec.subcommand(&args).unwrap_or(row.spec);
                 monitor::feed_queued(shared, side, cx.db, state, spec, &args);
             }
             cx.reader = state.reader();

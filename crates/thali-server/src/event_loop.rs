@@ -17,13 +17,14 @@ use thali_journal::Seq;
 use thali_keyspace::SessionAddress;
 use thali_resp::{Limits, Reply, Step};
 
+use crate::acl::User;
 use crate::call::Core;
 use crate::clients::ClientInfo;
 use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribed, TimeUp};
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
@@ -235,7 +236,7 @@ impl EventLoop {
         let settings = &self.core.side.settings;
         let refusal = if shared.clients.len() >= settings.maxclients {
             Some("-ERR max number of clients reached\r\n")
-        } else if !is_local && settings.protected_mode && settings.requirepass.is_empty() {
+        } else if !is_local && settings.protected_mode && shared.acl.lets_everybody_in() {
             Some(PROTECTED)
         } else {
             None
@@ -260,11 +261,18 @@ impl EventLoop {
         }
         let address = SessionAddress { event_loop: self.core.side.event_loop, session };
         let (id, now_ms) = (shared.clients.next_id(), self.core.side.now_ms);
-        let mut info = ClientInfo::new(id, address, peer, local, stream.fd(), now_ms);
+        let mut info = ClientInfo::new(
+            id,
+            address,
+            Arc::clone(shared.acl.default_user()),
+            (peer, local),
+            stream.fd(),
+            now_ms,
+        );
         info.is_unix = matches!(stream, Stream::Unix(_));
         let info = Arc::new(info);
         shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, settings.requirepass.is_empty(), is_local);
+        let state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
         let new = Session::new(stream, state);
         client_memory::count(&self.core, &new);
         self.sessions.insert(session, new);
@@ -451,6 +459,7 @@ impl EventLoop {
                     }
                 }
             }
+            Message::ChannelsRevoked { user, asked_by } => self.end_subscribers(&user, asked_by),
             Message::Kill { session } => self.close(session),
             Message::Synced => {
                 for id in std::mem::take(&mut self.held) {
@@ -468,6 +477,32 @@ impl EventLoop {
             Message::Unpaused => self.end_pause(),
             Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
+        }
+    }
+
+    /// Ends the sessions of a user that listen to what it may not listen to any more.
+    fn end_subscribers(&mut self, user: &Arc<User>, asked_by: Option<u64>) {
+        let rules = user.rules();
+        let may_listen = |subscribed: &Subscribed| {
+            let may = |name: &[u8], is_pattern| rules.allows_channel(name, is_pattern);
+            subscribed.patterns.iter().all(|name| may(name, true))
+                && subscribed.channels.iter().chain(&subscribed.shards).all(|name| may(name, false))
+        };
+        let mut leaving = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let is_theirs = Arc::ptr_eq(&session.state.user, user);
+            if !is_theirs || session.state.subscribed.as_deref().is_none_or(may_listen) {
+                continue;
+            }
+            if asked_by == Some(*id) {
+                session.state.close = Close::AfterReply;
+                mark_dirty(&mut self.dirty, *id, session);
+            } else {
+                leaving.push(*id);
+            }
+        }
+        for id in leaving {
+            self.close(id);
         }
     }
 

@@ -7,6 +7,7 @@
 //! [`Server::start`] recovers the journal, opens the ports and runs the loops on threads of their own;
 //! [`Server::shutdown`] ends them after what was acknowledged is safe.
 
+mod acl;
 mod append_only;
 mod busy;
 mod call;

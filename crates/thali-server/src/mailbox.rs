@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use parking_lot::Mutex;
 use thali_journal::Seq;
 
+use crate::acl::User;
 use crate::listener::{Accepted, Listener};
 use crate::pubsub::Publication;
 use crate::tracking::Notice;
@@ -29,6 +30,9 @@ pub(crate) enum Message {
     Monitored(Arc<[u8]>),
     /// End a connection: CLIENT KILL, or what clients take together is too much.
     Kill { session: u64 },
+    /// A user lost channels: its subscribers that may not listen any more end, whoever asked (a session of this
+    /// loop) after its reply.
+    ChannelsRevoked { user: Arc<User>, asked_by: Option<u64> },
     /// The journal has synced further.
     Synced,
     /// Settings have changed.

@@ -18,13 +18,16 @@ use thali_script::{
     Verdict, Watchdog,
 };
 
+use crate::acl;
 use crate::busy::{Kind, Running};
 use crate::call::{Call, Shared, Side};
 use crate::commands::monitor;
 use crate::dispatch;
 use crate::functions::{self, Found, LibrarySet};
 use crate::script_cache::ScriptCache;
-use crate::unit;
+use crate::session::SessionState;
+use crate::table::Row;
+use crate::{table, unit};
 
 /// What all loops share of scripts.
 pub(crate) struct Scripts {
@@ -362,10 +365,15 @@ impl RunHost<'_, '_, '_> {
         Ok(())
     }
 
-    /// What speaks against a command whatever it needs: Redis's order, and the place for the user's rights.
-    fn refuse(&self, spec: &Spec) -> Option<ErrorReply> {
+    /// What speaks against a command whatever it needs, in Redis's order.
+    fn refuse(&self, row: &Row, spec: &Spec, args: &[&[u8]]) -> Option<ErrorReply> {
         if spec.flags.contains(Flags::NOSCRIPT) && !self.call.side.switches.scripts_call_all.load(Relaxed) {
             return Some(ErrorReply::new("ERR This Redis command is not allowed from script"));
+        }
+        if let Some(state) = self.call.state.as_deref().filter(|state| !state.user.may_all())
+            && let Err(error) = acl::gate_script(self.call.shared, self.call.side, state, (row, spec, args))
+        {
+            return Some(error);
         }
         let changes_something = spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
         if self.read_only && changes_something {
@@ -392,7 +400,7 @@ impl RunHost<'_, '_, '_> {
             Ok(found) => found,
             Err(error) => return Ok(Err(script_wording(error))),
         };
-        if let Some(refusal) = self.refuse(spec) {
+        if let Some(refusal) = self.refuse(row, spec, args) {
             return Ok(Err(refusal));
         }
         let keyspace = &self.call.shared.keyspace;
@@ -455,7 +463,10 @@ impl Host for RunHost<'_, '_, '_> {
     }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
-        crate::table::find(args.first()?).map(|_| true)
+        let (row, spec) = table::find_request(args)?;
+        let may =
+            |state: &SessionState| state.user.may_all() || state.user.rules().check(row, spec, args).is_ok();
+        Some(self.call.state.as_deref().is_none_or(may))
     }
 
     fn busy(&mut self) -> Verdict {

@@ -15,6 +15,7 @@ use thali_journal::JournalError;
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
 
+use crate::acl::Acl;
 use crate::append_only;
 use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
@@ -54,6 +55,8 @@ pub enum StartError {
     Dump { path: PathBuf, why: String },
     #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
     Adopt { path: PathBuf, why: String },
+    #[error("cannot take the users of the configuration: {0}")]
+    Users(String),
     #[error("the end was asked for while the data was loaded")]
     GivenUp,
     #[error("cannot start: {0}")]
@@ -138,6 +141,7 @@ impl Server {
     pub fn start_unless(config: Config, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<Self, StartError> {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
+        let acl = Acl::from_config(&config).map_err(StartError::Users)?;
         // Ports first: two servers on one folder and port should learn of the port.
         let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
         let bound: Vec<SocketAddr> = ports.addresses().collect();
@@ -150,7 +154,7 @@ impl Server {
         let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let (shared, seed) = shared(config, settings, &polls, ports)?;
+        let (shared, seed) = shared(config, settings, acl, &polls, ports)?;
         if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
             tracing::warn!(%error, "oom-score-adj has no effect");
         }
@@ -274,6 +278,7 @@ impl Stopper {
 fn shared(
     config: Config,
     settings: Arc<Settings>,
+    acl: Acl,
     polls: &[mio::Poll],
     ports: Ports,
 ) -> io::Result<(Arc<Shared>, Random)> {
@@ -290,6 +295,7 @@ fn shared(
         keyspace: Keyspace::new(settings.loops * SHARDS_PER_LOOP),
         pubsub: PubSub::new(loops_len),
         clients: Default::default(),
+        acl,
         mailboxes,
         stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
         journal: Default::default(),

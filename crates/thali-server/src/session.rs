@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use smallvec::SmallVec;
-use thali_commands::ErrorReply;
+use thali_commands::{ErrorReply, Spec};
 use thali_journal::Seq;
 use thali_keyspace::{Tracker, Waiter, WatchFlag};
 use thali_resp::{Parser, Protocol, Reply};
 
+use crate::acl::User;
 use crate::clients::ClientInfo;
 use crate::listener::Stream;
 use crate::pubsub::Kind;
@@ -59,6 +60,8 @@ pub(crate) struct SessionState {
     pub id: u64,
     pub protocol: Protocol,
     pub db: u32,
+    /// Whose rights hold here; as long as nobody logged in, those of `default`.
+    pub user: Arc<User>,
     pub is_authenticated: bool,
     /// From this machine.
     pub is_local: bool,
@@ -306,8 +309,10 @@ const INPUT_KEPT_BYTES: usize = 32 << 10;
 
 impl SessionState {
     pub fn new(info: Arc<ClientInfo>, is_authenticated: bool, is_local: bool) -> Self {
+        let user = Arc::clone(&info.user.lock());
         Self {
             id: info.address.session,
+            user,
             info,
             protocol: Protocol::Resp2,
             db: 0,
@@ -327,6 +332,19 @@ impl SessionState {
             replies: Replies::On,
             close: Close::No,
         }
+    }
+
+    /// From now on this user's rights hold.
+    pub fn log_in(&mut self, user: Arc<User>) {
+        *self.info.user.lock() = Arc::clone(&user);
+        self.user = user;
+        self.is_authenticated = true;
+    }
+
+    /// What CLIENT LIST shows as the last command.
+    pub fn note_command(&self, row: &Row, spec: &Spec) {
+        *self.info.last_command.lock() =
+            if std::ptr::eq(spec, row.spec) { (row.spec.name, "") } else { (row.spec.name, spec.name) };
     }
 
     /// Output waits for what a unit of work owes.

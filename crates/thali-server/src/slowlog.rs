@@ -97,7 +97,8 @@ fn shown(spec: &Spec, args: &[&[u8]]) -> Vec<Vec<u8>> {
     shown
 }
 
-/// Whether an argument may be a password: of AUTH, HELLO, and CONFIG SET of a setting that is one.
+/// Whether an argument may be a password, or says whose: of AUTH, HELLO, ACL, and CONFIG SET of a setting
+/// that is one.
 fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
     const SETTINGS: [&str; 7] = [
         "requirepass",
@@ -111,6 +112,7 @@ fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
     match spec.name {
         "auth" => at > 0,
         "hello" => at > 1,
+        "setuser" | "deluser" | "getuser" => at > 1,
         "set" if at > 2 && args[0].eq_ignore_ascii_case(b"config") => {
             SETTINGS.iter().any(|name| args[at - 1].eq_ignore_ascii_case(name.as_bytes()))
         }
@@ -138,6 +140,7 @@ mod tests {
             &["CONFIG", "SET", "timeout", "5", "RequirePass", "pw"],
             &["CONFIG", "SET", "timeout", "5", "RequirePass", "(redacted)"],
         );
+        check(&["ACL", "SETUSER", "u", ">pw"], &["ACL", "SETUSER", "(redacted)", "(redacted)"]);
         check(&["SET", "requirepass", "pw"], &["SET", "requirepass", "pw"]);
         let long = "x".repeat(200);
         check(&["GET", &long], &["GET", &format!("{}... (72 more bytes)", &long[..128])]);

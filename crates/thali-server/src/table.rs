@@ -1,5 +1,6 @@
 //! All commands: the data commands and those that need the server, found by name.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -83,6 +84,43 @@ static BY_NAME: LazyLock<HashMap<&'static [u8], &'static Row, foldhash::fast::Ra
 /// Every command.
 pub(crate) fn rows() -> &'static [Row] {
     &ROWS
+}
+
+/// Every command and, behind each container, its subcommands.
+pub(crate) fn all() -> impl Iterator<Item = (&'static Row, &'static Spec)> {
+    rows()
+        .iter()
+        .flat_map(|row| std::iter::once(row.spec).chain(row.spec.subcommands).map(move |spec| (row, spec)))
+}
+
+/// `get`, or `config|get`.
+pub(crate) fn full_name(row: &Row, spec: &Spec) -> Cow<'static, str> {
+    match std::ptr::eq(spec, row.spec) {
+        true => row.spec.name.into(),
+        false => format!("{}|{}", row.spec.name, spec.name).into(),
+    }
+}
+
+/// The command, or the subcommand behind a `|`, of this full name.
+pub(crate) fn named(name: &[u8]) -> Option<(&'static Row, &'static Spec)> {
+    match name.iter().position(|b| *b == b'|') {
+        None => find(name).map(|row| (row, row.spec)),
+        Some(at) => {
+            let row = find(&name[..at])?;
+            let is_it = |sub: &&Spec| sub.name.as_bytes().eq_ignore_ascii_case(&name[at + 1..]);
+            row.spec.subcommands.iter().find(is_it).map(|sub| (row, sub))
+        }
+    }
+}
+
+/// The command that a request is for; a container's where it names no subcommand. Its arguments are not
+/// looked at.
+pub(crate) fn find_request(args: &[&[u8]]) -> Option<(&'static Row, &'static Spec)> {
+    let row = find(args.first()?)?;
+    match args.len() > 1 && !row.spec.subcommands.is_empty() {
+        true => row.spec.subcommand(args).map(|spec| (row, spec)),
+        false => Some((row, row.spec)),
+    }
 }
 
 /// The command of this name, in any case.

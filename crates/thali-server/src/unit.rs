@@ -15,6 +15,7 @@ use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
+use crate::acl::{self, User};
 use crate::call::{Call, Core, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
@@ -209,6 +210,7 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
 fn park(cx: &mut Context<'_>, side: &mut Side, state: &mut SessionState, wait: Wait) {
     let waiter = Arc::new(Waiter {
         address: state.info.address,
+        owner: Arc::clone(&state.user) as _,
         db: cx.db,
         kind: wait.kind,
         keys: wait.keys,
@@ -238,6 +240,7 @@ pub(crate) fn park_until_durable(
 ) {
     let waiter = Arc::new(Waiter {
         address: state.info.address,
+        owner: Arc::clone(&state.user) as _,
         db: state.db,
         kind: WaitKind::List,
         keys: Vec::new(),
@@ -435,16 +438,44 @@ fn serve(
     cx.origin = Origin::Waiter;
     cx.db = waiter.db;
     cx.session = Some(waiter.address);
-    let mut call = Call { cx, shared, side, state: None };
-    match invoke(row, &mut call, &args, &mut reply) {
-        Ok(Flow::Park(_)) => return None,
-        Ok(Flow::Done) => {}
-        Err(error) => reply.error(error.text()),
+    if let Err(error) = may_still(shared, side, waiter, row, &args) {
+        reply.error(error.text());
+    } else {
+        let mut call = Call { cx, shared, side, state: None };
+        match invoke(row, &mut call, &args, &mut reply) {
+            Ok(Flow::Park(_)) => return None,
+            Ok(Flow::Done) => {}
+            Err(error) => reply.error(error.text()),
+        }
     }
     *state = WaiterState::Done;
     drop(state);
     cx.locked.shard_mut(key).stop_waiting(waiter.db, key, waiter);
     Some(bytes)
+}
+
+/// The gate of a waiter: its user may have lost the right while it waited.
+fn may_still(
+    shared: &Shared,
+    side: &Side,
+    waiter: &Waiter,
+    row: &Row,
+    args: &[&[u8]],
+) -> Result<(), ErrorReply> {
+    let Some(user) = waiter.owner.downcast_ref::<User>().filter(|user| !user.may_all()) else {
+        return Ok(());
+    };
+    let spec = row.spec.subcommand(args).unwrap_or(row.spec);
+    if user.rules().check(row, spec, args).is_ok() {
+        return Ok(());
+    }
+    // Only a refusal, for the log, is worth a look at all clients.
+    let info = shared.clients.all().into_iter().find(|info| info.address == waiter.address);
+    acl::gate_waiter(shared, side, (user, info.as_deref()), (row, spec, args)).inspect_err(|error| {
+        let stats = shared.stats_of(side.event_loop);
+        stats.note_error(error.text());
+        stats.by_command.of(row, spec).rejected.add(1);
+    })
 }
 
 /// Serves waiters that could not be served while other shards were held.

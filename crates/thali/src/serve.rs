@@ -74,6 +74,9 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         let dir = settings.dir.display();
         anyhow!("cannot make the data folder {dir} ({error}); give a folder that can be written with --dir")
     })?;
+    if !listeners.is_empty() {
+        config.check_own_login().map_err(anyhow::Error::msg)?;
+    }
     let password = settings.requirepass.clone();
     let store = match Server::start_unless(config, &|| signals.have_come()) {
         Err(error @ StartError::GivenUp) => {

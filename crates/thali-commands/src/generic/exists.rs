@@ -10,7 +10,7 @@ pub const EXISTS: Spec = Spec {
     complexity: "O(N) where N is the number of keys to check.",
     arity: -2,
     flags: Flags::READONLY.union(Flags::FAST),
-    keys: Keys::all(Access::READ),
+    keys: Keys::all(Access::PRESENCE),
     ..super::BASE
 };
 pub const TOUCH: Spec = Spec {

@@ -13,7 +13,7 @@ pub const EXPIRE: Spec = Spec {
     summary: "Sets the expiration time of a key in seconds.",
     arity: -3,
     flags: Flags::WRITE.union(Flags::FAST),
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::one(Access::WRITE),
     ..super::BASE
 };
 pub const PEXPIRE: Spec = Spec {

@@ -9,7 +9,7 @@ pub const SPEC: Spec = Spec {
     summary: "Determines the type of value stored at a key.",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
-    keys: Keys::one(Access::READ),
+    keys: Keys::one(Access::PRESENCE),
     ..super::BASE
 };
 

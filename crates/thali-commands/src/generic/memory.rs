@@ -13,7 +13,6 @@ pub const SPEC: Spec = Spec {
     since: "4.0.0",
     complexity: "Depends on subcommand.",
     arity: -2,
-    categories: Categories::empty(),
     subcommands: &[
         Spec {
             name: "usage",
@@ -21,7 +20,8 @@ pub const SPEC: Spec = Spec {
             since: "4.0.0",
             arity: -3,
             flags: Flags::READONLY,
-            keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::READ },
+            keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::PRESENCE },
+            categories: Categories::empty(),
             ..super::BASE
         },
         Spec {
@@ -30,6 +30,7 @@ pub const SPEC: Spec = Spec {
             since: "4.0.0",
             arity: 2,
             flags: Flags::LOADING.union(Flags::STALE),
+            categories: Categories::empty(),
             ..super::BASE
         },
     ],

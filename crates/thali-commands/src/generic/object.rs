@@ -2,13 +2,13 @@
 
 use thali_resp::Reply;
 
-use crate::{Access, Categories, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec};
+use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec};
 
 const SUB: Spec = Spec {
     since: "2.2.3",
     arity: 3,
     flags: Flags::READONLY,
-    keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::READ },
+    keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::PRESENCE },
     ..super::BASE
 };
 
@@ -18,7 +18,6 @@ pub const SPEC: Spec = Spec {
     since: "2.2.3",
     complexity: "Depends on subcommand.",
     arity: -2,
-    categories: Categories::KEYSPACE,
     subcommands: &[
         Spec { name: "encoding", summary: "Returns the internal encoding of a Redis object.", ..SUB },
         Spec {

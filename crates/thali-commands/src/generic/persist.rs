@@ -10,7 +10,7 @@ pub const SPEC: Spec = Spec {
     since: "2.2.0",
     arity: 2,
     flags: Flags::WRITE.union(Flags::FAST),
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::one(Access::WRITE),
     ..super::BASE
 };
 

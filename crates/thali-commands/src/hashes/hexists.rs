@@ -3,12 +3,13 @@
 use thali_data::Hash;
 use thali_resp::Reply;
 
-use crate::{Context, Flow, Outcome, Spec};
+use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "hexists",
     summary: "Determines whether a field exists in a hash.",
     arity: 3,
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 

@@ -3,10 +3,15 @@
 use thali_data::Hash;
 use thali_resp::Reply;
 
-use crate::{Context, Flow, Outcome, Spec};
+use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
-pub const SPEC: Spec =
-    Spec { name: "hlen", summary: "Returns the number of fields in a hash.", arity: 2, ..super::READ };
+pub const SPEC: Spec = Spec {
+    name: "hlen",
+    summary: "Returns the number of fields in a hash.",
+    arity: 2,
+    keys: Keys::one(Access::PRESENCE),
+    ..super::READ
+};
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     reply.integer(cx.read::<Hash>(args[1])?.map_or(0, Hash::len) as i64);

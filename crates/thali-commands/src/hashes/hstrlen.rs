@@ -3,13 +3,14 @@
 use thali_data::{Hash, Item};
 use thali_resp::Reply;
 
-use crate::{Context, Flow, Outcome, Spec};
+use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "hstrlen",
     summary: "Returns the length of the value of a field.",
     since: "3.2.0",
     arity: 3,
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 

@@ -3,13 +3,14 @@
 use thali_data::List;
 use thali_resp::Reply;
 
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "llen",
     summary: "Returns the length of a list.",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 

@@ -3,13 +3,14 @@
 use thali_data::Set;
 use thali_resp::Reply;
 
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "scard",
     summary: "Returns the number of members in a set.",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 

@@ -3,13 +3,14 @@
 use thali_data::Set;
 use thali_resp::Reply;
 
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SISMEMBER: Spec = Spec {
     name: "sismember",
     summary: "Determines whether a member belongs to a set.",
     arity: 3,
     flags: Flags::READONLY.union(Flags::FAST),
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 
@@ -19,6 +20,7 @@ pub const SMISMEMBER: Spec = Spec {
     since: "6.2.0",
     complexity: "O(N) where N is the number of elements being checked for membership",
     arity: -3,
+    keys: Keys::one(Access::READ),
     ..SISMEMBER
 };
 

@@ -71,7 +71,7 @@ const READ_ONE: Spec = Spec {
 const WRITE_ONE: Spec = Spec {
     group: Group::SortedSet,
     flags: Flags::WRITE,
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::one(Access::WRITE),
     categories: Categories::SORTEDSET,
     ..Spec::BASE
 };

@@ -7,7 +7,7 @@ use thali_data::sorted_set::SortedSet;
 use thali_resp::Reply;
 
 use super::{WRITE_ONE, score, write_score};
-use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, is_word};
+use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome, Spec, is_word};
 
 pub const ZADD: Spec = Spec {
     name: "zadd",
@@ -16,6 +16,7 @@ pub const ZADD: Spec = Spec {
     complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
     arity: -4,
     flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+    keys: Keys::one(Access::WRITE),
     ..WRITE_ONE
 };
 
@@ -25,6 +26,7 @@ pub const ZINCRBY: Spec = Spec {
     since: "1.2.0",
     complexity: "O(log(N)) where N is the number of elements in the sorted set.",
     arity: 4,
+    keys: Keys::one(Access::READ_WRITE),
     ..ZADD
 };
 

@@ -4,13 +4,14 @@ use thali_data::sorted_set::SortedSet;
 use thali_resp::Reply;
 
 use super::READ_ONE;
-use crate::{Context, Flow, Outcome, Spec};
+use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "zcard",
     summary: "Returns the number of members in a sorted set.",
     since: "1.2.0",
     arity: 2,
+    keys: Keys::one(Access::PRESENCE),
     ..READ_ONE
 };
 

@@ -50,7 +50,7 @@ const READ_ONE: Spec = Spec {
 
 /// What commands share that change one stream.
 const WRITE_ONE: Spec =
-    Spec { flags: Flags::WRITE.union(Flags::FAST), keys: Keys::one(Access::READ_WRITE), ..READ_ONE };
+    Spec { flags: Flags::WRITE.union(Flags::FAST), keys: Keys::one(Access::WRITE), ..READ_ONE };
 
 const INVALID_ID: ErrorReply = ErrorReply::new("ERR Invalid stream ID specified as stream command argument");
 

@@ -7,7 +7,7 @@ use super::{READ_ONE, WRITE_ONE, bad_subcommand, group_changed, no_group, stream
 use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome, Spec, integer, is_word};
 
 /// The key of a subcommand stands after its name.
-const KEYS: Keys = Keys::Range { first: 2, last: 2, step: 1, access: Access::READ_WRITE };
+const KEYS: Keys = Keys::Range { first: 2, last: 2, step: 1, access: Access::WRITE };
 
 const SUB: Spec = Spec { keys: KEYS, flags: Flags::WRITE, ..WRITE_ONE };
 

@@ -4,13 +4,14 @@ use thali_data::stream::Stream;
 use thali_resp::Reply;
 
 use super::READ_ONE;
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "xlen",
     summary: "Return the number of messages in a stream.",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
+    keys: Keys::one(Access::PRESENCE),
     ..READ_ONE
 };
 

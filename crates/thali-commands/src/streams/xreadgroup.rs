@@ -18,7 +18,7 @@ pub const SPEC: Spec = Spec {
     complexity: "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting new data.",
     arity: -7,
     flags: Flags::WRITE.union(Flags::BLOCKING).union(Flags::MOVABLE_KEYS),
-    keys: Keys::Streams { access: Access::READ_WRITE },
+    keys: Keys::Streams { access: Access::READ },
     ..READ_ONE
 };
 

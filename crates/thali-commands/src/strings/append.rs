@@ -3,7 +3,7 @@
 use thali_data::Str;
 use thali_resp::Reply;
 
-use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "append",
@@ -11,6 +11,7 @@ pub const SPEC: Spec = Spec {
     since: "2.0.0",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),
+    keys: Keys::one(Access::WRITE),
     ..super::WRITE
 };
 

@@ -19,10 +19,15 @@ pub const SPEC: Spec = Spec {
     complexity: "O(1)",
     arity: -3,
     flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::Varying { access: Access::READ_WRITE, of: access },
     categories: Categories::STRING,
     ..Spec::BASE
 };
+
+/// GET reads what SET overwrites.
+fn access(args: &[&[u8]]) -> Access {
+    if args.iter().skip(3).any(|arg| is_word(arg, "GET")) { Access::READ_WRITE } else { Access::WRITE }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {

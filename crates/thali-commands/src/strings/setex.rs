@@ -4,13 +4,14 @@ use thali_data::Str;
 use thali_resp::Reply;
 
 use super::set;
-use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec};
+use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec};
 
 pub const SETEX: Spec = Spec {
     name: "setex",
     summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
     since: "2.0.0",
     arity: 4,
+    keys: Keys::one(Access::WRITE),
     ..super::WRITE
 };
 
@@ -19,6 +20,7 @@ pub const PSETEX: Spec = Spec {
     summary: "Sets both string value and expiration time in milliseconds of a key.",
     since: "2.6.0",
     arity: 4,
+    keys: Keys::one(Access::WRITE),
     ..super::WRITE
 };
 

@@ -2,13 +2,14 @@
 
 use thali_resp::Reply;
 
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "setnx",
     summary: "Set the string value of a key only when the key doesn't exist.",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),
+    keys: Keys::one(Access::WRITE),
     ..super::WRITE
 };
 

@@ -3,13 +3,14 @@
 use thali_data::Str;
 use thali_resp::Reply;
 
-use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec, integer};
+use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec, integer};
 
 pub const SPEC: Spec = Spec {
     name: "setrange",
     summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
     since: "2.2.0",
     arity: 4,
+    keys: Keys::one(Access::WRITE),
     ..super::WRITE
 };
 

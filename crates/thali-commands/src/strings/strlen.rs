@@ -3,13 +3,14 @@
 use thali_data::Str;
 use thali_resp::Reply;
 
-use crate::{Context, Flow, Outcome, Spec};
+use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "strlen",
     summary: "Returns the length of a string value.",
     since: "2.2.0",
     arity: 2,
+    keys: Keys::one(Access::PRESENCE),
     ..super::READ
 };
 

@@ -12,6 +12,7 @@ use thali_commands::{
 use thali_resp::Reply;
 
 use super::{Entry, connection, tracking};
+use crate::acl::User;
 use crate::call::Call;
 use crate::clients::ClientInfo;
 use crate::mailbox::Message;
@@ -342,13 +343,13 @@ struct Filters {
     peer: Option<String>,
     local: Option<String>,
     kind: Option<&'static str>,
-    user: Option<String>,
+    user: Option<Arc<User>>,
     max_age_s: Option<i64>,
     /// Do not end the connection that asks.
     skip_me: bool,
 }
 
-fn parse_filters(args: &[&[u8]]) -> Result<Filters, ErrorReply> {
+fn parse_filters(call: &Call<'_, '_>, args: &[&[u8]]) -> Result<Filters, ErrorReply> {
     let mut filters = Filters { skip_me: true, ..Filters::default() };
     if !args.len().is_multiple_of(2) {
         return Err(ErrorReply::SYNTAX);
@@ -365,10 +366,9 @@ fn parse_filters(args: &[&[u8]]) -> Result<Filters, ErrorReply> {
             b"laddr" => filters.local = Some(text),
             b"type" => filters.kind = Some(client_kind(pair[1])?),
             b"user" => {
-                if text != "default" {
-                    return Err(ErrorReply::owned(format!("ERR No such user '{text}'")));
-                }
-                filters.user = Some(text);
+                let user = call.shared.acl.find(pair[1]);
+                let no_such = || ErrorReply::owned(format!("ERR No such user '{text}'"));
+                filters.user = Some(user.ok_or_else(no_such)?);
             }
             b"maxage" => {
                 let age = parse_i64(pair[1])
@@ -390,7 +390,7 @@ fn kill(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
     let old_form = args.len() == 1;
     let filters = match args {
         [peer] => Filters { peer: Some(String::from_utf8_lossy(peer).into_owned()), ..Filters::default() },
-        _ => parse_filters(args)?,
+        _ => parse_filters(call, args)?,
     };
     let own_id = call.state.as_ref().map(|state| state.info.id);
     let mut killed = 0;
@@ -400,19 +400,12 @@ fn kill(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
             && filters.peer.as_ref().is_none_or(|peer| *peer == info.peer)
             && filters.local.as_ref().is_none_or(|local| *local == info.local)
             && filters.kind.is_none_or(|kind| kind == info.kind())
-            && filters.user.as_ref().is_none_or(|user| *user == *info.user.lock())
+            && filters.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &info.user.lock()))
             && filters.max_age_s.is_none_or(|max| age_s >= max)
             && !(filters.skip_me && own_id == Some(info.id));
         if fits {
             killed += 1;
-            match &mut call.state {
-                Some(state) if own_id == Some(info.id) => state.close = Close::AfterReply,
-                _ => {
-                    info.is_leaving.store(true, Relaxed);
-                    let message = Message::Kill { session: info.address.session };
-                    call.side.send(call.shared, info.address.event_loop, message);
-                }
-            }
+            end(call, &info);
         }
     }
     match (old_form, killed) {
@@ -421,6 +414,18 @@ fn kill(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Resul
         (false, killed) => reply.integer(killed),
     }
     Ok(())
+}
+
+/// Ends a connection; the one that asks still gets its reply.
+pub(super) fn end(call: &mut Call<'_, '_>, info: &ClientInfo) {
+    match &mut call.state {
+        Some(state) if state.info.id == info.id => state.close = Close::AfterReply,
+        _ => {
+            info.is_leaving.store(true, Relaxed);
+            let message = Message::Kill { session: info.address.session };
+            call.side.send(call.shared, info.address.event_loop, message);
+        }
+    }
 }
 
 fn unblock(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {

@@ -5,6 +5,7 @@ use thali_keyspace::glob;
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::acl::{self, CATEGORIES};
 use crate::call::Call;
 use crate::dispatch;
 use crate::table::{self, Handler};
@@ -97,18 +98,7 @@ fn command(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 
 /// The command, or the subcommand behind a `|`, with its full name.
 fn named(name: &[u8]) -> Option<(String, &'static Spec)> {
-    let (container, sub) = match name.iter().position(|b| *b == b'|') {
-        Some(at) => (&name[..at], Some(&name[at + 1..])),
-        None => (name, None),
-    };
-    let spec = table::find(container)?.spec;
-    match sub {
-        None => Some((spec.name.to_owned(), spec)),
-        Some(sub) => {
-            let found = spec.subcommands.iter().find(|s| s.name.as_bytes().eq_ignore_ascii_case(sub))?;
-            Some((format!("{}|{}", spec.name, found.name), found))
-        }
-    }
+    table::named(name).map(|(row, spec)| (table::full_name(row, spec).into_owned(), spec))
 }
 
 fn all_infos(reply: &mut Reply<'_>) {
@@ -119,6 +109,7 @@ fn all_infos(reply: &mut Reply<'_>) {
 /// The positions that COMMAND shows: first, last, step.
 fn positions(keys: &Keys) -> (i64, i64, i64) {
     match *keys {
+        Keys::Varying { .. } => (1, 1, 1),
         Keys::Range { first, last, step, .. } => (first as i64, last as i64, step as i64),
         Keys::Pair { first, second } => (first.0 as i64, second.0 as i64, 1),
         Keys::Into { at, .. } => (at as i64, -1, 1),
@@ -152,7 +143,10 @@ fn flag_words(spec: &Spec) -> Vec<&'static str> {
 }
 
 fn category_words(spec: &Spec) -> Vec<String> {
-    spec.all_categories().iter_names().map(|(name, _)| format!("@{}", name.to_lowercase())).collect()
+    let categories = spec.all_categories();
+    let is_in =
+        |name: &&&str| acl::category_named(name.as_bytes()).is_some_and(|one| categories.contains(one));
+    CATEGORIES.iter().filter(is_in).map(|name| format!("@{name}")).collect()
 }
 
 fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
@@ -179,7 +173,9 @@ fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
 }
 
 fn access_words(access: Access) -> &'static [&'static str] {
-    if access == Access::READ {
+    if access == Access::PRESENCE {
+        &["RO"]
+    } else if access == Access::READ {
         &["RO", "access"]
     } else if access == Access::WRITE {
         &["OW", "update"]
@@ -196,6 +192,7 @@ fn key_specs(spec: &Spec, reply: &mut Reply<'_>) {
             let last = if last < 0 { last } else { last - first as isize };
             vec![(first, last, step, access)]
         }
+        Keys::Varying { access, .. } => vec![(1, 0, 1, access)],
         Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
         Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
         Keys::Counted { at, first, access, before } => {

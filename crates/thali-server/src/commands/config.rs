@@ -46,6 +46,7 @@ const CONFIG: Spec = Spec {
             name: "help",
             summary: "Returns helpful text about the different subcommands.",
             since: "5.0.0",
+            flags: Flags::LOADING.union(Flags::STALE),
             ..SUB
         },
     ],
@@ -90,12 +91,16 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         }
         b"resetstat" => {
             call.shared.stats.iter().for_each(|stats| stats.reset());
+            call.shared.acl.log.reset_counts();
             call.shared.rates.reset();
             call.shared.freer.reset();
             reply.ok();
         }
         b"rewrite" => {
-            let result = call.shared.config.lock().rewrite();
+            let result = {
+                let config = call.shared.config.lock();
+                config.rewrite(&call.shared.acl.config_lines(&config.settings().requirepass))
+            };
             result.map_err(|error| ErrorReply::owned(format!("ERR {error}")))?;
             reply.ok();
         }
@@ -177,6 +182,9 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     let has_journal = settings.appendonly;
     if let Some(journal) = &*call.shared.journal.load() {
         journal.set_policy(settings.appendfsync);
+    }
+    if pairs.iter().any(|(name, _)| name == "requirepass") {
+        call.shared.acl.set_default_password(&settings.requirepass);
     }
     crate::memory::look_at_limit(call.shared, &settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.

@@ -1,11 +1,13 @@
 //! HELLO, AUTH, QUIT, RESET.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec, is_word, parse_i64};
+use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, is_word, parse_i64};
 use thali_resp::{Protocol, Reply};
 
 use super::Entry;
+use crate::acl::{self, Event, Place, Reason, User};
 use crate::call::Call;
 use crate::table::{Handler, SessionVerb};
 use crate::{REDIS_VERSION, session::SessionState};
@@ -39,33 +41,44 @@ pub(super) const TABLE: &[Entry] = &[
 const WRONG_PASSWORD: ErrorReply =
     ErrorReply::new("WRONGPASS invalid username-password pair or user is disabled.");
 
-/// Checks the password in a time that does not depend on where it differs.
-fn check_password(call: &Call<'_, '_>, user: &[u8], password: &[u8]) -> bool {
-    let expected = call.side.settings.requirepass.as_bytes();
-    let differs =
-        expected.iter().zip(password.iter().chain(std::iter::repeat(&0))).fold(0u8, |d, (a, b)| d | (a ^ b));
-    user == b"default" && (expected.is_empty() || (differs == 0 && expected.len() == password.len()))
+/// The user, where the password is right; else the try is written down. `command` as the client wrote it.
+fn authenticate(
+    call: &Call<'_, '_>,
+    command: &[u8],
+    user: &[u8],
+    password: &[u8],
+) -> Result<Arc<User>, ErrorReply> {
+    let acl = &call.shared.acl;
+    if let Some(found) = acl.authenticate(user, password) {
+        return Ok(found);
+    }
+    let state = call.state.as_deref();
+    state.inspect(|state| state.publish_info());
+    // The queue of a transaction that runs is not the session's any more.
+    let place = if call.cx.origin == Origin::Unit { Place::Transaction } else { Place::TopLevel };
+    let client = state.map(|state| state.info.line(call.side.now_ms)).unwrap_or_default();
+    let event = Event { reason: Reason::Auth, place, object: command, user, client };
+    acl.log.note(event, call.side.now_ms, call.side.settings.acllog_max_len);
+    Err(WRONG_PASSWORD)
 }
 
 fn auth(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (user, password) = match args {
         [_, password] => {
-            if call.side.settings.requirepass.is_empty() {
+            if call.shared.acl.default_user().rules().has_no_pass() {
                 return Err(ErrorReply::new(
                     "ERR AUTH <password> called without any password configured for the default user. Are you \
                      sure your configuration is correct?",
                 ));
             }
-            (&b"default"[..], *password)
+            (acl::DEFAULT, *password)
         }
         [_, user, password] => (*user, *password),
         _ => return Err(ErrorReply::SYNTAX),
     };
-    if !check_password(call, user, password) {
-        return Err(WRONG_PASSWORD);
-    }
+    let user = authenticate(call, args[0], user, password)?;
     if let Some(state) = &mut call.state {
-        state.is_authenticated = true;
+        state.log_in(user);
     }
     reply.ok();
     Ok(Flow::Done)
@@ -111,14 +124,16 @@ fn parse_hello<'a>(args: &[&'a [u8]]) -> Result<Hello<'a>, ErrorReply> {
 
 fn hello(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let hello = parse_hello(&args[1..])?;
-    if let Some((user, password)) = hello.auth
-        && !check_password(call, user, password)
-    {
-        return Err(WRONG_PASSWORD);
-    }
+    let user = match hello.auth {
+        Some((user, password)) => Some(authenticate(call, args[0], user, password)?),
+        None => None,
+    };
+    let is_open = call.shared.acl.lets_everybody_in();
     let Some(state) = call.state.as_deref_mut() else { return Err(ErrorReply::SYNTAX) };
-    state.is_authenticated |= hello.auth.is_some();
-    if !state.is_authenticated {
+    if let Some(user) = user {
+        state.log_in(user);
+    }
+    if !state.is_authenticated && !is_open {
         return Err(ErrorReply::new(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \

@@ -10,6 +10,7 @@ use thali_keyspace::{Shard, WaitKind};
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::acl::Reason;
 use crate::call::Call;
 use crate::clients::ClientInfo;
 use crate::command_stats::Total;
@@ -246,6 +247,11 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     ];
     for (name, value) in figures {
         writeln!(text, "{name}:{value}")?;
+    }
+    for (name, reason) in
+        [("auth", Reason::Auth), ("cmd", Reason::Command), ("key", Reason::Key), ("channel", Reason::Channel)]
+    {
+        writeln!(text, "acl_access_denied_{name}:{}", call.shared.acl.log.count(reason))?;
     }
     writeln!(text, "pubsub_channels:{}", call.shared.pubsub.len(Kind::Channel))?;
     writeln!(text, "pubsub_patterns:{}", call.shared.pubsub.len(Kind::Pattern))?;

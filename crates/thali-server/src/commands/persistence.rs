@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer, parse_i64};
+use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec, integer, parse_i64};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -49,6 +49,7 @@ const LASTSAVE: Spec = Spec {
     name: "lastsave",
     summary: "Returns the Unix timestamp of the last successful save to disk.",
     flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::ADMIN.union(Categories::DANGEROUS),
     ..BASE
 };
 const ROLE: Spec = Spec {
@@ -56,6 +57,7 @@ const ROLE: Spec = Spec {
     summary: "Returns the replication role.",
     since: "2.8.12",
     flags: Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::ADMIN.union(Categories::DANGEROUS),
     ..BASE
 };
 const WAIT: Spec = Spec {
@@ -65,6 +67,7 @@ const WAIT: Spec = Spec {
     since: "3.0.0",
     group: Group::Generic,
     arity: 3,
+    categories: Categories::CONNECTION,
     ..Spec::BASE
 };
 

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and its relatives, PUBLISH, PUBSUB.
 
-use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Outcome, Spec};
+use thali_commands::{Categories, Channels, ErrorReply, Flags, Flow, Group, Outcome, Spec};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -19,8 +19,12 @@ const BASE: Spec = Spec {
     ..Spec::BASE
 };
 
-const SUBSCRIBE: Spec =
-    Spec { name: "subscribe", summary: "Listens for messages published to channels.", ..BASE };
+const SUBSCRIBE: Spec = Spec {
+    name: "subscribe",
+    summary: "Listens for messages published to channels.",
+    channels: Channels::All,
+    ..BASE
+};
 const UNSUBSCRIBE: Spec = Spec {
     name: "unsubscribe",
     summary: "Stops listening to messages posted to channels.",
@@ -30,6 +34,7 @@ const UNSUBSCRIBE: Spec = Spec {
 const PSUBSCRIBE: Spec = Spec {
     name: "psubscribe",
     summary: "Listens for messages published to channels that match one or more patterns.",
+    channels: Channels::Patterns,
     ..BASE
 };
 const PUNSUBSCRIBE: Spec = Spec {
@@ -41,6 +46,7 @@ const PUNSUBSCRIBE: Spec = Spec {
 const SSUBSCRIBE: Spec = Spec {
     name: "ssubscribe",
     summary: "Listens for messages published to shard channels.",
+    channels: Channels::All,
     since: "7.0.0",
     ..BASE
 };
@@ -63,6 +69,7 @@ const PUBLISH: Spec = Spec {
         .union(Flags::STALE)
         .union(Flags::FAST)
         .union(Flags::MAY_REPLICATE),
+    channels: Channels::First,
     ..BASE
 };
 const SPUBLISH: Spec =
@@ -106,6 +113,7 @@ const PUBSUB: Spec = Spec {
             since: "6.2.0",
             arity: 2,
             flags: Flags::LOADING.union(Flags::STALE),
+            categories: Categories::empty(),
             ..BASE
         },
     ],

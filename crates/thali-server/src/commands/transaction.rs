@@ -42,7 +42,7 @@ const WATCH: Spec = Spec {
     since: "2.2.0",
     complexity: "O(1) for every key.",
     arity: -2,
-    keys: Keys::all(Access::READ),
+    keys: Keys::all(Access::PRESENCE),
     ..BASE
 };
 

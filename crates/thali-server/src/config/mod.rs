@@ -17,8 +17,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use error::{ConfigError, SetError};
+pub(crate) use rewrite::replace as replace_file;
 pub use settings::{Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Settings};
 use table::{Change, TABLE};
+
+use crate::acl;
 
 /// The configuration of a process.
 #[derive(Clone, Debug)]
@@ -180,26 +183,39 @@ impl Config {
     /// Refuses what the server cannot honour and what would open it to strangers, in one sentence that
     /// says what to do. To be asked before the start.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(other) = self.others.first() {
+        if let Some(other) = self.others.iter().find(|words| words[0] != "user") {
             return Err(format!("'{}' is not supported yet; remove it from the configuration", other[0]));
         }
         let unsupported = [
             (!self.text("replicaof").is_empty(), "replicaof"),
             (self.flag("cluster-enabled"), "cluster-enabled yes"),
             (self.text("tls-port") != "0", "tls-port"),
-            (!self.text("aclfile").is_empty(), "aclfile"),
         ];
         if let Some((_, name)) = unsupported.iter().find(|(used, _)| *used) {
             return Err(format!("'{name}' is not supported yet; remove it from the configuration"));
         }
         let is_open = |address: &String| !is_loopback(address.trim_start_matches('-'));
-        let is_guarded = !self.text("requirepass").is_empty() || !self.flag("protected-mode");
+        let users = acl::configured_users(self)?;
+        let is_guarded = !users[acl::DEFAULT].lets_everybody_in() || !self.flag("protected-mode");
         match self.words("bind").iter().find(|address| !is_guarded && is_open(address)) {
             Some(open) => Err(format!(
                 "bind {open} lets other machines in without a password; set requirepass, \
                  or bind 127.0.0.1, or say protected-mode no if the network is trusted"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Whether this process's own layers above the store get in: they are the user `default`, with
+    /// `requirepass`. The error is a sentence that says what to do.
+    pub fn check_own_login(&self) -> Result<(), String> {
+        let password = self.text("requirepass");
+        match acl::configured_users(self)?[acl::DEFAULT].accepts(password.as_bytes()) {
+            true => Ok(()),
+            false => Err("HTTP, queues and sockets reach the store as the user 'default' with requirepass, which the \
+                          configured users do not allow. Turn them off with http-bind '', and run them as a process \
+                          of their own under another user: thali serve --store redis://user:password@host:port"
+                .into()),
         }
     }
 

@@ -140,6 +140,11 @@ pub struct Settings {
     pub maxclients: usize,
     pub protected_mode: bool,
     pub requirepass: String,
+    /// The file of users.
+    pub aclfile: Option<PathBuf>,
+    pub acllog_max_len: usize,
+    /// New users may use all channels.
+    pub acl_pubsub_all: bool,
     pub databases: u32,
     pub proto_max_bulk_len: usize,
     pub client_query_buffer_limit: usize,
@@ -261,6 +266,9 @@ impl From<&Config> for Settings {
             maxclients: c.number("maxclients"),
             protected_mode: c.flag("protected-mode"),
             requirepass: c.text("requirepass").to_owned(),
+            aclfile: aclfile(c),
+            acllog_max_len: c.number("acllog-max-len"),
+            acl_pubsub_all: c.text("acl-pubsub-default") == "allchannels",
             databases: c.number("databases"),
             proto_max_bulk_len: c.number("proto-max-bulk-len"),
             client_query_buffer_limit: c.number("client-query-buffer-limit"),
@@ -344,6 +352,13 @@ fn loops(c: &Config, cores: usize) -> usize {
         (0, _) => cores,
         (loops, _) => loops,
     }
+}
+
+/// As in Redis, which goes to `dir` where somebody set it: a relative path begins there, else where the
+/// process stands.
+fn aclfile(c: &Config) -> Option<PathBuf> {
+    let path = PathBuf::from(c.some("aclfile")?);
+    Some(if c.is_given("dir") { PathBuf::from(c.text("dir")).join(path) } else { path })
 }
 
 fn limits(c: &Config) -> Limits {

@@ -110,6 +110,18 @@ impl Config {
         Ok(())
     }
 
+    /// A `user` line: that its rules are rules, and that it is the only one about this user.
+    fn check_user(&self, args: &[String]) -> Result<(), String> {
+        if self.others.iter().any(|words| words[0] == "user" && words[1] == args[0]) {
+            return Err(format!(
+                "Error in user declaration '{}': Duplicate user found. A user can only be defined once in config \
+                 files",
+                args[0]
+            ));
+        }
+        crate::acl::check_line(args, self.text("acl-pubsub-default") == "allchannels")
+    }
+
     /// One directive with its arguments.
     fn directive(&mut self, words: &[String]) -> Result<(), String> {
         let (name, args) = (words[0].as_str(), &words[1..]);
@@ -122,6 +134,9 @@ impl Config {
             };
             if !is_other {
                 return Err("Bad directive or wrong number of arguments".into());
+            }
+            if lower == "user" {
+                self.check_user(args)?;
             }
             self.others.push([&[lower], args].concat());
             return Ok(());

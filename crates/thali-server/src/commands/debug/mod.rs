@@ -109,7 +109,10 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
         (b"reload", _) => reload(call, &args[2..], reply)?,
         (b"populate", 3..=5) => populate(call, &args[2..], reply)?,
         (b"config-rewrite-force-all", 2) => {
-            let result = call.shared.config.lock().rewrite_all();
+            let result = {
+                let config = call.shared.config.lock();
+                config.rewrite_all(&call.shared.acl.config_lines(&config.settings().requirepass))
+            };
             result.map_err(|error| {
                 ErrorReply::owned(format!("ERR CONFIG-REWRITE-FORCE-ALL failed: {error}"))
             })?;
