@@ -21,6 +21,7 @@ mod testing;
 
 pub mod bitmaps;
 pub mod generic;
+pub mod geo;
 pub mod hashes;
 pub mod hyperloglog;
 pub mod lists;
@@ -33,7 +34,8 @@ pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
 pub use parse::*;
 pub use spec::{
-    Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, Outcome, Run, Spec,
+    Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run,
+    Spec,
 };
 pub use stale::{Stale, StaleKey};
 pub use table::{TABLE, groups};

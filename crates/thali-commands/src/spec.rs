@@ -23,7 +23,7 @@ bitflags::bitflags! {
         const MOVABLE_KEYS = 1 << 13;
         const NO_MULTI = 1 << 14;
         const ALLOW_BUSY = 1 << 15;
-        /// Needs every shard: it looks at keys that it does not name.
+        /// Needs every shard: it looks at keys that it does not name. See also [`Spec::looks_beyond`].
         const ALL_SHARDS = 1 << 16;
         /// Looks at every shard, one after the other, and holds none meanwhile. In a transaction or a
         /// script it finds all of them held.
@@ -160,6 +160,9 @@ pub enum Keys {
 /// Pushes the position of each key among the arguments, and what is done with it.
 pub type FindKeys = fn(args: &[&[u8]], push: &mut dyn FnMut(usize, Access));
 
+/// Finds the first argument of a request by which it looks at keys that it does not name.
+pub type LooksBeyond = fn(args: &[&[u8]]) -> Option<usize>;
+
 impl Keys {
     /// One key, the first argument.
     pub const fn one(access: Access) -> Self {
@@ -278,6 +281,9 @@ pub struct Spec {
     pub keys: Keys,
     /// Which arguments are channels that a user must have the right to.
     pub channels: Channels,
+    /// For commands of which some requests look at keys that they do not name (SORT's BY and GET): those are
+    /// given all shards.
+    pub looks_beyond: Option<LooksBeyond>,
     /// Beyond what [`Spec::all_categories`] derives from the flags.
     pub categories: Categories,
     /// Where not empty, the second argument must be one of these and its facts rule.
@@ -296,6 +302,7 @@ impl Spec {
         flags: Flags::empty(),
         keys: Keys::None,
         channels: Channels::None,
+        looks_beyond: None,
         categories: Categories::empty(),
         subcommands: &[],
     };
@@ -304,6 +311,16 @@ impl Spec {
     pub fn arity_fits(&self, len: usize) -> bool {
         let len = len as i32;
         if self.arity >= 0 { len == self.arity } else { len >= -self.arity }
+    }
+
+    /// Whether a request must hold every shard.
+    pub fn needs_all_shards(&self, args: &[&[u8]]) -> bool {
+        self.flags.contains(Flags::ALL_SHARDS) || self.looks_beyond(args).is_some()
+    }
+
+    /// The place of an argument by which a request looks at keys that it does not name.
+    pub fn looks_beyond(&self, args: &[&[u8]]) -> Option<usize> {
+        self.looks_beyond.and_then(|looks| looks(args))
     }
 
     /// The categories, those that follow from the flags included, as Redis derives them. A container that

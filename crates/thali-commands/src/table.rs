@@ -1,9 +1,11 @@
 //! The table of all data commands.
 
-use crate::{Command, bitmaps, generic, hashes, hyperloglog, lists, sets, sorted_sets, streams, strings};
+use crate::{
+    Command, bitmaps, generic, geo, hashes, hyperloglog, lists, sets, sorted_sets, streams, strings,
+};
 
 /// The tables of the groups.
-pub const fn groups() -> [&'static [Command]; 9] {
+pub const fn groups() -> [&'static [Command]; 10] {
     [
         generic::TABLE,
         strings::TABLE,
@@ -14,6 +16,7 @@ pub const fn groups() -> [&'static [Command]; 9] {
         sorted_sets::TABLE,
         streams::TABLE,
         hyperloglog::TABLE,
+        geo::TABLE,
     ]
 }
 

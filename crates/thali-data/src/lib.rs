@@ -13,12 +13,14 @@
 //! | [`sorted_set`] | members by score, any range by rank |
 //! | [`stream`] | an append-only log with consumer groups |
 //! | [`double`] | doubles as Redis reads and prints them |
+//! | [`geo`] | places on Earth as scores of a sorted set |
 //! | [`long_double`] | the extended doubles of INCRBYFLOAT |
 //! | [`limits`] | the thresholds between small and large forms |
 
 pub mod bits;
 mod buf;
 pub mod double;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod item;

@@ -146,6 +146,18 @@ pub(crate) struct Health {
 
 type OnSync = Arc<dyn Fn(Seq) + Send + Sync>;
 
+/// What the disk was asked for; see [`Journal::set_on_disk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskStep {
+    Write,
+    /// `awaited`: under `always`, so that replies wait for it.
+    Sync {
+        awaited: bool,
+    },
+}
+
+type OnDisk = Arc<dyn Fn(DiskStep, Duration) + Send + Sync>;
+
 pub(crate) struct Shared {
     pub config: JournalConfig,
     pub disk: Arc<dyn Disk>,
@@ -171,6 +183,7 @@ pub(crate) struct Shared {
     pub health: Mutex<Health>,
     pub rewrites: Mutex<Rewrites>,
     on_sync: RwLock<Option<OnSync>>,
+    on_disk: RwLock<Option<OnDisk>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -195,6 +208,7 @@ impl Shared {
             health: Mutex::default(),
             rewrites: Mutex::default(),
             on_sync: RwLock::new(None),
+            on_disk: RwLock::new(None),
             threads: Mutex::default(),
         }
     }
@@ -242,6 +256,13 @@ impl Shared {
 
     pub fn is_stuck(&self) -> bool {
         self.failing.load(Ordering::Acquire) && self.health.lock().stuck
+    }
+
+    /// Tells how long the disk took.
+    pub fn note_disk(&self, step: DiskStep, took: Duration) {
+        if let Some(on_disk) = &*self.on_disk.read() {
+            on_disk(step, took);
+        }
     }
 }
 
@@ -329,6 +350,12 @@ impl Journal {
     /// [`Journal::synced`] then gives. It should only wake others.
     pub fn set_on_sync(&self, on_sync: Box<dyn Fn(Seq) + Send + Sync>) {
         *self.shared.on_sync.write() = Some(Arc::from(on_sync));
+    }
+
+    /// `on_disk` is told how long each write and each sync took, by whoever did it and with the journal's locks
+    /// held: it should note that and ask the journal nothing.
+    pub fn set_on_disk(&self, on_disk: Box<dyn Fn(DiskStep, Duration) + Send + Sync>) {
+        *self.shared.on_disk.write() = Some(Arc::from(on_disk));
     }
 
     /// The gate before anything that will append: returns at once while the disk keeps up, waits while

@@ -94,7 +94,7 @@ pub use buffer::encode_request;
 pub use check::{Damage, FileKind, FileReport, check_file, check_manifest, copy_good_part, find_manifests};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::JournalError;
-pub use journal::{Journal, JournalConfig, JournalState, Policy, Seq};
+pub use journal::{DiskStep, Journal, JournalConfig, JournalState, Policy, Seq};
 pub use reader::Effect;
 pub use recovery::{ApplyGroup, LoadBase, Recovery, RecoveryProgress, RecoveryReport};
 pub use rewrite::{BaseForm, BaseWriter, Rewrite, RewriteReport};

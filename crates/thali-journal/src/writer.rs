@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{self, HEADER_LEN};
 use crate::buffer::Cut;
 use crate::journal::{OpenFile, Progress, Shared, Tail};
-use crate::{DiskFile, Policy};
+use crate::{DiskFile, DiskStep, Policy};
 
 /// Capacity that an emptied buffer may keep.
 const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -226,7 +226,10 @@ fn try_write(shared: &Shared, tail: &mut Tail) -> io::Result<()> {
     let Progress { len, durable_len, .. } = *shared.progress.lock();
     tail.batch.seal(len, durable_len);
     tail.torn = true;
-    write_all(&*tail.open().file, &tail.batch.bytes)?;
+    let begun = Instant::now();
+    let outcome = write_all(&*tail.open().file, &tail.batch.bytes);
+    shared.note_disk(DiskStep::Write, begun.elapsed());
+    outcome?;
     tail.torn = false;
     Ok(())
 }
@@ -338,6 +341,7 @@ pub(crate) fn sync(shared: &Shared) -> bool {
     let begun = Instant::now();
     let outcome = open.file.sync();
     let took = begun.elapsed();
+    shared.note_disk(DiskStep::Sync { awaited: shared.policy() == Policy::Always }, took);
     {
         let mut health = shared.health.lock();
         health.syncs_total += 1;

@@ -65,6 +65,11 @@ impl Db {
         self.volatile_len
     }
 
+    /// Bytes that keeping the keys takes beside themselves and their values.
+    pub fn overhead_bytes(&self) -> usize {
+        self.table.overhead_bytes()
+    }
+
     /// A key's entry, expired or not.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
         self.table.get(key)

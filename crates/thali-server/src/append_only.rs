@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use thali_journal::{Journal, JournalConfig, JournalError, RealDisk, Rewrite, Seq};
+use thali_journal::{DiskStep, Journal, JournalConfig, JournalError, RealDisk, Rewrite, Seq};
 
 use crate::call::Shared;
 use crate::config::Settings;
 use crate::functions::Loader;
+use crate::latency::event;
 use crate::mailbox::Mailbox;
 use crate::recovery;
 
@@ -82,8 +83,17 @@ pub(crate) fn let_go(mut journal: Arc<Journal>) -> bool {
     true
 }
 
-/// Loops that hold replies are told how far the journal is.
+/// Loops that hold replies are told how far the journal is, and LATENCY how long the disk took.
 fn tell_loops(shared: &Shared, journal: &Journal) {
     let mailboxes = Arc::clone(&shared.mailboxes);
     journal.set_on_sync(Box::new(move |_| mailboxes.iter().for_each(Mailbox::tell_synced)));
+    let latency = Arc::clone(&shared.latency);
+    journal.set_on_disk(Box::new(move |step, took| {
+        let event = match step {
+            DiskStep::Write => event::AOF_WRITE,
+            DiskStep::Sync { awaited: true } => event::AOF_FSYNC_ALWAYS,
+            DiskStep::Sync { awaited: false } => event::AOF_FSYNC_EVERYSEC,
+        };
+        latency.note(event, crate::server::unix_ms() / 1000, took);
+    }));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -21,8 +21,10 @@ use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
+use crate::latency::Latency;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::migration::Migration;
 use crate::oom::OomScore;
 use crate::pause::Pause;
 use crate::ports::Ports;
@@ -60,6 +62,8 @@ pub(crate) struct Shared {
     pub scripts: Scripts,
     pub functions: Functions,
     pub slowlog: Slowlog,
+    /// The journal's threads note events, too.
+    pub latency: Arc<Latency>,
     pub rates: Rates,
     pub freer: Freer,
     pub config: Mutex<Config>,
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     /// Where the next connection goes, whoever accepts it.
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
+    pub migrations_len: AtomicUsize,
     /// More is in use than `maxmemory` allows; looked at ten times a second.
     pub is_out_of_memory: AtomicBool,
     pub is_shutting_down: AtomicBool,
@@ -125,6 +130,16 @@ impl Shared {
         }
         let settings = self.settings.load();
         (settings.stop_writes_on_bgsave_error && !settings.save.is_empty()).then_some(DUMP_FAILED)
+    }
+
+    /// Writes an event down for LATENCY if it took too long.
+    pub fn note_latency(&self, side: &Side, event: &'static str, took: Duration) {
+        self.latency.note(event, side.now_ms / 1000, took);
+    }
+
+    /// As [`Shared::note_latency`], on another thread than a loop's.
+    pub fn note_latency_elsewhere(&self, event: &'static str, took: Duration) {
+        self.latency.note(event, crate::server::unix_ms() / 1000, took);
     }
 
     /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
@@ -187,6 +202,8 @@ pub(crate) struct Side {
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
+    /// Migrations that are over but for keys that a busy script holds.
+    pub migrated: Vec<Migration>,
     /// Expired keys stay for now: CLIENT PAUSE. Looked at once a tick.
     pub keeps_expired: bool,
     /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.

@@ -147,6 +147,30 @@ impl Total {
         })?;
         Some(longest_of(class))
     }
+
+    /// Calls whose durations were kept: none while `latency-tracking` is off.
+    pub fn latencies_len(&self) -> u64 {
+        self.latencies.iter().sum()
+    }
+
+    /// How many calls took up to so many microseconds, for each doubling of 1,024 nanoseconds in which there are
+    /// more than in the one before. The microseconds are those of Redis's histogram, whose classes reach a
+    /// 128th beyond the power of two.
+    pub fn up_to_micros(&self) -> Vec<(u64, u64)> {
+        let (mut steps, mut seen, mut next) = (Vec::new(), 0, 0);
+        for exponent in 10..=EXPONENT_MAX as u32 + 1 {
+            let end = 1u64 << exponent;
+            let before = seen;
+            while self.latencies.get(next).is_some() && longest_of(next) <= end {
+                seen += self.latencies[next];
+                next += 1;
+            }
+            if seen > before {
+                steps.push(((end + (end >> 7) - 1) / 1000, seen));
+            }
+        }
+        steps
+    }
 }
 
 /// Error codes that a loop tells apart; scripts can invent any number.
@@ -237,6 +261,19 @@ mod tests {
         assert!((50_000..54_000).contains(&half), "{half}");
         assert!(total.percentile(100.0).unwrap() >= 100_000);
         assert_eq!(Total::default().percentile(50.0), None);
+    }
+
+    #[test]
+    fn durations_add_up_over_doublings() {
+        let stats = CommandStats::default();
+        for nanos in [500, 1_000, 1_500, 30_000, 30_001, 100_000] {
+            stats.record(nanos, false, true);
+        }
+        let total = Total::of([&stats].into_iter());
+        assert_eq!(total.up_to_micros(), [(1, 2), (2, 3), (33, 5), (132, 6)]);
+        stats.record(u64::MAX / 2, false, true);
+        let total = Total::of([&stats].into_iter());
+        assert_eq!(total.up_to_micros().last().unwrap().1, total.latencies_len());
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! has run out.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use thali_commands::Origin;
 
 use crate::call::Core;
+use crate::latency::event;
 use crate::{memory, snapshots, tracking, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
@@ -47,6 +49,7 @@ impl Cron {
         if !may_expire || !admitted || core.shared.loading.is_on() {
             return;
         }
+        let begun = Instant::now();
         let loops = core.shared.mailboxes.len();
         let own = usize::from(core.side.event_loop);
         for shard in (own..core.shared.keyspace.shards_len()).step_by(loops) {
@@ -56,6 +59,7 @@ impl Cron {
                 }
             }
         }
+        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
     }
 }
 

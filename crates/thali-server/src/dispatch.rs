@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
@@ -9,7 +10,9 @@ use thali_resp::Reply;
 use crate::acl;
 use crate::call::{Call, Core};
 use crate::commands::monitor;
+use crate::latency::event;
 use crate::loading::LOADING;
+use crate::migration;
 use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
@@ -90,6 +93,7 @@ fn admit_and_run(
         if let Err(error) = &outcome {
             stats.note_error(error.text());
         }
+        core.shared.note_latency(&core.side, event::COMMAND, Duration::from_nanos(nanos));
         return outcome;
     }
     if state.transaction.is_some() {
@@ -308,6 +312,7 @@ fn run_verb(
             Reply::new(out, state.protocol).simple("RESET");
             return Ok(());
         }
+        SessionVerb::Migrate => return migration::begin(core, state, args, out),
     }
     Reply::new(out, state.protocol).ok();
     Ok(())

@@ -28,7 +28,7 @@ use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribe
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{client_memory, cron, table, tracking, unit};
+use crate::{client_memory, cron, migration, table, tracking, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -433,6 +433,14 @@ impl EventLoop {
                     true => state.error(out, &UNBLOCKED),
                     false => reply_timed_out(out, state, false),
                 });
+            }
+            Message::Migrated(migration) => {
+                if let Some((address, outcome, seq)) = migration::finish(&mut self.core, *migration) {
+                    self.unpark(address.session, seq, |out, state| match outcome {
+                        Ok(()) => Reply::new(out, state.protocol).ok(),
+                        Err(error) => state.error(out, &error),
+                    });
+                }
             }
             Message::Published(publication) => {
                 let Self { core, sessions, dirty, ready, .. } = self;

@@ -8,6 +8,7 @@ use thali_journal::Seq;
 
 use crate::acl::User;
 use crate::listener::{Accepted, Listener};
+use crate::migration::Migration;
 use crate::pubsub::Publication;
 use crate::tracking::Notice;
 
@@ -22,6 +23,8 @@ pub(crate) enum Message {
     Served { session: u64, reply: Vec<u8>, seq: Seq, nanos: u64 },
     /// CLIENT UNBLOCK took the session's waiter; `error` says how it is to be told.
     Unblocked { session: u64, error: bool },
+    /// MIGRATE's thread is done.
+    Migrated(Box<Migration>),
     /// For this loop's subscribers.
     Published(Arc<Publication>),
     /// What this loop's sessions may hold is stale.

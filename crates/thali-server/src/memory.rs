@@ -1,29 +1,94 @@
 //! What the process uses, as the allocator and the kernel say.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::call::Shared;
 use crate::config::Settings;
 
-/// Bytes that the allocator has handed out. `0` until the binary says how to ask ([`set_used_bytes`]).
+/// What the allocator can tell and do; the binary chose it, so the binary knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocator {
+    pub name: &'static str,
+    /// Bytes handed out.
+    pub used_bytes: fn() -> u64,
+    pub figures: fn() -> AllocatorFigures,
+    /// Gives unused pages back to the kernel; false where it would not.
+    pub purge: fn() -> bool,
+    /// All that it knows, as text.
+    pub report: fn() -> String,
+}
+
+/// Bytes from the allocator's view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllocatorFigures {
+    /// Handed out.
+    pub allocated: u64,
+    /// In pages of which some is handed out.
+    pub active: u64,
+    /// In physical memory, for all that the allocator knows.
+    pub resident: u64,
+    /// Given back to the kernel, which may not have taken it yet.
+    pub muzzy: u64,
+}
+
+static ALLOCATOR: OnceLock<Allocator> = OnceLock::new();
+static PEAK_BYTES: AtomicU64 = AtomicU64::new(0);
+static STARTUP_BYTES: OnceLock<u64> = OnceLock::new();
+
+/// Says whom to ask.
+pub fn set_allocator(allocator: Allocator) {
+    // A second call would name the same one.
+    let _ = ALLOCATOR.set(allocator);
+}
+
+/// The allocator, where the binary has named it ([`set_allocator`]).
+pub(crate) fn allocator() -> Option<&'static Allocator> {
+    ALLOCATOR.get()
+}
+
+/// Bytes that the allocator has handed out; what the kernel says where nobody has named it.
 pub(crate) fn used_bytes() -> u64 {
-    match USED.get() {
-        Some(used) => used(),
-        None => rss_bytes(),
+    allocator().map_or_else(rss_bytes, |allocator| (allocator.used_bytes)())
+}
+
+/// As [`used_bytes`], remembered for [`peak_bytes`].
+fn note_used_bytes() -> u64 {
+    let used = used_bytes();
+    PEAK_BYTES.fetch_max(used, Relaxed);
+    used
+}
+
+/// The most that was in use when anybody looked.
+pub(crate) fn peak_bytes() -> u64 {
+    PEAK_BYTES.load(Relaxed).max(note_used_bytes())
+}
+
+/// To be called before data is loaded.
+pub(crate) fn note_startup() {
+    STARTUP_BYTES.get_or_init(used_bytes);
+}
+
+/// Bytes that were in use before there was data.
+pub(crate) fn startup_bytes() -> u64 {
+    STARTUP_BYTES.get().copied().unwrap_or_default()
+}
+
+/// The allocator's figures; without one, what the kernel says stands for all.
+pub(crate) fn figures() -> AllocatorFigures {
+    match allocator() {
+        Some(allocator) => (allocator.figures)(),
+        None => {
+            let rss = rss_bytes();
+            AllocatorFigures { allocated: rss, active: rss, resident: rss, muzzy: 0 }
+        }
     }
 }
 
-static USED: std::sync::OnceLock<fn() -> u64> = std::sync::OnceLock::new();
-
-/// Says how to ask the allocator; the binary chose it, so the binary knows.
-pub fn set_used_bytes(used: fn() -> u64) {
-    // A second call would name the same allocator.
-    let _ = USED.set(used);
-}
-
-/// Notes whether more is in use than `maxmemory` allows.
+/// Notes whether more is in use than `maxmemory` allows; asked ten times a second.
 pub(crate) fn look_at_limit(shared: &Shared, settings: &Settings) {
-    let is_over = settings.maxmemory > 0 && used_bytes() > settings.maxmemory;
+    let used = note_used_bytes();
+    let is_over = settings.maxmemory > 0 && used > settings.maxmemory;
     shared.is_out_of_memory.store(is_over, Relaxed);
 }
 

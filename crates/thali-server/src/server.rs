@@ -23,9 +23,11 @@ use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::freer::Freer;
+use crate::latency::Latency;
 use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::memory;
 use crate::open_files;
 use crate::ports::{Copies, PortError, Ports};
 use crate::pubsub::{PubSub, Subscriptions};
@@ -139,6 +141,7 @@ impl Server {
     /// As [`Server::start`]; the recovery ends with [`StartError::GivenUp`] once `gives_up` says so, or a
     /// client says SHUTDOWN.
     pub fn start_unless(config: Config, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<Self, StartError> {
+        memory::note_startup();
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         let acl = Acl::from_config(&config).map_err(StartError::Users)?;
@@ -305,6 +308,7 @@ fn shared(
         scripts: Scripts::new(watchdog),
         functions: Default::default(),
         slowlog: Default::default(),
+        latency: Arc::new(Latency::new(settings.latency_monitor_threshold_ms)),
         rates: Default::default(),
         freer: Freer::start()?,
         config: Mutex::new(config),
@@ -318,6 +322,7 @@ fn shared(
         oom_score: Default::default(),
         next_loop: Default::default(),
         monitors_len: Default::default(),
+        migrations_len: Default::default(),
         is_out_of_memory: Default::default(),
         is_shutting_down: Default::default(),
         active_expire: AtomicBool::new(true),
@@ -406,6 +411,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             durable_waits: Vec::new(),
             deferred: Vec::new(),
             leftovers: Vec::new(),
+            migrated: Vec::new(),
             keeps_expired: false,
             postpones: false,
             commands: 0,

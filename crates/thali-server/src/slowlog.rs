@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use thali_commands::{Flags, Spec};
 
 use crate::call::Side;
+use crate::commands::migrate;
 use crate::session::{SessionState, borrowed};
 use crate::table;
 
@@ -97,9 +98,9 @@ fn shown(spec: &Spec, args: &[&[u8]]) -> Vec<Vec<u8>> {
     shown
 }
 
-/// Whether an argument may be a password, or says whose: of AUTH, HELLO, ACL, and CONFIG SET of a setting
-/// that is one.
-fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
+/// Whether an argument may be a password, or says whose: of AUTH, HELLO, ACL, MIGRATE, and CONFIG SET of a
+/// setting that is one.
+pub(crate) fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
     const SETTINGS: [&str; 7] = [
         "requirepass",
         "masterauth",
@@ -116,6 +117,7 @@ fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
         "set" if at > 2 && args[0].eq_ignore_ascii_case(b"config") => {
             SETTINGS.iter().any(|name| args[at - 1].eq_ignore_ascii_case(name.as_bytes()))
         }
+        "migrate" => migrate::is_secret(args, at),
         _ => false,
     }
 }
@@ -141,6 +143,10 @@ mod tests {
             &["CONFIG", "SET", "timeout", "5", "RequirePass", "(redacted)"],
         );
         check(&["ACL", "SETUSER", "u", ">pw"], &["ACL", "SETUSER", "(redacted)", "(redacted)"]);
+        check(
+            &["MIGRATE", "h", "1", "k", "0", "9", "AUTH", "pw"],
+            &["MIGRATE", "h", "1", "k", "0", "9", "AUTH", "(redacted)"],
+        );
         check(&["SET", "requirepass", "pw"], &["SET", "requirepass", "pw"]);
         let long = "x".repeat(200);
         check(&["GET", &long], &["GET", &format!("{}... (72 more bytes)", &long[..128])]);

@@ -32,6 +32,7 @@ pub(crate) enum SessionVerb {
     Unwatch,
     Quit,
     Reset,
+    Migrate,
 }
 
 /// A row of the table.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use thali_commands::{
@@ -17,6 +17,7 @@ use thali_resp::{Protocol, Reply};
 
 use crate::acl::{self, User};
 use crate::call::{Call, Core, Engine, Shared, Side};
+use crate::latency::event;
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
 use crate::server::unix_ms;
@@ -36,7 +37,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Adds what one command needs.
     pub fn add(&mut self, keyspace: &Keyspace, spec: &Spec, args: &[&[u8]]) {
-        self.all |= spec.flags.contains(Flags::ALL_SHARDS);
+        self.all |= spec.needs_all_shards(args);
         spec.keys.each(args, &mut |at, _: Access| self.shards.push(keyspace.shard_of(args[at])));
     }
 
@@ -200,6 +201,9 @@ fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, out
     if let Err(error) = outcome {
         stats.note_error(error.text());
     }
+    let is_fast = spec.flags.contains(Flags::FAST);
+    let event = if is_fast { event::FAST_COMMAND } else { event::COMMAND };
+    call.shared.note_latency(call.side, event, Duration::from_nanos(nanos));
     stats.command_nanos.add(nanos);
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
@@ -300,6 +304,8 @@ pub(crate) fn clear_leftovers(core: &mut Core) {
         for leftover in std::mem::take(&mut core.side.leftovers) {
             clear(&core.shared, &mut core.side, leftover);
         }
+        let migrated = std::mem::take(&mut core.side.migrated);
+        core.side.local.extend(migrated.into_iter().map(|migration| Message::Migrated(Box::new(migration))));
     }
 }
 

@@ -383,3 +383,26 @@ fn who_must_be_logged_in_cannot_be_locked_out_by_mistake() {
     assert!(own("") && own("requirepass pw") && own("requirepass pw\nuser default on >pw ~* &* +@all"));
     assert!(!own("user default on >pw ~* &* +@all") && !own("user default off"));
 }
+
+#[test]
+fn patterns_of_sort_need_all_keys_to_be_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut admin = connect(&address);
+    done(&mut admin, "MSET v1 1 w1 2");
+    done(&mut admin, "RPUSH list 1");
+    done(&mut admin, "ACL SETUSER u on nopass (+sort +sort_ro +eval ~list ~v*)");
+    let mut client = log_in(&address, "u");
+    let by = "ERR BY option of SORT denied due to insufficient ACL permissions.";
+    let get = "ERR GET option of SORT denied due to insufficient ACL permissions.";
+    for command in ["SORT", "SORT_RO"] {
+        refused(&mut client, &format!("{command} list BY v*"), by);
+        refused(&mut client, &format!("{command} list GET v*"), get);
+        done(&mut client, &format!("{command} list BY nosort GET #"));
+    }
+    done(&mut admin, "ACL SETUSER u clearselectors (+sort ~list %W~*)");
+    refused(&mut client, "SORT list GET w*", get);
+    done(&mut admin, "ACL SETUSER u clearselectors (+sort ~list %R~*)");
+    assert_eq!(ask(&mut client, "SORT list BY w* GET w*"), Reply::Array(vec![Reply::Bulk(b"2".to_vec())]));
+    server.shutdown().unwrap();
+}

@@ -63,6 +63,55 @@ fn a_busy_script_is_killed_from_another_loop_and_others_learn_that_it_is_busy() 
 }
 
 #[test]
+fn sort_sees_the_keys_that_it_does_not_name_at_one_moment() {
+    const ROUNDS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("appendonly", "no")]);
+    let names: Vec<String> = (0..8).map(|at| at.to_string()).collect();
+    let all_set = |value: usize| {
+        let pairs = names.iter().flat_map(|name| [format!("w_{name}"), value.to_string()]);
+        std::iter::once("MSET".to_owned()).chain(pairs).collect::<Vec<_>>()
+    };
+    let mut client = RespClient::connect(&address).unwrap();
+    ask(&mut client, &format!("RPUSH l {}", names.join(" ")));
+    client.command(&all_set(0)).unwrap();
+    let requests: [&[&str]; 3] = [
+        &["SORT", "l", "BY", "w_*", "GET", "w_*"],
+        &["EVAL", "return redis.call('SORT', 'l', 'BY', 'nosort', 'GET', 'w_*')", "0"],
+        &["SORT_RO", "l", "BY", "nosort", "GET", "w_*"],
+    ];
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (address, all_set) = (&address, &all_set);
+            scope.spawn(move || {
+                let mut client = RespClient::connect(address).unwrap();
+                (0..ROUNDS).for_each(|round| drop(client.command(&all_set(round * 2 + writer)).unwrap()));
+            });
+        }
+        for request in requests {
+            let address = &address;
+            scope.spawn(move || {
+                let mut client = RespClient::connect(address).unwrap();
+                for _ in 0..ROUNDS {
+                    let reply = client.command(request).unwrap();
+                    let first = reply.items()[0].text();
+                    assert!(
+                        reply.items().len() == 8 && reply.items().iter().all(|item| item.text() == first),
+                        "{request:?}: {reply:?}"
+                    );
+                }
+            });
+        }
+    });
+    // The same within a transaction.
+    for line in ["MULTI", "SET w_0 x", "SORT l LIMIT 0 1 GET w_*"] {
+        ask(&mut client, line);
+    }
+    assert_eq!(ask(&mut client, "EXEC").items()[1].items()[0].text(), "x");
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn waiters_of_two_loops_are_served_in_the_order_of_their_coming() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(&dir, &[("appendonly", "no")]);

@@ -1,5 +1,6 @@
 //! Arguments, wiring, signals; no logic.
 
+mod allocator;
 mod app;
 mod check;
 mod demo;
@@ -11,9 +12,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The real-time backend in one program: store, queues, workers and sockets.
 #[derive(Parser)]
@@ -54,7 +52,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    thali_server::memory::set_used_bytes(app::allocated_bytes);
+    thali_server::memory::set_allocator(allocator::ALLOCATOR);
     let result = match as_server() {
         Some(arguments) => serve::run_as_server(&arguments),
         None => match Cli::parse().command {

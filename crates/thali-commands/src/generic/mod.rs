@@ -14,6 +14,7 @@ pub mod persist;
 pub mod rename;
 pub mod restore;
 pub mod scan;
+pub mod sort;
 pub mod ttl;
 
 use crate::{Categories, Command, Context, ErrorReply, Group, Spec, integer};
@@ -43,7 +44,6 @@ pub const TABLE: &[Command] = &[
     Command { spec: &expire::EXPIREAT, run: expire::expireat },
     Command { spec: &expire::PEXPIREAT, run: expire::pexpireat },
     Command { spec: &kind::SPEC, run: kind::run },
-    Command { spec: &memory::SPEC, run: memory::run },
     Command { spec: &object::SPEC, run: object::run },
     Command { spec: &persist::SPEC, run: persist::run },
     Command { spec: &rename::RENAME, run: rename::rename },
@@ -52,6 +52,8 @@ pub const TABLE: &[Command] = &[
     Command { spec: &scan::SCAN, run: scan::scan },
     Command { spec: &scan::KEYS, run: scan::keys },
     Command { spec: &scan::RANDOMKEY, run: scan::randomkey },
+    Command { spec: &sort::SORT, run: sort::sort },
+    Command { spec: &sort::SORT_RO, run: sort::sort_ro },
     Command { spec: &ttl::TTL, run: ttl::ttl },
     Command { spec: &ttl::PTTL, run: ttl::pttl },
     Command { spec: &ttl::EXPIRETIME, run: ttl::expiretime },

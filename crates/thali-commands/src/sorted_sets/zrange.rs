@@ -222,7 +222,7 @@ pub fn zrangestore(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) 
 }
 
 /// Puts a result under a key and replies its length; an empty one removes the key.
-pub(super) fn store(
+pub(crate) fn store(
     cx: &mut Context<'_>,
     destination: &[u8],
     result: SortedSet,

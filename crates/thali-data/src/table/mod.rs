@@ -160,6 +160,11 @@ impl<V> Table<V> {
             + self.segments.capacity() * size_of::<Segment<V>>()
     }
 
+    /// The part of [`Table::memory_bytes`] that is neither key nor value.
+    pub fn overhead_bytes(&self) -> usize {
+        self.memory_bytes() - self.entry_bytes
+    }
+
     pub fn contains(&self, key: &[u8]) -> bool {
         self.find(self.hash(key), key).is_some()
     }

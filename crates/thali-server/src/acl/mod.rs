@@ -70,6 +70,8 @@ pub(crate) enum Denial {
     Command,
     /// The position of the key among the arguments.
     Key(usize),
+    /// The position of a pattern for keys that the request does not name, which needs all keys to be readable.
+    Beyond(usize),
     Channel(usize),
 }
 
@@ -77,7 +79,7 @@ impl Denial {
     /// What ACL DRYRUN says.
     pub fn in_full(self, user: &[u8], row: &Row, spec: &Spec, args: &[&[u8]]) -> Vec<u8> {
         let (what, kind) = match self {
-            Self::Command => return self.in_short(user, row, spec),
+            Self::Command | Self::Beyond(_) => return self.in_short(user, row, spec, args),
             Self::Key(at) => (args[at], "key"),
             Self::Channel(at) => (args[at], "channel"),
         };
@@ -85,13 +87,17 @@ impl Denial {
     }
 
     /// What a client is told: not which key or channel.
-    pub fn in_short(self, user: &[u8], row: &Row, spec: &Spec) -> Vec<u8> {
+    pub fn in_short(self, user: &[u8], row: &Row, spec: &Spec, args: &[&[u8]]) -> Vec<u8> {
         match self {
             Self::Command => {
                 let name = table::full_name(row, spec);
                 [b"User ", user, b" has no permissions to run the '", name.as_bytes(), b"' command"].concat()
             }
             Self::Key(_) => b"No permissions to access a key".to_vec(),
+            Self::Beyond(at) => {
+                let option = args[at - 1].to_ascii_uppercase();
+                [&option, &b" option of SORT denied due to insufficient ACL permissions."[..]].concat()
+            }
             Self::Channel(_) => b"No permissions to access a channel".to_vec(),
         }
     }
@@ -99,7 +105,7 @@ impl Denial {
     fn event<'a>(self, row: &Row, spec: &Spec, args: &[&'a [u8]]) -> (Reason, Cow<'a, [u8]>) {
         match self {
             Self::Command => (Reason::Command, table::full_name(row, spec).into_owned().into_bytes().into()),
-            Self::Key(at) => (Reason::Key, args[at].into()),
+            Self::Key(at) | Self::Beyond(at) => (Reason::Key, args[at].into()),
             Self::Channel(at) => (Reason::Channel, args[at].into()),
         }
     }
@@ -153,8 +159,11 @@ pub(crate) fn gate_waiter(
         .map_err(|denial| refusal(b"NOPERM ", denial, user, command))
 }
 
-fn refusal(code: &[u8], denial: Denial, user: &User, (row, spec, _): (&Row, &Spec, &[&[u8]])) -> ErrorReply {
-    ErrorReply::owned([code, &*denial.in_short(user.name(), row, spec)].concat())
+fn refusal(code: &[u8], denial: Denial, user: &User, command: (&Row, &Spec, &[&[u8]])) -> ErrorReply {
+    let (row, spec, args) = command;
+    // In Redis it is the command that refuses this.
+    let code = if matches!(denial, Denial::Beyond(_)) { b"ERR " } else { code };
+    ErrorReply::owned([code, &*denial.in_short(user.name(), row, spec, args)].concat())
 }
 
 /// The gate of EXEC: rules may have changed since a command was queued.
@@ -169,7 +178,7 @@ pub(crate) fn gate_queued(
     check(shared, side, who, Place::Transaction, command).map_err(|denial| {
         let reason = match denial {
             Denial::Command => "no permission to execute the command or subcommand",
-            Denial::Key(_) => "no permission to touch the specified keys",
+            Denial::Key(_) | Denial::Beyond(_) => "no permission to touch the specified keys",
             Denial::Channel(_) => "no permission to access one of the channels used as arguments",
         };
         ErrorReply::owned(format!(

@@ -128,6 +128,9 @@ impl Selector {
         if let Some((at, _)) = keys.iter().find(|(at, access)| !self.allows_key(args[*at], *access)) {
             return Err(Denial::Key(*at));
         }
+        if let Some(at) = spec.looks_beyond(args).filter(|_| !self.reads_all_keys()) {
+            return Err(Denial::Beyond(at));
+        }
         let (channels, are_patterns) = match spec.channels {
             Channels::None => (0..0, false),
             Channels::First => (1..args.len().min(2), false),
@@ -145,6 +148,11 @@ impl Selector {
     fn allows_key(&self, key: &[u8], access: Access) -> bool {
         let fits = |known: &KeyPattern| known.access.contains(access) && glob::matches(&known.pattern, key);
         self.all_keys || self.keys.iter().any(fits)
+    }
+
+    fn reads_all_keys(&self) -> bool {
+        let is_all = |known: &KeyPattern| known.access.contains(Access::READ) && *known.pattern == *b"*";
+        self.all_keys || self.keys.iter().any(is_all)
     }
 
     /// A pattern to subscribe to must be one of those allowed, letter by letter.

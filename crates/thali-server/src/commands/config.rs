@@ -186,6 +186,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     if pairs.iter().any(|(name, _)| name == "requirepass") {
         call.shared.acl.set_default_password(&settings.requirepass);
     }
+    call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
     crate::memory::look_at_limit(call.shared, &settings);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);

@@ -147,7 +147,17 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Memory")?;
     writeln!(text, "used_memory:{used}\nused_memory_human:{}", human(used))?;
     writeln!(text, "used_memory_rss:{rss}\nused_memory_rss_human:{}", human(rss))?;
-    writeln!(text, "used_memory_peak:{used}\nused_memory_peak_human:{}", human(used))?;
+    let peak = memory::peak_bytes();
+    writeln!(text, "used_memory_peak:{peak}\nused_memory_peak_human:{}", human(peak))?;
+    let overview = super::memory::Overview::of(call);
+    writeln!(text, "used_memory_peak_perc:{:.2}%", overview.peak_percent())?;
+    writeln!(text, "used_memory_overhead:{}", overview.overhead_bytes())?;
+    writeln!(text, "used_memory_startup:{}", overview.startup_bytes)?;
+    writeln!(text, "used_memory_dataset:{}", overview.dataset_bytes())?;
+    writeln!(text, "used_memory_dataset_perc:{:.2}%", overview.dataset_percent())?;
+    let figures = memory::figures();
+    writeln!(text, "allocator_allocated:{}\nallocator_active:{}", figures.allocated, figures.active)?;
+    writeln!(text, "allocator_resident:{}\nallocator_muzzy:{}", figures.resident, figures.muzzy)?;
     writeln!(text, "used_memory_lua:{}", call.side.interpreter.as_ref().map_or(0, |i| i.memory_bytes()))?;
     writeln!(text, "number_of_cached_scripts:{}", call.shared.scripts.cache.len())?;
     writeln!(text, "used_memory_scripts:{}", call.shared.scripts.cache.bytes())?;
@@ -164,7 +174,7 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "lazyfreed_objects:{}", call.shared.freer.freed())?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
     writeln!(text, "mem_clients_normal:{}\nmem_clients_slaves:0", call.shared.client_memory.total())?;
-    writeln!(text, "mem_allocator:jemalloc")
+    writeln!(text, "mem_allocator:{}", memory::allocator().map_or("libc", |allocator| allocator.name))
 }
 
 fn persistence(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
@@ -271,7 +281,7 @@ fn debug(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 }
 
 /// Each command and subcommand that was called, under INFO's name for it.
-fn each_command(call: &Call<'_, '_>, mut show: impl FnMut(&str, &Total)) {
+pub(super) fn each_command(call: &Call<'_, '_>, mut show: impl FnMut(&str, &Total)) {
     for row in table::rows() {
         for spec in std::iter::once(row.spec).chain(row.spec.subcommands) {
             let total = Total::of(call.shared.stats.iter().map(|stats| stats.by_command.of(row, spec)));

@@ -8,6 +8,11 @@ pub(crate) mod connection;
 pub(crate) mod debug;
 pub(crate) mod functions;
 pub(crate) mod info;
+pub(crate) mod latency;
+pub(crate) mod lolwut;
+pub(crate) mod memory;
+pub(crate) mod migrate;
+pub(crate) mod module;
 pub(crate) mod monitor;
 pub(crate) mod persistence;
 pub(crate) mod pubsub;
@@ -36,6 +41,11 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
         debug::TABLE,
         functions::TABLE,
         info::TABLE,
+        latency::TABLE,
+        lolwut::TABLE,
+        memory::TABLE,
+        migrate::TABLE,
+        module::TABLE,
         monitor::TABLE,
         persistence::TABLE,
         pubsub::TABLE,

@@ -10,6 +10,7 @@ use super::Entry;
 use crate::call::{Call, Core, Shared, Side};
 use crate::mailbox::Message;
 use crate::session::SessionState;
+use crate::slowlog;
 use crate::table::Handler;
 
 const MONITOR: Spec = Spec {
@@ -68,9 +69,10 @@ fn tell(shared: &Shared, side: &mut Side, who: &str, spec: &Spec, args: &[&[u8]]
     let us =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
     let mut line = format!("+{}.{:06} [{who}]", us / 1_000_000, us % 1_000_000);
-    for arg in args {
+    for (at, arg) in args.iter().enumerate() {
+        let shown: &[u8] = if slowlog::is_secret(spec, args, at) { b"(redacted)" } else { arg };
         line.push(' ');
-        quote(arg, &mut line);
+        quote(shown, &mut line);
     }
     line += "\r\n";
     let line: Arc<[u8]> = line.into_bytes().into();

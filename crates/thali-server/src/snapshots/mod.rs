@@ -28,6 +28,7 @@ use crate::append_only;
 use crate::call::Shared;
 use crate::config::Settings;
 use crate::functions::LibrarySet;
+use crate::latency::event;
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -321,6 +322,7 @@ impl Maker<'_> {
                 state.dirty_at_last_dump = dirty;
                 state.last_dump_unix_s = unix_s();
                 state.longest_hold = outcome.longest_hold;
+                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, outcome.longest_hold);
             }
         });
         outcome.map(|_| ())
@@ -357,6 +359,7 @@ impl Maker<'_> {
             state.last_rewrite_tried = Some(begun);
             if let Ok(longest_hold) = outcome {
                 state.longest_hold = longest_hold;
+                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, longest_hold);
             }
         });
         outcome.map(|_| ())
