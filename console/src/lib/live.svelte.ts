@@ -14,6 +14,7 @@ const FEED_MAX = 50;
 const SUBMISSIONS_MAX = 50;
 const STORAGE_KEY = "thali-judge-submissions";
 const ACK_PATIENCE_MS = 10_000;
+const RETRY_MS = 1_000;
 
 export type Connection = "connecting" | "online" | "offline";
 
@@ -64,18 +65,24 @@ export class Live {
   #connected() {
     if (this.connection === "offline") this.returns += 1;
     this.connection = "online";
-    this.#socket.emit("subscribe", FEED_ROOM, () => {});
+    this.#subscribe(FEED_ROOM);
     for (const submission of this.submissions) {
       if (!isSettled(submission)) this.#follow(submission.id);
     }
   }
 
   #follow(id: string) {
-    const room = `job:${api.QUEUE}:${id}`;
+    this.#subscribe(`job:${api.QUEUE}:${id}`);
+  }
+
+  /** Asks until there is an answer that stays: what is late, or refused for the moment, is asked for again. */
+  #subscribe(room: string) {
     this.#socket.timeout(ACK_PATIENCE_MS).emit("subscribe", room, (error: Error | null, ack?: SubscribeAck) => {
-      // A lost connection subscribes again when it returns; an answer that is late is asked for again.
-      if (error) return this.#socket.connected ? this.#follow(id) : undefined;
+      // A lost connection subscribes to everything again when it returns.
+      if (!this.#socket.connected) return;
+      if (error) return this.#subscribe(room);
       if (ack?.ok && ack.job) this.#update(ack.job);
+      if (ack?.error?.retry) setTimeout(() => this.#socket.connected && this.#subscribe(room), RETRY_MS);
     });
   }
 

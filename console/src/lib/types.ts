@@ -42,7 +42,8 @@ export interface JobView {
 export interface SubscribeAck {
   ok: boolean;
   job?: JobView;
-  error?: string;
+  /** `retry`: the same request may go well later. */
+  error?: { name: string; message: string; retry: boolean };
 }
 
 /** What everybody sees of a verdict. */

@@ -103,8 +103,6 @@ ACL CAT a b
 ACL LOG 1 2
 ACL LOG x
 ACL NOSUCH
-ACL LOAD
-ACL SAVE
 ACL SAVE x
 ACL SETUSER
 ACL DELUSER
@@ -135,6 +133,15 @@ fn administration_answers_as_redis_does() {
                     continue; // which server and connection it is
                 }
                 assert_eq!(plain(&thali), plain(&redis), "{protocol}: {line}");
+            }
+        }
+        // Valkey's words, which name no product.
+        for line in ["LOAD", "SAVE"] {
+            let (thali, redis) = both.ask(&["ACL", line]);
+            for reply in [&thali, &redis] {
+                assert!(
+                    matches!(reply, Reply::Error(text) if text.contains("not configured to use an ACL file"))
+                );
             }
         }
         let (thali, redis) = both.ask(&["ACL", "SETUSER", "a b"]);
@@ -241,6 +248,9 @@ const REQUESTS: &[&str] = &[
 /// Where 7.2 does otherwise than 7.0 with a command's keys. SOURCE: Redis 7.2, `src/commands/*.json`.
 const OTHER_KEYS: &[&str] = &[];
 
+/// Where Redis loses the keys of a request, and so asks for no right: its second range is empty.
+const NO_KEYS: &[&str] = &["pfmerge 1"];
+
 #[test]
 fn each_command_needs_the_same_rights_to_keys() {
     with_both(|both| {
@@ -280,7 +290,9 @@ fn each_command_needs_the_same_rights_to_keys() {
                 }
             }
             let [thali, redis] = outcomes;
-            let is_known = !thali.contains("error") && !OTHER_KEYS.contains(&request[0].as_str());
+            let is_known = !thali.contains("error")
+                && !OTHER_KEYS.contains(&request[0].as_str())
+                && !NO_KEYS.contains(&line.as_str());
             if is_known && thali != redis {
                 wrong.push(format!("{line}: read, write, none:{thali}, in Redis{redis}"));
             }

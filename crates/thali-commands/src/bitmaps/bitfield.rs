@@ -8,7 +8,9 @@ use thali_data::bits::{Field, Overflow};
 use thali_data::{IntBuf, Str};
 use thali_resp::Reply;
 
-use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, integer, is_word, parse_i64};
+use crate::{
+    Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome, Spec, integer, is_word, parse_i64,
+};
 
 pub const BITFIELD: Spec = Spec {
     name: "bitfield",
@@ -16,8 +18,22 @@ pub const BITFIELD: Spec = Spec {
     since: "3.2.0",
     complexity: "O(1) for each subcommand specified",
     arity: -2,
+    keys: Keys::Varying { access: Access::READ_WRITE, of: access },
     ..super::WRITE
 };
+
+/// Only SET and INCRBY change anything.
+fn access(args: &[&[u8]]) -> Access {
+    let mut rest = args.get(2..).unwrap_or_default();
+    loop {
+        rest = match *rest {
+            [word, _, _, ref rest @ ..] if is_word(word, "GET") => rest,
+            [word, _, ref rest @ ..] if is_word(word, "OVERFLOW") => rest,
+            [] => return Access::READ,
+            _ => return Access::READ_WRITE,
+        }
+    }
+}
 
 pub const BITFIELD_RO: Spec = Spec {
     name: "bitfield_ro",

@@ -11,7 +11,7 @@ pub const SPEC: Spec = Spec {
     complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
     arity: -5,
     flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::one(Access::WRITE),
     ..super::READ_ONE
 };
 

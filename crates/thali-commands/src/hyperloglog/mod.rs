@@ -16,7 +16,7 @@ const WRITE: Spec = Spec {
     since: "2.8.9",
     group: Group::HyperLogLog,
     flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: Keys::one(Access::READ_WRITE),
+    keys: Keys::one(Access::WRITE),
     categories: Categories::HYPERLOGLOG,
     ..Spec::BASE
 };

@@ -12,7 +12,7 @@ pub const SPEC: Spec = Spec {
     complexity: "N/A",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::ADMIN),
-    keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::READ_WRITE },
+    keys: Keys::Range { first: 2, last: 2, step: 1, access: Access::READ },
     ..super::WRITE
 };
 

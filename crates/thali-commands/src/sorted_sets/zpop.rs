@@ -21,6 +21,7 @@ pub const ZPOPMIN: Spec = Spec {
     complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
     arity: -2,
     flags: Flags::WRITE.union(Flags::FAST),
+    keys: Keys::one(Access::READ_WRITE),
     ..WRITE_ONE
 };
 
