@@ -23,7 +23,7 @@ pub struct DocsArguments {
 }
 
 /// COMMAND DOCS' groups in the page's order and words.
-const GROUPS: [(&str, &str); 15] = [
+const GROUPS: [(&str, &str); 16] = [
     ("generic", "keys"),
     ("string", "strings"),
     ("bitmap", "bitmaps"),
@@ -39,6 +39,7 @@ const GROUPS: [(&str, &str); 15] = [
     ("scripting", "scripting"),
     ("connection", "connection"),
     ("server", "server"),
+    ("cluster", "cluster"),
 ];
 
 pub fn run(arguments: &DocsArguments) -> Result<()> {

@@ -113,6 +113,7 @@ pub enum Group {
     Scripting,
     Connection,
     Server,
+    Cluster,
 }
 
 /// Which arguments are keys. Positions count the command's name as 0.

@@ -1,4 +1,5 @@
-//! Claims about what tells an operator where time and memory go: LATENCY, MEMORY, LOLWUT, MODULE.
+//! Claims about what tells an operator where time and memory go and what the server is: LATENCY, MEMORY, LOLWUT,
+//! MODULE, CLUSTER, REPLICAOF.
 
 use std::collections::BTreeMap;
 
@@ -129,5 +130,24 @@ fn pictures_are_served_and_modules_are_not() {
             "{line}"
         );
     }
+    server.shutdown().unwrap();
+}
+
+#[test]
+fn a_server_that_is_alone_says_so_to_who_asks_for_a_cluster_or_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut client = connect(&address);
+    let no_cluster = Reply::Error("ERR This instance has cluster support disabled".into());
+    for line in ["CLUSTER INFO", "CLUSTER SLOTS", "CLUSTER KEYSLOT k", "READONLY", "READWRITE", "ASKING"] {
+        assert_eq!(ask(&mut client, line), no_cluster, "{line}");
+    }
+    for line in ["REPLICAOF NO ONE", "SLAVEOF no one"] {
+        assert_eq!(ask(&mut client, line).text(), "OK");
+    }
+    for line in ["REPLICAOF 127.0.0.1 6379", "REPLICAOF no two", "FAILOVER"] {
+        assert!(matches!(ask(&mut client, line), Reply::Error(_)), "{line}");
+    }
+    assert_eq!(ask(&mut client, "ROLE").items()[0].text(), "master");
     server.shutdown().unwrap();
 }

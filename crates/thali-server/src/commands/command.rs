@@ -257,6 +257,7 @@ fn group_name(group: Group) -> &'static str {
         Group::Scripting => "scripting",
         Group::Connection => "connection",
         Group::Server => "server",
+        Group::Cluster => "cluster",
     }
 }
 

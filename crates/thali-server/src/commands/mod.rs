@@ -2,6 +2,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod config;
 pub(crate) mod connection;
@@ -16,6 +17,7 @@ pub(crate) mod module;
 pub(crate) mod monitor;
 pub(crate) mod persistence;
 pub(crate) mod pubsub;
+pub(crate) mod replication;
 pub(crate) mod scripting;
 pub(crate) mod slowlog;
 pub(crate) mod tracking;
@@ -35,6 +37,7 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
     [
         acl::TABLE,
         client::TABLE,
+        cluster::TABLE,
         command::TABLE,
         config::TABLE,
         connection::TABLE,
@@ -49,6 +52,7 @@ pub(crate) static TABLE: std::sync::LazyLock<Vec<Entry>> = std::sync::LazyLock::
         monitor::TABLE,
         persistence::TABLE,
         pubsub::TABLE,
+        replication::TABLE,
         scripting::TABLE,
         slowlog::TABLE,
         transaction::TABLE,
