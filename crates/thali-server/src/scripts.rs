@@ -423,8 +423,15 @@ impl RunHost<'_, '_, '_> {
             monitor::feed_from_script(self.call, spec, args);
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
+        let begun = side.clock;
         let mut call = Call { cx, shared, side, state: None };
-        Ok(unit::invoke(row, &mut call, args, reply))
+        let outcome = unit::invoke(row, &mut call, args, reply);
+        if let Some(state) = self.call.state.as_deref() {
+            let side = &*self.call.side;
+            let nanos = side.clock.saturating_duration_since(begun).as_nanos() as u64;
+            self.call.shared.slowlog.note(side, state, spec, args, nanos);
+        }
+        Ok(outcome)
     }
 }
 

@@ -126,6 +126,8 @@ fn move_element(
     value.with_bytes(|bytes| list.push(route.to, bytes, limits));
     super::pushed(cx, destination, route.to);
     super::popped(cx, source, route.from);
+    // Redis counts a move as one change.
+    cx.dirty -= 1;
     Ok(Some(value))
 }
 

@@ -8,6 +8,7 @@ use super::Entry;
 use crate::acl::{self, CATEGORIES};
 use crate::call::Call;
 use crate::dispatch;
+use crate::scripts::runs_scripts;
 use crate::table::{self, Handler};
 
 const SUB: Spec = Spec {
@@ -294,33 +295,43 @@ fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     }
 }
 
+/// Whether COMMAND LIST shows a command of this full name.
+type Filter = Box<dyn Fn(&str, &Spec) -> bool>;
+
 fn list(args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
-    let chosen: Vec<&str> = match args {
-        [] => table::rows().iter().map(|row| row.spec.name).collect(),
+    let keep: Filter = match args {
+        [] => Box::new(|_, _| true),
         [word, by, what] if is_word(word, "FILTERBY") => {
-            let what_lower = String::from_utf8_lossy(what).to_lowercase();
-            let keep: Box<dyn Fn(&Spec) -> bool> = if is_word(by, "PATTERN") {
-                let pattern = what.to_vec();
-                Box::new(move |spec| glob::matches_ignore_case(&pattern, spec.name.as_bytes()))
+            let what = what.to_ascii_lowercase();
+            if is_word(by, "PATTERN") {
+                Box::new(move |name, _| glob::matches_ignore_case(&what, name.as_bytes()))
             } else if is_word(by, "ACLCAT") {
-                let word = format!("@{what_lower}");
-                Box::new(move |spec| category_words(spec).contains(&word))
+                let word = format!("@{}", String::from_utf8_lossy(&what));
+                Box::new(move |_, spec| category_words(spec).contains(&word))
             } else if is_word(by, "MODULE") {
-                Box::new(|_| false)
+                Box::new(|_, _| false)
             } else {
                 return Err(ErrorReply::SYNTAX);
-            };
-            table::rows().iter().map(|row| row.spec).filter(|spec| keep(spec)).map(|spec| spec.name).collect()
+            }
         }
         _ => return Err(ErrorReply::SYNTAX),
     };
-    reply.array(chosen.len());
-    chosen.iter().for_each(|name| reply.bulk(name.as_bytes()));
+    let mut names = Vec::new();
+    for row in table::rows() {
+        for spec in std::iter::once(row.spec).chain(row.spec.subcommands) {
+            let name = table::full_name(row, spec);
+            if keep(&name, spec) {
+                names.push(name);
+            }
+        }
+    }
+    reply.array(names.len());
+    names.iter().for_each(|name| reply.bulk(name.as_bytes()));
     Ok(())
 }
 
 fn keys_of(request: &[&[u8]], with_flags: bool, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
-    let (_, spec) = dispatch::resolve(request).map_err(|error| {
+    let (row, spec) = dispatch::resolve(request).map_err(|error| {
         if error.text().starts_with(b"ERR wrong number") {
             ErrorReply::new("ERR Invalid number of arguments specified for command")
         } else {
@@ -329,7 +340,8 @@ fn keys_of(request: &[&[u8]], with_flags: bool, reply: &mut Reply<'_>) -> Result
     })?;
     let mut found = Vec::new();
     spec.keys.each(request, &mut |at, access| found.push((at, access)));
-    if found.is_empty() {
+    // Scripts and functions may well be given none.
+    if found.is_empty() && !runs_scripts(row.spec.name) {
         return Err(ErrorReply::new(match spec.keys {
             Keys::None => "ERR The command has no key arguments",
             _ => "ERR Invalid arguments specified for command",

@@ -9,6 +9,7 @@ use super::Entry;
 use crate::append_only;
 use crate::call::Call;
 use crate::config::Settings;
+use crate::loading::LOADING;
 use crate::mailbox::Message;
 use crate::open_files;
 use crate::snapshots::Kind;
@@ -151,6 +152,11 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
              to handle the specified number of clients, try with {room}"
         )));
     }
+    // Their files are being read. SOURCE: Valkey 8.0 `config.c`, DENY_LOADING_CONFIG.
+    if call.shared.loading.is_on() && pairs.iter().any(|(name, _)| name == "dir" || name == "appendonly") {
+        return Err(LOADING);
+    }
+    let is_local = call.state.as_ref().is_some_and(|state| state.is_local);
     // Turning the append-only file off takes all shards, which must be asked for first.
     let mut locked = match pairs.iter().any(|(name, _)| name == "appendonly") {
         true => Some(super::all_shards(call)?),
@@ -159,7 +165,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     let settings = {
         let mut config = call.shared.config.lock();
         let mut changed = config.clone();
-        changed.set(pairs).map_err(|error| ErrorReply::owned(error.to_string()))?;
+        changed.set_as(pairs, is_local).map_err(|error| ErrorReply::owned(error.to_string()))?;
         let settings = Arc::new(changed.settings());
         let oom_score = &call.shared.oom_score;
         oom_score.apply(&settings).map_err(|error| {

@@ -119,7 +119,9 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
             reply.ok();
         }
         (b"object", 3 | 4) => {
-            let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
+            // Expired or not, and without removing it.
+            let db = call.cx.locked.shard(args[2]).db(call.cx.db);
+            let Some(entry) = db.and_then(|db| db.get(args[2])) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let fast = args.len() == 4 && is_word(args[3], "FAST");
             reply.simple(&describe(entry, fast, call.side.settings.limits.list_max_listpack_size));
         }
