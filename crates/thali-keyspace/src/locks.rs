@@ -203,6 +203,11 @@ impl<'k> Locked<'k> {
         &mut self.held[position].1
     }
 
+    /// A shard by its number, where it is held.
+    pub fn by_id(&self, shard: ShardId) -> Option<&Shard> {
+        self.position(shard).map(|position| &*self.held[position].1)
+    }
+
     /// All held shards, lowest first where they were locked as a set.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
         self.held.iter().map(|(id, shard)| (*id, &**shard))
@@ -263,6 +268,11 @@ impl<'k> Locked<'k> {
     }
 
     fn position(&self, shard: ShardId) -> Option<usize> {
+        // One, all, and the part of a worker that loads stand without gaps.
+        let from_first = usize::from(shard.wrapping_sub(self.held.first()?.0));
+        if self.held.get(from_first).is_some_and(|(id, _)| *id == shard) {
+            return Some(from_first);
+        }
         if self.grown || self.held.len() <= 8 {
             return self.held.iter().position(|(id, _)| *id == shard);
         }
