@@ -322,6 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn held_shards_are_found_by_number_with_gaps_and_without() {
+        let keyspace = Keyspace::new(32);
+        let every_second: Vec<ShardId> = (0..32).step_by(2).collect();
+        for set in [&[5][..], &[5, 6, 7], &[5, 7, 9], &every_second, &(20..32).collect::<Vec<_>>()] {
+            let mut locked = keyspace.lock(set, ENDLESS).unwrap();
+            let free = (0..32).find(|shard| !set.contains(shard)).unwrap();
+            (0..32)
+                .for_each(|shard| assert_eq!(locked.by_id(shard).is_some(), set.contains(&shard), "{set:?}"));
+            assert_eq!(locked.extend(free, ENDLESS), Extend::Held);
+            for shard in locked.ids() {
+                let found: *const Shard = locked.by_id(shard).unwrap();
+                let (_, held) = locked.shards().find(|(id, _)| *id == shard).unwrap();
+                assert!(std::ptr::eq(found, held), "{set:?}, {shard}");
+            }
+        }
+    }
+
+    #[test]
     fn who_loses_patience_holds_nothing() {
         let keyspace = Keyspace::new(4);
         let busy = keyspace.try_lock_one(2).unwrap();
