@@ -27,6 +27,9 @@ pub struct DurabilityArguments {
     /// Keys of the dump and of the append-only file.
     #[arg(long, default_value_t = 2_000_000)]
     keys: usize,
+    /// How often each file is loaded, by the servers in turn.
+    #[arg(long, default_value_t = 3)]
+    turns: usize,
     /// Writes of each run of redis-benchmark.
     #[arg(long, default_value_t = 200_000)]
     writes: usize,
@@ -58,7 +61,6 @@ struct Bench<'a> {
 
 /// A server that is measured.
 struct Measured {
-    name: &'static str,
     process: Process,
     port: Port,
     started_in: Duration,
@@ -108,7 +110,7 @@ impl Bench<'_> {
         }
         let mut process = Process::spawn(name, &mut command, folder)?;
         process.wait_for_log(READY, PATIENCE)?;
-        Ok(Measured { name, process, port, started_in: begun.elapsed() })
+        Ok(Measured { process, port, started_in: begun.elapsed() })
     }
 
     fn policies(&self) -> Result<()> {
@@ -145,13 +147,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn fill(&self, server: &Measured) -> Result<()> {
+    /// Sends as many requests as there are to be keys.
+    fn fill(&self, server: &Measured, request: impl Fn(&mut Vec<u8>, usize)) -> Result<()> {
         let mut client = server.client()?;
         let keys = self.arguments.keys;
         for first in (0..keys).step_by(PIPELINE) {
             let mut bytes = Vec::new();
             let part = first..keys.min(first + PIPELINE);
-            part.clone().for_each(|at| set(&mut bytes, at, first));
+            part.clone().for_each(|at| request(&mut bytes, at));
             client.send_raw(&bytes)?;
             for _ in part {
                 client.read()?;
@@ -168,7 +171,7 @@ impl Bench<'_> {
         for name in SERVERS {
             let folder = self.folder()?;
             let server = self.start(name, folder.path(), &["--appendonly", "no"])?;
-            self.fill(&server)?;
+            self.fill(&server, |bytes, at| set(bytes, at, at))?;
             let calm = self.probe(&server, None)?;
             println!("{name:>14} calm:   {}", shown(&calm));
             let took = Instant::now();
@@ -282,30 +285,55 @@ impl Bench<'_> {
 
     /// Both load the same files, which Thali wrote.
     fn loading(&self) -> Result<()> {
+        let requests = self.arguments.keys;
+        println!("\ntime from the start to the first client, in seconds");
+        let strings = format!("{requests} keys of {VALUE_LEN} bytes");
+        self.load(&strings, |bytes, at| set(bytes, at, at), &[DUMP, APPEND_ONLY_FILE])?;
+        self.load(&format!("{requests} requests of seven commands"), mixed, &[APPEND_ONLY_FILE])
+    }
+
+    fn load(&self, what: &str, request: impl Fn(&mut Vec<u8>, usize), files: &[(&str, &str)]) -> Result<()> {
         let folder = self.folder()?;
         let server = self.start("thali", folder.path(), &["--appendonly", "yes", "--appendfsync", "no"])?;
-        self.fill(&server)?;
+        self.fill(&server, request)?;
         wait_for_snapshot(&server, "BGSAVE")?;
+        let keys = server.client()?.command(&["DBSIZE"])?.integer();
         drop(server);
-        println!(
-            "\ntime from the start to the first client, {} keys of {VALUE_LEN} bytes",
-            self.arguments.keys
-        );
-        for (what, settings, file) in [
-            ("dump.rdb", ["--appendonly", "no"], "dump.rdb"),
-            ("append-only file", ["--appendonly", "yes"], "appendonlydir/appendonly.aof.1.incr.aof"),
-        ] {
-            let bytes = fs::metadata(folder.path().join(file))?.len();
-            for name in SERVERS {
-                let server = self.start(name, folder.path(), &settings)?;
-                let size = server.client()?.command(&["DBSIZE"])?.integer().unwrap_or(0);
-                ensure!(size == self.arguments.keys as i64, "{name} has {size} keys");
-                let seconds = server.started_in.as_secs_f64();
-                println!("{what:<18} {:>5} MiB {:>14} {seconds:>7.2} s", bytes >> 20, server.name);
+        for (file, appendonly) in files {
+            println!("{what}: {file}, {} MiB", fs::metadata(folder.path().join(file))?.len() >> 20);
+            for _ in 0..self.arguments.turns {
+                for name in SERVERS {
+                    let server = self.start(name, folder.path(), &["--appendonly", appendonly])?;
+                    let size = server.client()?.command(&["DBSIZE"])?.integer();
+                    ensure!(size == keys, "{name} has {size:?} keys of {keys:?}");
+                    print!(" {name} {:.2}", server.started_in.as_secs_f64());
+                }
+                println!();
             }
         }
         Ok(())
     }
+}
+
+/// Files that are loaded, and whether by `appendonly`.
+const DUMP: (&str, &str) = ("dump.rdb", "no");
+const APPEND_ONLY_FILE: (&str, &str) = ("appendonlydir/appendonly.aof.1.incr.aof", "yes");
+
+/// One of seven commands on a value of some tens of elements, or on a counter.
+fn mixed(bytes: &mut Vec<u8>, at: usize) {
+    // Each key is met again when many others were.
+    let (key, element) = (at / 7 % 20_000, at / 140_000);
+    let line = match at % 7 {
+        0 => format!("HSET h{key} f{element} {at:020}"),
+        1 => format!("LPUSH l{key} {at:020}"),
+        2 => format!("ZADD z{key} {at} m{element}"),
+        3 => format!("SADD s{key} m{element}"),
+        4 => format!("INCR c{key}"),
+        5 => format!("EXPIRE h{key} 1000000"),
+        _ => format!("XADD x{key} {}-1 f {at:020}", at + 1),
+    };
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.extend_from_slice(b"\r\n");
 }
 
 fn set(bytes: &mut Vec<u8>, key: usize, seed: usize) {

@@ -224,7 +224,7 @@ impl<'a> Context<'a> {
     /// Looks at one shard, which is locked for that long where it is not held: for commands with
     /// [`crate::Flags::EACH_SHARD`], whose unit holds all shards or none.
     pub fn see_shard<R>(&self, id: ShardId, see: impl FnOnce(&Shard) -> R) -> Result<R, ErrorReply> {
-        if let Some((_, shard)) = self.locked.shards().find(|(held, _)| *held == id) {
+        if let Some(shard) = self.locked.by_id(id) {
             return Ok(see(shard));
         }
         debug_assert!(self.locked.ids().is_empty(), "who holds shards may not wait for another");

@@ -96,5 +96,7 @@ pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::JournalError;
 pub use journal::{DiskStep, Journal, JournalConfig, JournalState, Policy, Seq};
 pub use reader::Effect;
-pub use recovery::{ApplyGroup, LoadBase, Recovery, RecoveryProgress, RecoveryReport};
+pub use recovery::{
+    Apply, ApplyGroup, AtOnce, LoadBase, Recovery, RecoveryProgress, RecoveryReport, Rejection,
+};
 pub use rewrite::{BaseForm, BaseWriter, Rewrite, RewriteReport};

@@ -60,6 +60,38 @@ pub type LoadBase<'a> = dyn FnMut(&mut dyn Read, u64, &Path) -> Result<u64, Stri
 /// Takes a group: a slice of one request, or all requests of a transaction, which is to be applied whole.
 pub type ApplyGroup<'a> = dyn FnMut(&[Effect<'_>]) -> Result<(), String> + 'a;
 
+/// A group that cannot be applied: where it begins in its file, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub offset: u64,
+    pub why: String,
+}
+
+/// Takes what the files hold, group by group, in their order, and may put it off.
+///
+/// Owed: of all groups that were taken and cannot be applied, the first one is told, by whichever of the two
+/// is called next; and what stands behind it counts for nothing.
+pub trait Apply {
+    /// Takes a group, which begins at `offset` of the file being read.
+    fn apply(&mut self, offset: u64, group: &[Effect<'_>]) -> Result<(), Rejection>;
+    /// Returns when all that was taken is applied. Called at the end of each file, and before anything is said
+    /// about how that ended.
+    fn settle(&mut self) -> Result<(), Rejection>;
+}
+
+/// Applies each group when it is taken.
+pub struct AtOnce<'a, 'f>(pub &'a mut ApplyGroup<'f>);
+
+impl Apply for AtOnce<'_, '_> {
+    fn apply(&mut self, offset: u64, group: &[Effect<'_>]) -> Result<(), Rejection> {
+        (self.0)(group).map_err(|why| Rejection { offset, why })
+    }
+
+    fn settle(&mut self) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
+
 /// The files of an opened journal, not read yet.
 #[must_use = "the journal writes nothing before it was replayed"]
 pub struct Recovery {
@@ -119,7 +151,7 @@ impl Recovery {
             refused = Some(path.to_owned());
             Err(String::new())
         };
-        let report = self.replay_with_base(apply, &mut refuse);
+        let report = self.replay_with_base(&mut AtOnce(apply), &mut refuse);
         match refused {
             Some(path) => Err(JournalError::RdbBase { path }),
             None => report,
@@ -132,7 +164,7 @@ impl Recovery {
     /// [`Journal::close`]; what it appends to the journal is written behind what was read.
     pub fn replay_with_base(
         mut self,
-        apply: &mut ApplyGroup<'_>,
+        apply: &mut dyn Apply,
         load_base: &mut LoadBase<'_>,
     ) -> Result<RecoveryReport, JournalError> {
         let begun = Instant::now();
@@ -243,7 +275,7 @@ impl Recovery {
         path: &Path,
         from: u64,
         may_tear: bool,
-        apply: &mut dyn FnMut(&[Effect<'_>]) -> Result<(), String>,
+        apply: &mut dyn Apply,
         report: &mut RecoveryReport,
     ) -> Result<Ending, JournalError> {
         let disk = &self.shared.disk;
@@ -251,29 +283,10 @@ impl Recovery {
         let source = disk.open_read(path, from).map_err(JournalError::io("read", path))?;
         let source = Counted { source, progress: Arc::clone(&self.progress) };
         let mut reader = GroupReader::new(Box::new(source), from, file_len);
-        let torn_at = loop {
-            let next = reader.next_group().map_err(JournalError::io("read", path))?;
-            let offset = reader.offset();
-            match next {
-                Next::Group => {
-                    let applied = reader.with_effects(|effects| {
-                        report.records += effects.len() as u64;
-                        report.groups += u64::from(effects.len() > 1);
-                        apply(effects)
-                    });
-                    applied.map_err(|why| JournalError::Rejected { path: path.to_owned(), offset, why })?;
-                }
-                Next::End => break None,
-                Next::Torn => {
-                    self.allow_cut(path, may_tear, offset, file_len)?;
-                    report.bytes_cut = file_len - offset;
-                    break Some(offset);
-                }
-                Next::Damaged(at, why) => {
-                    return Err(JournalError::Damaged { path: path.to_owned(), offset: at, why });
-                }
-            }
-        };
+        let ended = self.replay_groups(&mut reader, path, file_len, may_tear, apply, report);
+        // What was put off stands before the place where the reading ended, so it is heard first.
+        apply.settle().map_err(rejected(path))?;
+        let torn_at = ended?;
         let unchecked = reader.offset() - from - reader.checked_bytes();
         report.bytes_read += reader.offset() - from;
         report.unchecked_bytes += unchecked;
@@ -281,6 +294,41 @@ impl Recovery {
             tracing::info!(file = %path.display(), bytes = unchecked, "read {unchecked} bytes that bear no checksum");
         }
         Ok(Ending { torn_at, has_mark: reader.has_end_mark(), synced_len: reader.synced_len() })
+    }
+
+    /// Hands over the groups of one file; gives the place from which on it is torn.
+    fn replay_groups(
+        &self,
+        reader: &mut GroupReader,
+        path: &Path,
+        file_len: u64,
+        may_tear: bool,
+        apply: &mut dyn Apply,
+        report: &mut RecoveryReport,
+    ) -> Result<Option<u64>, JournalError> {
+        loop {
+            let next = reader.next_group().map_err(JournalError::io("read", path))?;
+            let offset = reader.offset();
+            match next {
+                Next::Group => {
+                    let applied = reader.with_effects(|effects| {
+                        report.records += effects.len() as u64;
+                        report.groups += u64::from(effects.len() > 1);
+                        apply.apply(offset, effects)
+                    });
+                    applied.map_err(rejected(path))?;
+                }
+                Next::End => return Ok(None),
+                Next::Torn => {
+                    self.allow_cut(path, may_tear, offset, file_len)?;
+                    report.bytes_cut = file_len - offset;
+                    return Ok(Some(offset));
+                }
+                Next::Damaged(at, why) => {
+                    return Err(JournalError::Damaged { path: path.to_owned(), offset: at, why });
+                }
+            }
+        }
     }
 
     fn allow_cut(&self, path: &Path, may_tear: bool, offset: u64, file_len: u64) -> Result<(), JournalError> {
@@ -298,6 +346,10 @@ impl Recovery {
         };
         Err(JournalError::Truncated { path: path.to_owned(), offset, bytes, why })
     }
+}
+
+fn rejected(path: &Path) -> impl FnOnce(Rejection) -> JournalError {
+    move |Rejection { offset, why }| JournalError::Rejected { path: path.to_owned(), offset, why }
 }
 
 /// Counts what is read.

@@ -13,7 +13,7 @@ mod value;
 mod waiter;
 
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
-pub use shard::{Db, Shard, WatchFlag};
+pub use shard::{Db, Shard, WatchFlag, touch};
 pub use snapshot::{Part, Saver, SnapshotSink, Walked};
 pub use tracking::{Forgotten, Modes, Readers, Tracker, Tracking};
 pub use value::{Entry, Typed, Value};

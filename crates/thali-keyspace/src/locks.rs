@@ -203,6 +203,11 @@ impl<'k> Locked<'k> {
         &mut self.held[position].1
     }
 
+    /// A shard by its number, where it is held.
+    pub fn by_id(&self, shard: ShardId) -> Option<&Shard> {
+        self.position(shard).map(|position| &*self.held[position].1)
+    }
+
     /// All held shards, lowest first where they were locked as a set.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
         self.held.iter().map(|(id, shard)| (*id, &**shard))
@@ -263,6 +268,11 @@ impl<'k> Locked<'k> {
     }
 
     fn position(&self, shard: ShardId) -> Option<usize> {
+        // One, all, and the part of a worker that loads stand without gaps.
+        let from_first = usize::from(shard.wrapping_sub(self.held.first()?.0));
+        if self.held.get(from_first).is_some_and(|(id, _)| *id == shard) {
+            return Some(from_first);
+        }
         if self.grown || self.held.len() <= 8 {
             return self.held.iter().position(|(id, _)| *id == shard);
         }
@@ -309,6 +319,24 @@ mod tests {
         assert_eq!(mine.extend(1, ENDLESS), Extend::Held);
         assert!(mine.claim_token());
         assert!(!keyspace.try_lock_one(2).unwrap().claim_token());
+    }
+
+    #[test]
+    fn held_shards_are_found_by_number_with_gaps_and_without() {
+        let keyspace = Keyspace::new(32);
+        let every_second: Vec<ShardId> = (0..32).step_by(2).collect();
+        for set in [&[5][..], &[5, 6, 7], &[5, 7, 9], &every_second, &(20..32).collect::<Vec<_>>()] {
+            let mut locked = keyspace.lock(set, ENDLESS).unwrap();
+            let free = (0..32).find(|shard| !set.contains(shard)).unwrap();
+            (0..32)
+                .for_each(|shard| assert_eq!(locked.by_id(shard).is_some(), set.contains(&shard), "{set:?}"));
+            assert_eq!(locked.extend(free, ENDLESS), Extend::Held);
+            for shard in locked.ids() {
+                let found: *const Shard = locked.by_id(shard).unwrap();
+                let (_, held) = locked.shards().find(|(id, _)| *id == shard).unwrap();
+                assert!(std::ptr::eq(found, held), "{set:?}, {shard}");
+            }
+        }
     }
 
     #[test]

@@ -38,6 +38,14 @@ impl Value {
         }
     }
 
+    /// Reads the beginning of what the value has on the heap.
+    pub(crate) fn touch(&self) {
+        std::hint::black_box(match self {
+            Self::Str(v) => v.len(),
+            other => other.elements_len(),
+        });
+    }
+
     /// The name that OBJECT ENCODING replies.
     pub fn encoding(&self) -> &'static str {
         match self {

@@ -360,13 +360,17 @@ impl Loader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loader() -> Loader {
+impl Loader {
+    /// Without libraries.
+    pub fn without_server() -> Self {
         let watchdog = Watchdog::start(Duration::from_secs(5)).unwrap();
         Loader { set: LibrarySet::default(), libraries: new_libraries(&watchdog).unwrap() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn code(library: &str, functions: &[&str]) -> Vec<u8> {
         let mut code = format!("#!lua name={library}\n");
@@ -382,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_refused_library_leaves_all_as_it_was() {
-        let mut loader = loader();
+        let mut loader = Loader::without_server();
         loader.add(&code("one", &["f", "g"]), false).unwrap();
         loader.add(&code("two", &["h"]), false).unwrap();
         for (code, replaces, error) in [
@@ -400,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_replaced_librarys_functions_are_gone() {
-        let mut loader = loader();
+        let mut loader = Loader::without_server();
         loader.add(&code("one", &["f", "g"]), false).unwrap();
         loader.add(&code("one", &["g", "h"]), true).unwrap();
         assert!(loader.set.find(b"f").is_none());

@@ -2,20 +2,20 @@
 //! into their shards.
 
 mod progress;
+pub(crate) mod workers;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use thali_data::Limits;
 use thali_keyspace::{ENDLESS, Entry, Keyspace};
 use thali_rdb::{Batch, Reader, Record};
 
 pub(crate) use self::progress::{LOADING, Loading};
+use self::workers::{Failure, Shape, Workers, with_workers};
 use crate::call::Shared;
 use crate::functions::Loader;
 
@@ -23,8 +23,6 @@ use crate::functions::Loader;
 const BATCH_BYTES: usize = 256 << 10;
 /// A key in a file, of the smaller kind.
 const KEY_BYTES_MIN: u64 = 8;
-/// Batches on their way, for each thread that decodes.
-const BATCHES_WAITING: usize = 2;
 
 /// What a dump is loaded into.
 pub(crate) struct Target<'a> {
@@ -103,50 +101,35 @@ pub(crate) fn load(
     target: &Target<'_>,
     functions: &mut Loader,
 ) -> Result<Loaded, String> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (keys, expired, empty) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let failure: Mutex<Option<String>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Batch>(threads * BATCHES_WAITING);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..threads {
-            let receiver = Arc::clone(&receiver);
-            let (keys, expired, empty, failure) = (&keys, &expired, &empty, &failure);
-            scope.spawn(move || {
-                while let Some(batch) = next(&receiver) {
-                    match insert(&batch, target) {
-                        Ok(counts) => {
-                            keys.fetch_add(counts.keys, Ordering::Relaxed);
-                            expired.fetch_add(counts.expired, Ordering::Relaxed);
-                            empty.fetch_add(counts.empty, Ordering::Relaxed);
-                        }
-                        // The first one counts; the reader stops at it.
-                        Err(error) => drop(failure.lock().get_or_insert(error)),
-                    }
-                }
-            });
-        }
-        // Only the threads hold it now: if they were gone, sending would fail.
-        drop(receiver);
-        cut(source, target, functions, &sender, &|| failure.lock().is_some())
-    })
-    .and_then(|bytes| match failure.lock().take() {
-        Some(error) => {
-            tracing::error!("{error}");
-            Err(error)
-        }
-        None => {
-            let [keys, expired, empty] = [keys, expired, empty].map(AtomicU64::into_inner);
-            if empty > 0 {
-                tracing::warn!("empty keys skipped: {empty}");
-            }
-            Ok(Loaded { keys, expired, empty, bytes })
-        }
-    })
+    let insert = |(offset, batch): (u64, Batch)| {
+        let counts = insert(&batch, target).map_err(|why| Failure { at: (offset, 0), why })?;
+        keys.fetch_add(counts.keys, Ordering::Relaxed);
+        expired.fetch_add(counts.expired, Ordering::Relaxed);
+        empty.fetch_add(counts.empty, Ordering::Relaxed);
+        Ok(())
+    };
+    // Keys come in no order: each thread takes the next batch.
+    let shape = Shape { lanes: 1, threads_each: threads() };
+    let bytes = with_workers(shape, &insert, |workers| {
+        let cut = cut(source, target, functions, workers);
+        // It stands before what was cut last.
+        workers.settle().map_err(|Failure { why, .. }| {
+            tracing::error!("{why}");
+            why
+        })?;
+        cut
+    })?;
+    let [keys, expired, empty] = [keys, expired, empty].map(AtomicU64::into_inner);
+    if empty > 0 {
+        tracing::warn!("empty keys skipped: {empty}");
+    }
+    Ok(Loaded { keys, expired, empty, bytes })
 }
 
-fn next(receiver: &Mutex<Receiver<Batch>>) -> Option<Batch> {
-    receiver.lock().recv().ok()
+/// Threads that load: one for each core.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Cuts the source into batches; gives its length.
@@ -154,8 +137,7 @@ fn cut(
     source: &mut dyn Read,
     target: &Target<'_>,
     functions: &mut Loader,
-    to: &SyncSender<Batch>,
-    has_failed: &dyn Fn() -> bool,
+    to: &Workers<'_, (u64, Batch)>,
 ) -> Result<u64, String> {
     let mut reader = Reader::new(source).map_err(|error| error.to_string())?;
     let mut batch = Batch::new();
@@ -181,7 +163,7 @@ fn cut(
                         return Err(GIVEN_UP.into());
                     }
                     target.read.store(at, Ordering::Relaxed);
-                    if !hand_on(&mut batch, to, has_failed) {
+                    if !hand_on(&mut batch, at, to) {
                         break;
                     }
                 }
@@ -190,7 +172,7 @@ fn cut(
                 format!("at byte {at}: a library of functions that cannot be loaded: {why}")
             })?,
             Record::End { .. } => {
-                hand_on(&mut batch, to, has_failed);
+                hand_on(&mut batch, at, to);
                 break;
             }
             Record::SelectDb(number) => db = number,
@@ -212,9 +194,10 @@ fn reserve(target: &Target<'_>, db: u32, keys: u64) {
     }
 }
 
-/// False when there is no use in reading on.
-fn hand_on(batch: &mut Batch, to: &SyncSender<Batch>, has_failed: &dyn Fn() -> bool) -> bool {
-    !has_failed() && to.send(std::mem::take(batch)).is_ok()
+/// Hands over what was cut before `at`; false when there is no use in reading on.
+fn hand_on(batch: &mut Batch, at: u64, to: &Workers<'_, (u64, Batch)>) -> bool {
+    let batch = std::mem::take(batch);
+    to.give(0, (at, 0), batch.bytes_len(), (at, batch))
 }
 
 fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {

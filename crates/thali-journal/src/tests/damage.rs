@@ -218,6 +218,41 @@ fn a_refused_record_stops_the_start() {
     assert!(error.contains("at offset 27 cannot be applied: unknown command"), "{error}");
 }
 
+/// Puts all off until it is asked to settle, and finds then that `NOSUCH` cannot be applied.
+#[derive(Default)]
+struct Late {
+    waiting: Vec<(u64, Vec<u8>)>,
+    settled: usize,
+}
+
+impl Apply for Late {
+    fn apply(&mut self, offset: u64, group: &[Effect<'_>]) -> Result<(), Rejection> {
+        self.waiting.push((offset, group[0].args[0].to_vec()));
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Rejection> {
+        self.settled += 1;
+        let refused = self.waiting.drain(..).find(|(_, name)| name == b"NOSUCH");
+        refused.map_or(Ok(()), |(offset, _)| Err(Rejection { offset, why: "unknown command".into() }))
+    }
+}
+
+#[test]
+fn what_was_put_off_is_heard_before_the_end_of_its_file_is_judged() {
+    let (good, bad) = (encoded(&["SET", "a", "1"]), encoded(&["NOSUCH"]));
+    for end in [&b""[..], b"*1\r\n$3\r\nDE", b"*1\r\n$x\r\n"] {
+        let bytes = [&good, &bad, &good, end].concat();
+        let disk = disk_with(&bytes);
+        let (_journal, recovery) = Journal::open(config(Policy::No), Arc::new(disk.clone())).unwrap();
+        let mut late = Late::default();
+        let mut no_base = |_: &mut dyn std::io::Read, _: u64, _: &std::path::Path| Err(String::new());
+        let error = recovery.replay_with_base(&mut late, &mut no_base).unwrap_err().to_string();
+        assert!(error.contains("at offset 27 cannot be applied: unknown command"), "{error}");
+        assert_eq!((late.settled, disk.get(INCREMENT).unwrap()), (1, bytes), "nothing was cut");
+    }
+}
+
 #[test]
 fn a_second_process_is_refused_until_the_first_is_gone() {
     let dir = tempfile::tempdir().unwrap();

@@ -83,10 +83,10 @@ fn a_base_in_rdb_form_is_handed_over_and_requests_behind_it_are_read() {
         let (mut groups, mut handed) = (Groups::new(), Vec::new());
         let report = recovery
             .replay_with_base(
-                &mut |effects| {
+                &mut AtOnce(&mut |effects| {
                     groups.push(lines(effects));
                     Ok(())
-                },
+                }),
                 &mut |source, len, path| {
                     assert!(path.ends_with("appendonly.aof"));
                     source.take(len).read_to_end(&mut handed).map_err(|error| error.to_string())?;
@@ -111,7 +111,10 @@ fn what_its_reader_refuses_stops_the_start() {
     disk.put("/data/appendonlydir/b.rdb", b"REDIS0010");
     let attempt = |answer: Result<u64, String>| {
         let (_journal, recovery) = Journal::open(config(Policy::No), Arc::new(disk.clone())).unwrap();
-        recovery.replay_with_base(&mut |_| Ok(()), &mut |_, _, _| answer.clone()).unwrap_err().to_string()
+        recovery
+            .replay_with_base(&mut AtOnce(&mut |_| Ok(())), &mut |_, _, _| answer.clone())
+            .unwrap_err()
+            .to_string()
     };
     assert!(
         attempt(Err("bad checksum at offset 7".into())).contains("b.rdb cannot be loaded: bad checksum at")
