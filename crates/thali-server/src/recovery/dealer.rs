@@ -114,7 +114,7 @@ impl<'a, 'f, 'w> Dealer<'a, 'f, 'w> {
     /// The part that a request belongs to, if it is a single one, and its first key.
     fn place(&self, spec: &Spec, args: &[&[u8]]) -> (Option<usize>, Option<(ShardId, usize)>) {
         let (mut part, mut first_key) = (None, None);
-        let mut is_one = !spec.flags.intersects(Flags::ALL_SHARDS | Flags::EACH_SHARD);
+        let mut is_one = !spec.needs_all_shards(args) && !spec.flags.contains(Flags::EACH_SHARD);
         spec.keys.each(args, &mut |at, _| {
             let shard = self.target.keyspace.shard_of(args[at]);
             let of_key = self.parts.part_of(shard);
