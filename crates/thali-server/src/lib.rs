@@ -7,6 +7,7 @@
 //! [`Server::start`] recovers the journal, opens the ports and runs the loops on threads of their own;
 //! [`Server::shutdown`] ends them after what was acknowledged is safe.
 
+mod allocator;
 mod append_only;
 mod busy;
 mod call;
@@ -19,12 +20,13 @@ mod cron;
 mod digest;
 mod dispatch;
 mod event_loop;
+mod eviction;
 mod freer;
 mod functions;
 mod listener;
 mod loading;
 mod mailbox;
-pub mod memory;
+mod memory;
 mod oom;
 mod open_files;
 mod pause;
@@ -43,6 +45,7 @@ mod table;
 mod tracking;
 mod unit;
 
+pub use allocator::Counting;
 pub use server::{Server, StartError, Stopper};
 
 /// The version of Redis whose commands and replies these are: what HELLO and INFO say, as clients

@@ -1,30 +1,45 @@
 //! What the process uses, as the allocator and the kernel say.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::allocator;
 use crate::call::Shared;
-use crate::config::Settings;
 
-/// Bytes that the allocator has handed out. `0` until the binary says how to ask ([`set_used_bytes`]).
+/// Bytes that the allocator has handed out; what is in physical memory, where it does not count them
+/// ([`crate::Counting`]).
 pub(crate) fn used_bytes() -> u64 {
-    match USED.get() {
-        Some(used) => used(),
-        None => rss_bytes(),
+    let used = match allocator::used_bytes() {
+        0 => rss_bytes(),
+        used => used as u64,
+    };
+    // Those who would write at the same moment have seen about the same.
+    if used > PEAK.load(Relaxed) {
+        PEAK.fetch_max(used, Relaxed);
     }
+    used
 }
 
-static USED: std::sync::OnceLock<fn() -> u64> = std::sync::OnceLock::new();
-
-/// Says how to ask the allocator; the binary chose it, so the binary knows.
-pub fn set_used_bytes(used: fn() -> u64) {
-    // A second call would name the same allocator.
-    let _ = USED.set(used);
+/// The most that [`used_bytes`] has ever said.
+pub(crate) fn peak_bytes() -> u64 {
+    PEAK.load(Relaxed).max(used_bytes())
 }
 
-/// Notes whether more is in use than `maxmemory` allows.
-pub(crate) fn look_at_limit(shared: &Shared, settings: &Settings) {
-    let is_over = settings.maxmemory > 0 && used_bytes() > settings.maxmemory;
-    shared.is_out_of_memory.store(is_over, Relaxed);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Of these, what is on its way to the disk: it comes with writing and goes by itself, and to make room for it
+/// would bring more of it.
+pub(crate) fn uncounted_bytes(shared: &Shared) -> u64 {
+    journal_bytes(shared) + shared.snapshots.waiting_bytes() as u64
+}
+
+/// What was journaled and is not written yet.
+pub(crate) fn journal_bytes(shared: &Shared) -> u64 {
+    shared.journal.load().as_ref().map_or(0, |journal| journal.pending_bytes() as u64)
+}
+
+/// Bytes that count against `maxmemory`.
+pub(crate) fn counted_bytes(shared: &Shared) -> u64 {
+    used_bytes().saturating_sub(uncounted_bytes(shared))
 }
 
 /// Bytes in physical memory.

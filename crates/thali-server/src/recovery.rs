@@ -24,6 +24,7 @@ pub(crate) fn replay(
     gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<thali_journal::RecoveryReport, thali_journal::JournalError> {
     let (limits, dbs_len, delay) = (&settings.limits, settings.databases, settings.key_load_delay);
+    let uses = settings.uses(now_ms);
     let mut random = Random::new(now_ms);
     let mut effects = Effects::default();
     let mut out = Vec::new();
@@ -48,6 +49,7 @@ pub(crate) fn replay(
         let mut cx = Context::new(locked, db, now_ms, limits, &mut random, &mut effects);
         cx.dbs_len = dbs_len;
         cx.origin = Origin::Replay;
+        cx.uses = uses;
         out.clear();
         match run(&mut cx, args, &mut Reply::new(&mut out, Protocol::Resp2)) {
             Ok(Flow::Done) => {}
@@ -74,6 +76,7 @@ pub(crate) fn replay(
             let target = Target {
                 keyspace,
                 limits,
+                uses,
                 dbs_len,
                 expired_before_ms: None,
                 source_len,

@@ -21,6 +21,7 @@ use crate::call::{Core, Engine, Shared, Side};
 use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
+use crate::eviction::Evictor;
 use crate::freer::Freer;
 use crate::listener::Listener;
 use crate::loading;
@@ -304,6 +305,7 @@ fn shared(
         config: Mutex::new(config),
         settings: ArcSwap::new(settings),
         started_at_ms: now_ms,
+        started: Instant::now(),
         run_id,
         ports: Mutex::new(ports),
         tracking: Default::default(),
@@ -312,7 +314,8 @@ fn shared(
         oom_score: Default::default(),
         next_loop: Default::default(),
         monitors_len: Default::default(),
-        is_out_of_memory: Default::default(),
+        exceeded: Default::default(),
+        evicting: Default::default(),
         is_shutting_down: Default::default(),
         active_expire: AtomicBool::new(true),
         dump_at_end: Default::default(),
@@ -382,6 +385,7 @@ impl Drop for AbortOnPanic {
 }
 
 fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
+    let evictor = Evictor::new(shared.keyspace.shards_len());
     let settings = shared.settings.load_full();
     Core {
         engine: Engine {
@@ -398,6 +402,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
             durable_waits: Vec::new(),
+            evictor,
             deferred: Vec::new(),
             leftovers: Vec::new(),
             keeps_expired: false,

@@ -237,11 +237,3 @@ pub fn begin_log(settings: &Settings, role: Role) -> Result<()> {
     };
     begun.map_err(|error| anyhow::anyhow!("the log has begun already: {error}"))
 }
-
-/// What the allocator has handed out, for INFO and maxmemory.
-pub fn allocated_bytes() -> u64 {
-    use tikv_jemalloc_ctl::{epoch, stats};
-    // Without a new epoch the figure stands still; both fail only where jemalloc lacks statistics.
-    let _ = epoch::advance();
-    stats::allocated::read().unwrap_or(0) as u64
-}

@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: thali_server::Counting<tikv_jemallocator::Jemalloc> =
+    thali_server::Counting(tikv_jemallocator::Jemalloc);
 
 /// The real-time backend in one program: store, queues, workers and sockets.
 #[derive(Parser)]
@@ -54,7 +55,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    thali_server::memory::set_used_bytes(app::allocated_bytes);
     let result = match as_server() {
         Some(arguments) => serve::run_as_server(&arguments),
         None => match Cli::parse().command {
