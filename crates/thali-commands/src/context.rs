@@ -1,12 +1,14 @@
 //! What a command works on: the locked part of the keyspace, time, chance, and the list of what it
 //! changed.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use thali_data::Limits;
 use thali_keyspace::locks::ShardId;
 use thali_keyspace::{
-    Db, ENDLESS, Entry, Locked, Patience, SessionAddress, Shard, Tracker, Typed, Value, WaitKind,
+    Access, Db, ENDLESS, Entry, Locked, Patience, SessionAddress, Shard, Tracker, Typed, Uses, Value,
+    WaitKind,
 };
 
 use crate::{ErrorReply, EventClass, Flow, Stale};
@@ -133,6 +135,12 @@ pub struct Context<'a> {
     /// When small collections grow up. A copy of the reference can be kept while a value is borrowed.
     pub limits: &'a Limits,
     pub random: &'a mut Random,
+    /// How uses of keys are noted and read.
+    pub uses: Uses,
+    /// What is read and changed counts as used; not so for clients in no-touch mode.
+    pub notes_uses: bool,
+    /// For counters of uses, which reading changes, too.
+    chance: Cell<u64>,
     pub origin: Origin,
     /// RESTORE takes payloads whatever their checksum is.
     pub trusts_checksums: bool,
@@ -164,8 +172,9 @@ pub struct Context<'a> {
     /// Lookups that found a key, and that did not.
     pub hits: std::cell::Cell<u64>,
     pub misses: std::cell::Cell<u64>,
-    /// Keys that expired.
+    /// Keys that expired, and that were evicted.
     pub expired: u64,
+    pub evicted: u64,
     /// Expired keys count as missing and stay: CLIENT PAUSE.
     pub keeps_expired: bool,
     /// Expired keys count as there: for who copies data in.
@@ -194,6 +203,9 @@ impl<'a> Context<'a> {
             dbs_len: 16,
             now_ms,
             limits,
+            uses: Uses::new(now_ms, None),
+            notes_uses: true,
+            chance: Cell::new(random.next_u64() | 1),
             random,
             origin: Origin::Client,
             trusts_checksums: false,
@@ -213,6 +225,7 @@ impl<'a> Context<'a> {
             hits: Default::default(),
             misses: Default::default(),
             expired: 0,
+            evicted: 0,
             keeps_expired: false,
             sees_expired: false,
             session: None,
@@ -240,25 +253,55 @@ impl<'a> Context<'a> {
 
     /// A key's entry for reading; an expired one counts as missing.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        let found = self.peek(key);
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.set(counter.get() + 1);
-        found
+        let (entry, access) = self.count_look(self.find_in(self.db, key))?;
+        self.note_use(access);
+        Some(entry)
     }
 
-    /// As [`Context::entry`], without counting a hit or a miss.
+    /// As [`Context::entry`], for those who do not use what they look at.
+    pub fn look(&self, key: &[u8]) -> Option<&Entry> {
+        self.count_look(self.find_in(self.db, key)).map(|(entry, _)| entry)
+    }
+
+    /// As [`Context::look`], without counting a hit or a miss.
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
         self.peek_in(self.db, key)
     }
 
     /// As [`Context::peek`], in another database.
     pub fn peek_in(&self, db: u32, key: &[u8]) -> Option<&Entry> {
-        let entry = self.locked.shard(key).db(db)?.get(key)?;
+        self.find_in(db, key).map(|(entry, _)| entry)
+    }
+
+    /// The note of a key's uses.
+    pub fn access(&self, key: &[u8]) -> Option<&Cell<Access>> {
+        self.find_in(self.db, key).map(|(_, access)| access)
+    }
+
+    /// Uses a key, and gives what stands in its note then.
+    pub fn use_now(&self, key: &[u8]) -> Option<Access> {
+        let (_, access) = self.find_in(self.db, key)?;
+        self.note_use(access);
+        Some(access.get())
+    }
+
+    fn find_in(&self, db: u32, key: &[u8]) -> Option<(&Entry, &Cell<Access>)> {
+        let (entry, access) = self.locked.shard(key).db(db)?.find(key)?;
         if entry.is_expired(self.now_ms) && self.origin != Origin::Replay && !self.sees_expired {
             self.expired_seen.borrow_mut().push((db, key.into()));
             return None;
         }
-        Some(entry)
+        Some((entry, access))
+    }
+
+    fn count_look<T>(&self, found: Option<T>) -> Option<T> {
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+        found
+    }
+
+    fn note_use(&self, access: &Cell<Access>) {
+        note_use(self.uses, self.notes_uses, &self.chance, access);
     }
 
     /// The value of a key, for reading.
@@ -286,7 +329,8 @@ impl<'a> Context<'a> {
     ) -> Result<&mut T, ErrorReply> {
         let db = self.db;
         if self.entry_mut(key).is_none() {
-            self.locked.shard_mut(key).db_mut(db).insert(key, Entry::new(new().into_value()));
+            let entry = Entry::new(new().into_value());
+            self.locked.shard_mut(key).db_mut(db).insert(key, entry, &self.uses);
             self.event(EventClass::NEW, "new", key);
         }
         let entry = self.locked.shard_mut(key).db_mut(db).get_mut(key).expect("was found or inserted");
@@ -297,7 +341,9 @@ impl<'a> Context<'a> {
     pub fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
         let db = self.db;
         self.remove_expired(db, key);
-        self.locked.shard_mut(key).db_mut(db).get_mut(key)
+        let (entry, access) = self.locked.shard_mut(key).db_mut(db).find_mut(key)?;
+        note_use(self.uses, self.notes_uses, &self.chance, access);
+        Some(entry)
     }
 
     /// Whether the key is there.
@@ -314,7 +360,7 @@ impl<'a> Context<'a> {
     pub fn put_value(&mut self, db: u32, key: &[u8], value: Value, expire_at_unix_ms: Option<u64>) {
         self.remove_expired(db, key);
         let table = self.locked.shard_mut(key).db_mut(db);
-        let old = table.insert(key, Entry::new(value));
+        let old = table.insert(key, Entry::new(value), &self.uses);
         if expire_at_unix_ms.is_some() {
             table.set_expire_at(key, expire_at_unix_ms);
         }
@@ -357,6 +403,13 @@ impl<'a> Context<'a> {
             self.note_stale(key, self.session);
         }
         empty
+    }
+
+    /// Says how a key was used before it came here.
+    pub fn set_access(&mut self, db: u32, key: &[u8], access: Access) {
+        if let Some((_, note)) = self.locked.shard(key).db(db).and_then(|db| db.find(key)) {
+            note.set(access);
+        }
     }
 
     /// Sets or clears a key's time to live; false where the key is missing.
@@ -464,6 +517,31 @@ impl<'a> Context<'a> {
         self.changed_by(None, db, key);
         self.event_in(db, EventClass::EXPIRED, "expired", key);
         true
+    }
+
+    /// A key was removed for its memory: effect `DEL`, or `UNLINK` where it is freed later, and event `evicted`.
+    pub fn note_evicted(&mut self, db: u32, key: &[u8], lazily: bool) {
+        self.evicted += 1;
+        self.effects.push(db, &[if lazily { &b"UNLINK"[..] } else { b"DEL" }, key]);
+        self.changed_by(None, db, key);
+        self.event_in(db, EventClass::EVICTED, "evicted", key);
+    }
+}
+
+/// Notes a use. Within one second most keys' notes stay as they are, and their memory is not written.
+fn note_use(uses: Uses, notes_uses: bool, chance: &Cell<u64>, access: &Cell<Access>) {
+    if !notes_uses {
+        return;
+    }
+    let before = access.get();
+    let now = uses.used(before, || {
+        let mut random = Random(chance.get());
+        let drawn = random.next_u64();
+        chance.set(random.0);
+        drawn
+    });
+    if now != before {
+        access.set(now);
     }
 }
 

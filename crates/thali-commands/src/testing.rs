@@ -1,7 +1,7 @@
 //! For unit tests of commands: a keyspace on which requests run as dispatch would run them.
 
 use thali_data::Limits;
-use thali_keyspace::Keyspace;
+use thali_keyspace::{Keyspace, Lfu, Uses};
 use thali_resp::{Protocol, Reply};
 
 use crate::{Command, Context, Effects, EventClass, Flow, Origin, Random, TABLE, Wait};
@@ -12,6 +12,8 @@ pub(crate) struct Store {
     random: Random,
     pub limits: Limits,
     pub now_ms: u64,
+    /// Uses are counted.
+    pub lfu: Option<Lfu>,
     pub protocol: Protocol,
     pub origin: Origin,
     /// The last command's effects, as inline text: `SET k v`.
@@ -29,6 +31,7 @@ impl Store {
             random: Random::new(7),
             limits: Limits::default(),
             now_ms: 1_700_000_000_000,
+            lfu: None,
             protocol: Protocol::Resp2,
             origin: Origin::Client,
             effects: Vec::new(),
@@ -66,6 +69,7 @@ impl Store {
         let mut context = Context::new(locked, 0, self.now_ms, &self.limits, &mut self.random, &mut effects);
         context.events_wanted = EventClass::all();
         context.origin = self.origin;
+        context.uses = Uses::new(self.now_ms, self.lfu);
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.protocol);
         self.parked = None;

@@ -406,6 +406,11 @@ impl Journal {
         self.shared.more.notify_one();
     }
 
+    /// Appended and not yet written.
+    pub fn pending_bytes(&self) -> usize {
+        self.shared.pending.load(Ordering::Relaxed)
+    }
+
     pub fn state(&self) -> JournalState {
         let progress = *self.shared.progress.lock();
         let health = self.shared.health.lock();

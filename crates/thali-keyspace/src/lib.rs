@@ -3,6 +3,8 @@
 //! A command locks the shards of its keys through [`Locked`], works in place and lets go. Nothing
 //! here does I/O, reads a clock or knows a command. [`locks`] states the lock protocol.
 
+pub mod access;
+pub mod eviction;
 pub mod glob;
 pub mod locks;
 pub mod shard;
@@ -12,6 +14,8 @@ pub mod tracking;
 mod value;
 mod waiter;
 
+pub use access::{Access, Lfu, Uses};
+pub use eviction::{By, Candidate, Pool, Preference};
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag, touch};
 pub use snapshot::{Part, Saver, SnapshotSink, Walked};

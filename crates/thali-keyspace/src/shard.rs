@@ -1,5 +1,6 @@
 //! A shard: the part of every database whose slots fold into it, and who watches, waits or caches there.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use thali_data::Table;
 
 use crate::snapshot::Unfinished;
 use crate::tracking::ReadKeys;
-use crate::{Entry, Waiter};
+use crate::{Access, Entry, Uses, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -49,7 +50,7 @@ pub fn touch<'a>(keys: impl IntoIterator<Item = (&'a Db, &'a [u8])>) {
 /// One database's keys in one shard.
 #[derive(Default)]
 pub struct Db {
-    pub(crate) table: Table<Entry>,
+    pub(crate) table: Table<Entry, Access>,
     /// What the mark of an entry is once a snapshot needs it no more; see [`crate::snapshot`].
     pub(crate) mark: bool,
     /// The running snapshot, until the walk is through here.
@@ -86,24 +87,47 @@ impl Db {
         self.table.get(key)
     }
 
+    /// As [`Db::get`], with the note of its uses: whoever uses the key changes that.
+    pub fn find(&self, key: &[u8]) -> Option<(&Entry, &Cell<Access>)> {
+        self.table.get_noted(key)
+    }
+
     /// As [`Db::get`], to change it.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let entry = self.table.get_mut(key)?;
+        self.find_mut(key).map(|(entry, _)| entry)
+    }
+
+    /// As [`Db::find`], to change the entry.
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>)> {
+        let (entry, access) = self.table.get_mut_noted(key)?;
         if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
         {
-            snapshot.save(key, entry);
+            snapshot.save(key, entry, access.get());
             entry.set_mark(self.mark);
         }
-        Some(entry)
+        Some((entry, access))
     }
 
     /// Puts an entry, gives back what it replaced.
-    pub fn insert(&mut self, key: &[u8], mut entry: Entry) -> Option<Entry> {
+    pub fn insert(&mut self, key: &[u8], entry: Entry, uses: &Uses) -> Option<Entry> {
+        self.insert_hashed(self.table.hash(key), key, entry, |old| match old {
+            None => uses.fresh(),
+            Some(old) => uses.replaced(old),
+        })
+    }
+
+    fn insert_hashed(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        mut entry: Entry,
+        access: impl FnOnce(Option<Access>) -> Access,
+    ) -> Option<Entry> {
         self.volatile_len += usize::from(entry.expire_at().is_some());
         entry.set_mark(self.mark);
-        let old = self.table.insert(key, entry)?;
-        self.save_removed(key, &old);
+        let (old, old_access) = self.table.insert_noted(hash, key, entry, access)?;
+        self.save_removed(key, &old, old_access);
         self.volatile_len -= usize::from(old.expire_at().is_some());
         Some(old)
     }
@@ -117,24 +141,21 @@ impl Db {
     /// were there.
     pub fn insert_all<K: AsRef<[u8]>>(
         &mut self,
-        entries: impl IntoIterator<Item = (K, Entry)>,
+        entries: impl IntoIterator<Item = (K, Entry, Access)>,
         mut replaced: impl FnMut(K),
     ) {
         let mut entries = entries.into_iter();
-        let mut group: SmallVec<[(u64, K, Entry); INSERTED_TOGETHER]> = SmallVec::new();
+        let mut group: SmallVec<[(u64, K, Entry, Access); INSERTED_TOGETHER]> = SmallVec::new();
         loop {
             let next = entries.by_ref().take(INSERTED_TOGETHER);
-            group.extend(next.map(|(key, entry)| (self.table.hash(key.as_ref()), key, entry)));
+            group
+                .extend(next.map(|(key, entry, access)| (self.table.hash(key.as_ref()), key, entry, access)));
             if group.is_empty() {
                 return;
             }
             group.iter().for_each(|(hash, ..)| self.table.touch(*hash));
-            for (hash, key, mut entry) in group.drain(..) {
-                self.volatile_len += usize::from(entry.expire_at().is_some());
-                entry.set_mark(self.mark);
-                if let Some(old) = self.table.insert_hashed(hash, key.as_ref(), entry) {
-                    self.save_removed(key.as_ref(), &old);
-                    self.volatile_len -= usize::from(old.expire_at().is_some());
+            for (hash, key, entry, access) in group.drain(..) {
+                if self.insert_hashed(hash, key.as_ref(), entry, |_| access).is_some() {
                     replaced(key);
                 }
             }
@@ -143,8 +164,8 @@ impl Db {
 
     /// Takes a key out.
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let old = self.table.remove(key)?;
-        self.save_removed(key, &old);
+        let (old, access) = self.table.remove_noted(self.table.hash(key), key)?;
+        self.save_removed(key, &old, access);
         self.volatile_len -= usize::from(old.expire_at().is_some());
         Some(old)
     }
@@ -160,11 +181,11 @@ impl Db {
     }
 
     /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&mut self, key: &[u8], old: &Entry) {
+    fn save_removed(&mut self, key: &[u8], old: &Entry, access: Access) {
         if let Some(snapshot) = &mut self.snapshot
             && old.mark() != self.mark
         {
-            snapshot.save(key, old);
+            snapshot.save(key, old, access);
         }
     }
 
@@ -213,7 +234,8 @@ impl Db {
 /// One shard's state, behind its lock.
 #[derive(Default)]
 pub struct Shard {
-    pub(crate) dbs: Vec<Db>,
+    /// The databases that were touched here and not taken out since, with their numbers, in no order.
+    pub(crate) dbs: Vec<(u32, Db)>,
     /// Emptied databases that the running snapshot still needs.
     pub(crate) retired: Vec<Db>,
     /// The journal's place behind the last change of anything here, for those who read it before it is
@@ -226,34 +248,46 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A database; empty ones take no memory before their first key.
+    /// A database; one that was never touched takes no memory.
     pub fn db(&self, db: u32) -> Option<&Db> {
-        self.dbs.get(db as usize)
+        self.dbs.iter().find(|(number, _)| *number == db).map(|(_, db)| db)
     }
 
     /// A database, to change it.
     pub fn db_mut(&mut self, db: u32) -> &mut Db {
-        let db = db as usize;
-        if self.dbs.len() <= db {
-            self.dbs.resize_with(db + 1, Db::default);
-        }
-        &mut self.dbs[db]
+        let at = self.dbs.iter().position(|(number, _)| *number == db).unwrap_or_else(|| {
+            self.dbs.reserve_exact(1);
+            self.dbs.push((db, Db::default()));
+            self.dbs.len() - 1
+        });
+        &mut self.dbs[at].1
     }
 
-    /// How many databases were ever touched here.
+    /// Beyond the highest number of a database that was touched here.
     pub fn dbs_len(&self) -> u32 {
-        self.dbs.len() as u32
+        self.dbs.iter().map(|(number, _)| number + 1).max().unwrap_or(0)
     }
 
     /// Takes a whole database out.
     pub fn take_db(&mut self, db: u32) -> Db {
-        std::mem::take(self.db_mut(db))
+        let at = self.dbs.iter().position(|(number, _)| *number == db);
+        at.map_or_else(Db::default, |at| self.dbs.swap_remove(at).1)
+    }
+
+    /// Every database that was touched here, to change it.
+    pub fn dbs_mut(&mut self) -> impl Iterator<Item = (u32, &mut Db)> {
+        self.dbs.iter_mut().map(|(number, db)| (*number, db))
     }
 
     /// Swaps two databases. Watches and waiters stay with the numbers.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
-        self.db_mut(a.max(b));
-        self.dbs.swap(a as usize, b as usize);
+        for (number, _) in &mut self.dbs {
+            *number = match *number {
+                number if number == a => b,
+                number if number == b => a,
+                number => number,
+            };
+        }
     }
 
     /// Raises `flag` when the key changes.

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use thali_data::Visit;
 
-use crate::{Db, Entry, Shard};
+use crate::{Access, Db, Entry, Shard};
 
 /// Takes entries as they were at the point in time, from those who are about to change them.
 pub trait SnapshotSink: Send + Sync {
     /// Called with the key's shard locked: to be quick, and to take no other lock that anybody holds
     /// while it waits for a shard.
-    fn save(&self, db: u32, key: &[u8], entry: &Entry);
+    fn save(&self, db: u32, key: &[u8], entry: &Entry, access: Access);
 
     /// As [`SnapshotSink::save`], of the rest of a value whose parts up to `place` the walk has saved.
     fn save_rest(&self, db: u32, key: &[u8], entry: &Entry, place: u128);
@@ -37,10 +37,10 @@ pub trait SnapshotSink: Send + Sync {
 
 /// Takes entries from the walk.
 pub trait Saver {
-    fn save(&mut self, db: u32, key: &[u8], entry: &Entry);
+    fn save(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access);
 
     /// Saves a part of a large value, the first where there is no `place`.
-    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part;
+    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access, place: Option<u128>) -> Part;
 }
 
 /// How far a large value is saved.
@@ -68,13 +68,13 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     /// Saves an entry, or what the walk has left of it.
-    pub fn save(&mut self, key: &[u8], entry: &Entry) {
+    pub fn save(&mut self, key: &[u8], entry: &Entry, access: Access) {
         match self.place.take_if(|_| self.large.last().is_some_and(|begun| **begun == *key)) {
             Some(place) => {
                 self.large.pop();
                 self.sink.save_rest(self.number, key, entry, place);
             }
-            None => self.sink.save(self.number, key, entry),
+            None => self.sink.save(self.number, key, entry, access),
         }
     }
 }
@@ -117,27 +117,27 @@ impl Db {
         let Some(snapshot) = &mut self.snapshot else { return Walked::Done };
         let (number, mark) = (snapshot.number, self.mark);
         if let Some(key) = snapshot.large.last() {
-            let entry = self.table.get_mut(key).filter(|entry| entry.mark() != mark);
-            let part = entry
-                .as_ref()
-                .map_or(Part::Last, |entry| saver.save_part(number, key, entry, snapshot.place));
+            let entry = self.table.get_mut_noted(key).filter(|(entry, _)| entry.mark() != mark);
+            let part = entry.as_ref().map_or(Part::Last, |(entry, access)| {
+                saver.save_part(number, key, entry, access.get(), snapshot.place)
+            });
             match part {
                 Part::Next(place) => snapshot.place = Some(place),
                 Part::NotNow => return Walked::NotNow,
                 Part::Last => {
-                    entry.into_iter().for_each(|entry| entry.set_mark(mark));
+                    entry.into_iter().for_each(|(entry, _)| entry.set_mark(mark));
                     snapshot.large.pop();
                     snapshot.place = None;
                 }
             }
         } else if let Some(cursor) = snapshot.cursor {
             let Unfinished { large, sink, .. } = &mut **snapshot;
-            let next = self.table.visit(cursor, keys, |key, entry| {
+            let next = self.table.visit_noted(cursor, keys, |key, entry, access| {
                 if entry.mark() != mark {
                     if sink.is_large(entry) {
                         large.push(key.into());
                     } else {
-                        saver.save(number, key, entry);
+                        saver.save(number, key, entry, access);
                         entry.set_mark(mark);
                     }
                 }
@@ -154,8 +154,12 @@ impl Db {
 
     /// Whether a snapshot still needs the key's value, which is large: who changes it now saves all of it.
     pub fn is_unsaved_large(&self, key: &[u8]) -> bool {
-        let Some(snapshot) = &self.snapshot else { return false };
-        self.table.get(key).is_some_and(|entry| entry.mark() != self.mark && snapshot.sink.is_large(entry))
+        self.snapshot.is_some() && self.table.get(key).is_some_and(|entry| self.is_entry_unsaved_large(entry))
+    }
+
+    pub(crate) fn is_entry_unsaved_large(&self, entry: &Entry) -> bool {
+        let is_unsaved = |snapshot: &Unfinished| entry.mark() != self.mark && snapshot.sink.is_large(entry);
+        self.snapshot.as_deref().is_some_and(is_unsaved)
     }
 
     /// Lets the walk save a large value next.
@@ -173,8 +177,8 @@ impl Shard {
     /// Begins a snapshot of the shard. Every shard must be held, and the snapshot before be through.
     pub fn begin_snapshot(&mut self, sink: &Arc<dyn SnapshotSink>) {
         assert!(self.retired.is_empty(), "the snapshot before is not through");
-        for (number, db) in self.dbs.iter_mut().enumerate() {
-            db.begin_snapshot(number as u32, sink);
+        for (number, db) in &mut self.dbs {
+            db.begin_snapshot(*number, sink);
         }
     }
 
@@ -191,7 +195,7 @@ impl Shard {
     pub fn walk_snapshot(&mut self, keys: usize, saver: &mut dyn Saver) -> Walked {
         // What is begun comes to its end first: nobody else can begin meanwhile.
         let is_begun = |db: &Db| db.snapshot.as_ref().is_some_and(|snapshot| snapshot.place.is_some());
-        if let Some(db) = self.dbs.iter_mut().find(|db| is_begun(db)) {
+        if let Some((_, db)) = self.dbs.iter_mut().find(|(_, db)| is_begun(db)) {
             return db.walk(keys, saver).or_more();
         }
         if let Some(at) = self.retired.iter().position(is_begun).or(self.retired.len().checked_sub(1)) {
@@ -201,8 +205,8 @@ impl Shard {
             };
         }
         // One database a step: after a long one the shard should be let go.
-        match self.dbs.iter_mut().find(|db| db.snapshot.is_some()) {
-            Some(db) => db.walk(keys, saver).or_more(),
+        match self.dbs.iter_mut().find(|(_, db)| db.snapshot.is_some()) {
+            Some((_, db)) => db.walk(keys, saver).or_more(),
             None => Walked::Done,
         }
     }
@@ -215,7 +219,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::Value;
+    use crate::{Uses, Value};
 
     type Saved = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<u64>)>;
 
@@ -223,7 +227,7 @@ mod tests {
     struct Collected(Mutex<Saved>, Mutex<Option<(u32, Vec<u8>, u128)>>);
 
     impl SnapshotSink for Collected {
-        fn save(&self, db: u32, key: &[u8], entry: &Entry) {
+        fn save(&self, db: u32, key: &[u8], entry: &Entry, _: Access) {
             put(&mut self.0.lock(), db, key, entry);
         }
 
@@ -247,11 +251,11 @@ mod tests {
     }
 
     impl Saver for ByWalk<'_> {
-        fn save(&mut self, db: u32, key: &[u8], entry: &Entry) {
+        fn save(&mut self, db: u32, key: &[u8], entry: &Entry, _: Access) {
             put(self.saved, db, key, entry);
         }
 
-        fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part {
+        fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, _: Access, place: Option<u128>) -> Part {
             let mut begun = self.sink.1.lock();
             let expected = place.map(|place| (db, key.to_vec(), place));
             assert_eq!(*begun, expected, "one value at a time");
@@ -283,7 +287,8 @@ mod tests {
     fn all_of(shard: &Shard) -> Saved {
         let mut all = Saved::new();
         for number in 0..shard.dbs_len() {
-            shard.db(number).unwrap().iter().for_each(|(key, entry)| put(&mut all, number, key, entry));
+            let db = shard.db(number).into_iter();
+            db.flat_map(Db::iter).for_each(|(key, entry)| put(&mut all, number, key, entry));
         }
         all
     }
@@ -293,7 +298,7 @@ mod tests {
         let db = rng.u32(0..3);
         let key = format!("key:{}", rng.u32(0..600)).into_bytes();
         match rng.u32(0..100) {
-            0..40 => drop(shard.db_mut(db).insert(&key, text(rng.u64(..)))),
+            0..40 => drop(shard.db_mut(db).insert(&key, text(rng.u64(..)), &Uses::new(0, None))),
             40..60 => drop(shard.db_mut(db).remove(&key)),
             60..75 => {
                 if let Some(entry) = shard.db_mut(db).get_mut(&key) {
@@ -304,7 +309,7 @@ mod tests {
             90..97 => {
                 let other = format!("key:{}", rng.u32(0..600)).into_bytes();
                 if let Some(entry) = shard.db_mut(db).remove(&key) {
-                    shard.db_mut((db + 1) % 3).insert(&other, entry);
+                    shard.db_mut((db + 1) % 3).insert(&other, entry, &Uses::new(0, None));
                 }
             }
             97..99 => shard.swap_dbs(db, (db + 1) % 3),
@@ -351,7 +356,7 @@ mod tests {
     #[test]
     fn times_to_live_keep_their_value_beside_the_mark() {
         let mut shard = Shard::default();
-        shard.db_mut(0).insert(b"k", text(1));
+        shard.db_mut(0).insert(b"k", text(1), &Uses::new(0, None));
         shard.db_mut(0).set_expire_at(b"k", Some(i64::MAX as u64));
         let sink: Arc<dyn SnapshotSink> = Arc::new(Collected::default());
         for _ in 0..3 {

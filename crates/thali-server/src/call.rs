@@ -19,6 +19,7 @@ use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
 use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
+use crate::eviction::{Evictor, Exceeded};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
 use crate::latency::Latency;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub config: Mutex<Config>,
     pub settings: ArcSwap<Settings>,
     pub started_at_ms: u64,
+    pub started: Instant,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
     /// The TCP ports in use.
@@ -81,8 +83,9 @@ pub(crate) struct Shared {
     pub next_loop: AtomicUsize,
     pub monitors_len: AtomicUsize,
     pub migrations_len: AtomicUsize,
-    /// More is in use than `maxmemory` allows; looked at ten times a second.
-    pub is_out_of_memory: AtomicBool,
+    pub exceeded: Exceeded,
+    /// Held by the loop that evicts; with the moment when one last came to an end of it.
+    pub evicting: Mutex<Option<Instant>>,
     pub is_shutting_down: AtomicBool,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
@@ -208,6 +211,7 @@ pub(crate) struct Side {
     pub keeps_expired: bool,
     /// The running script has met CLIENT PAUSE before it wrote: its session waits for the end of it.
     pub postpones: bool,
+    pub evictor: Evictor,
     /// Commands that have run, those of scripts included.
     pub commands: u64,
     /// The journal's place behind this tick's last effect.

@@ -1,5 +1,5 @@
-//! What a loop does ten times a second: expired keys of its share of the shards, and whether memory
-//! has run out.
+//! What a loop does ten times a second: expired keys of its share of the shards go, and others where memory has
+//! run out.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use thali_commands::Origin;
 
 use crate::call::Core;
 use crate::latency::event;
-use crate::{memory, snapshots, tracking, unit};
+use crate::{eviction, memory, snapshots, tracking, unit};
 
 /// Keys looked at in one database of one shard before the lock is let go.
 const EXPIRY_SCAN_KEYS: usize = 512;
@@ -27,7 +27,8 @@ impl Cron {
             return;
         }
         if core.side.event_loop == 0 {
-            memory::look_at_limit(&core.shared, &core.side.settings);
+            memory::peak_bytes();
+            eviction::cron(core);
             core.shared.rates.look(&core.shared.stats, core.side.clock);
             core.shared.loading.log();
             if !core.shared.loading.is_on() {
@@ -71,10 +72,10 @@ fn expire_some(core: &mut Core, shard: u16) -> bool {
     let mut found = Vec::new();
     let mut more = false;
     for (_, shard) in locked.shards_mut() {
-        for db in 0..shard.dbs_len() {
-            let (keys, seen) = shard.db_mut(db).expired(side.now_ms, EXPIRY_SCAN_KEYS, EXPIRY_REMOVED_MAX);
+        for (number, db) in shard.dbs_mut() {
+            let (keys, seen) = db.expired(side.now_ms, EXPIRY_SCAN_KEYS, EXPIRY_REMOVED_MAX);
             more |= keys.len() * 4 > seen.max(1);
-            found.extend(keys.into_iter().map(|key| (db, key)));
+            found.extend(keys.into_iter().map(|key| (number, key)));
         }
     }
     if found.is_empty() {

@@ -8,7 +8,7 @@ use thali_commands::{ErrorReply, Flags, Flow, Origin, Spec};
 use thali_resp::Reply;
 
 use crate::acl;
-use crate::call::{Call, Core};
+use crate::call::{Call, Core, Shared};
 use crate::commands::monitor;
 use crate::latency::event;
 use crate::loading::LOADING;
@@ -16,7 +16,7 @@ use crate::migration;
 use crate::session::{Close, Queued, Replies, SessionState, Watched, Watching, borrowed, owned};
 use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
-use crate::{clients, pause, tracking};
+use crate::{clients, eviction, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
@@ -112,7 +112,6 @@ fn reject(core: &Core, command: Option<(&Row, &Spec)>, error: ErrorReply) -> Err
     error
 }
 
-/// Nothing is evicted yet, whatever `maxmemory-policy` says.
 pub(crate) const OUT_OF_MEMORY: ErrorReply =
     ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'.");
 
@@ -159,7 +158,7 @@ fn unknown_command(args: &[&[u8]]) -> ErrorReply {
 
 /// What stands between a well-formed request and its run.
 fn gates(
-    core: &Core,
+    core: &mut Core,
     state: &SessionState,
     row: &Row,
     spec: &Spec,
@@ -186,20 +185,21 @@ fn gates(
         return Err(LOADING);
     }
     // What a script or function declares counts as its command's own flags.
-    let declares = |what: fn(&thali_script::Flags) -> bool| {
+    let declares = |shared: &Shared, what: fn(&thali_script::Flags) -> bool| {
         crate::scripts::runs_scripts(row.spec.name)
-            && crate::scripts::declared_flags(&core.shared, row.spec.name, args)
-                .is_some_and(|flags| what(&flags))
+            && crate::scripts::declared_flags(shared, row.spec.name, args).is_some_and(|flags| what(&flags))
     };
-    if core.shared.is_out_of_memory.load(Relaxed)
-        && (spec.flags.contains(Flags::DENYOOM) || declares(thali_script::Flags::needs_memory))
-    {
-        return Err(OUT_OF_MEMORY);
+    if core.side.settings.maxmemory > 0 {
+        let takes_memory =
+            spec.flags.contains(Flags::DENYOOM) || declares(&core.shared, thali_script::Flags::needs_memory);
+        if eviction::refuses(core, state, row, takes_memory) {
+            return Err(OUT_OF_MEMORY);
+        }
     }
     // No shard is held here, so waiting for room in the journal hurts nobody.
     if spec.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
         && let Err(refusal) = core.shared.admit_write()
-        && (spec.flags.contains(Flags::WRITE) || declares(thali_script::Flags::may_write))
+        && (spec.flags.contains(Flags::WRITE) || declares(&core.shared, thali_script::Flags::may_write))
     {
         return Err(ErrorReply::owned(refusal.as_bytes()));
     }
@@ -395,7 +395,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
         unwatch(core, state);
         return Err(exec_aborted(refusal.as_bytes()));
     }
-    if takes_memory && shared.is_out_of_memory.load(Relaxed) {
+    if takes_memory && side.evictor.is_out_of_memory {
         state.watching = watching;
         unwatch(core, state);
         return Err(exec_aborted(OUT_OF_MEMORY.text()));
@@ -453,6 +453,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
                 monitor::feed_queued(shared, side, cx.db, state, spec, &args);
             }
             cx.reader = state.reader();
+            cx.notes_uses = !state.info.no_touch.load(Relaxed);
             cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {

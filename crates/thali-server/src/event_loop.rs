@@ -28,7 +28,7 @@ use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribe
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{client_memory, cron, migration, table, tracking, unit};
+use crate::{client_memory, cron, eviction, migration, table, tracking, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -125,6 +125,7 @@ impl EventLoop {
             }
             self.handle_mail();
             self.timers();
+            self.make_room();
             self.write_journal();
             self.flush_all();
             self.count_cycle(begun, commands);
@@ -153,6 +154,9 @@ impl EventLoop {
     }
 
     fn until_next_timer(&self) -> Duration {
+        if self.core.side.evictor.goes_on {
+            return Duration::ZERO;
+        }
         let cron = self.next_cron.saturating_duration_since(Instant::now());
         let cron = self.walk_again.map_or(cron, |again| again.min(cron));
         let deadline = self.core.side.deadlines.first().map(|next| {
@@ -383,7 +387,7 @@ impl EventLoop {
                 Ok(0) => session.note_end(),
                 Ok(len) => {
                     self.core.shared.stats_of(self.core.side.event_loop).input_bytes.add(len as u64);
-                    session.input.extend_from_slice(&self.read_buffer[..len]);
+                    session.append_input(&self.read_buffer[..len]);
                     session.note_read(len, self.read_buffer.len());
                     session.state.info.note_input(len, self.core.side.now_ms);
                 }
@@ -480,6 +484,7 @@ impl EventLoop {
                 let settings = self.core.shared.settings.load_full();
                 self.core.engine.limits = settings.limits.clone();
                 self.core.side.settings = settings;
+                self.core.side.evictor.is_out_of_memory = false;
                 client_memory::evict(&mut self.core, false);
             }
             Message::Unpaused => self.end_pause(),
@@ -573,6 +578,14 @@ impl EventLoop {
             for listener in self.accept_again.clone() {
                 self.accept(listener);
             }
+        }
+    }
+
+    /// Goes on with an eviction that would have kept clients waiting.
+    fn make_room(&mut self) {
+        if self.core.side.evictor.goes_on {
+            eviction::make_room(&mut self.core);
+            self.handle_mail();
         }
     }
 
@@ -741,10 +754,11 @@ fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
     let room = session.wanted_len.saturating_sub(len).min(len).min(READ_AHEAD_BYTES_MAX);
     let got = if room <= buffer.len() {
         let got = session.stream.read(buffer)?;
-        session.input.extend_from_slice(&buffer[..got]);
+        session.append_input(&buffer[..got]);
         session.note_read(got, buffer.len());
         got
     } else {
+        session.input.reserve_exact(room);
         session.input.resize(len + room, 0);
         let got = session.stream.read(&mut session.input[len..]);
         session.input.truncate(len + *got.as_ref().unwrap_or(&0));

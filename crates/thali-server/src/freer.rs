@@ -51,10 +51,15 @@ impl Freer {
         self.counts.forgotten.store(self.counts.freed.load(Relaxed), Relaxed);
     }
 
+    /// Whether a value is freed later.
+    pub fn is_large(value: &Value) -> bool {
+        value.elements_len() > ELEMENTS_MAX
+    }
+
     /// Frees what commands have taken out of the keyspace; the caller holds no shard.
     pub fn free(&self, values: Vec<Value>, dbs: Vec<Db>) {
         for value in values {
-            if value.elements_len() > ELEMENTS_MAX {
+            if Self::is_large(&value) {
                 self.later(value, 1);
             }
         }

@@ -19,6 +19,8 @@ pub(crate) mod event {
     pub const FAST_COMMAND: &str = "fast-command";
     /// One run over expired keys.
     pub const EXPIRE_CYCLE: &str = "expire-cycle";
+    /// One run over keys that go for want of memory.
+    pub const EVICTION_CYCLE: &str = "eviction-cycle";
     pub const AOF_WRITE: &str = "aof-write";
     /// A sync that replies waited for.
     pub const AOF_FSYNC_ALWAYS: &str = "aof-fsync-always";

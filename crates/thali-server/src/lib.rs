@@ -16,10 +16,12 @@ mod clients;
 mod command_stats;
 mod commands;
 pub mod config;
+mod counting;
 mod cron;
 mod digest;
 mod dispatch;
 mod event_loop;
+mod eviction;
 mod freer;
 mod functions;
 mod latency;
@@ -46,6 +48,7 @@ mod table;
 mod tracking;
 mod unit;
 
+pub use counting::Counting;
 pub use server::{Server, StartError, Stopper};
 
 /// The version of Redis whose commands and replies these are: what HELLO and INFO say, as clients

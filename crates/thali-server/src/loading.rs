@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thali_data::Limits;
-use thali_keyspace::{ENDLESS, Entry, Keyspace};
+use thali_keyspace::{ENDLESS, Entry, Keyspace, Uses};
 use thali_rdb::{Batch, Reader, Record};
 
 pub(crate) use self::progress::{LOADING, Loading};
@@ -28,6 +28,8 @@ const KEY_BYTES_MIN: u64 = 8;
 pub(crate) struct Target<'a> {
     pub keyspace: &'a Keyspace,
     pub limits: &'a Limits,
+    /// How uses of keys are noted.
+    pub uses: Uses,
     /// How many databases there are.
     pub dbs_len: u32,
     /// Keys that vanished before this moment are left out; `None` keeps them, as commands that follow in an
@@ -79,6 +81,7 @@ pub(crate) fn load_dump(
     let target = Target {
         keyspace: &shared.keyspace,
         limits: &settings.limits,
+        uses: settings.uses(now_ms),
         dbs_len: settings.databases,
         expired_before_ms: Some(now_ms),
         source_len,
@@ -218,7 +221,10 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
             continue;
         };
         let place = (target.keyspace.shard_of(&record.key), record.db);
-        decoded.push((place, record.key, Entry::expiring(value, at)));
+        let idle = record.meta.idle_seconds.and_then(|seconds| target.uses.idle_for(seconds));
+        let access = idle.or_else(|| record.meta.freq.and_then(|freq| target.uses.counted(freq)));
+        let access = access.unwrap_or_else(|| target.uses.fresh());
+        decoded.push((place, record.key, Entry::expiring(value, at), access));
         loaded.keys += 1;
     }
     // One lock for all that goes into one shard.
@@ -229,7 +235,7 @@ fn insert(batch: &Batch, target: &Target<'_>) -> Result<Loaded, String> {
         let mut locked = target.keyspace.lock_one(shard, ENDLESS).expect("patience without end");
         let (_, held) = locked.shards_mut().next().expect("it was locked just now");
         let of_place = std::iter::from_fn(|| decoded.next_if(|(other, ..)| *other == place));
-        let entries = of_place.map(|(_, key, entry)| (key, entry));
+        let entries = of_place.map(|(_, key, entry, access)| (key, entry, access));
         held.db_mut(db).insert_all(entries, |key| {
             twice.get_or_insert((db, key));
         });

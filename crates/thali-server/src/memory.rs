@@ -4,14 +4,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::call::Shared;
-use crate::config::Settings;
+use crate::counting;
 
-/// What the allocator can tell and do; the binary chose it, so the binary knows.
+/// What the allocator can tell and do beyond what is counted ([`crate::Counting`]); the binary chose it, so the
+/// binary knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator {
     pub name: &'static str,
-    /// Bytes handed out.
-    pub used_bytes: fn() -> u64,
     pub figures: fn() -> AllocatorFigures,
     /// Gives unused pages back to the kernel; false where it would not.
     pub purge: fn() -> bool,
@@ -47,21 +46,23 @@ pub(crate) fn allocator() -> Option<&'static Allocator> {
     ALLOCATOR.get()
 }
 
-/// Bytes that the allocator has handed out; what the kernel says where nobody has named it.
+/// Bytes that the allocator has handed out; what is in physical memory, where nobody counts them
+/// ([`crate::Counting`]).
 pub(crate) fn used_bytes() -> u64 {
-    allocator().map_or_else(rss_bytes, |allocator| (allocator.used_bytes)())
-}
-
-/// As [`used_bytes`], remembered for [`peak_bytes`].
-fn note_used_bytes() -> u64 {
-    let used = used_bytes();
-    PEAK_BYTES.fetch_max(used, Relaxed);
+    let used = match counting::used_bytes() {
+        0 => rss_bytes(),
+        used => used as u64,
+    };
+    // Those who would write at the same moment have seen about the same.
+    if used > PEAK_BYTES.load(Relaxed) {
+        PEAK_BYTES.fetch_max(used, Relaxed);
+    }
     used
 }
 
-/// The most that was in use when anybody looked.
+/// The most that [`used_bytes`] has ever said.
 pub(crate) fn peak_bytes() -> u64 {
-    PEAK_BYTES.load(Relaxed).max(note_used_bytes())
+    PEAK_BYTES.load(Relaxed).max(used_bytes())
 }
 
 /// To be called before data is loaded.
@@ -85,11 +86,20 @@ pub(crate) fn figures() -> AllocatorFigures {
     }
 }
 
-/// Notes whether more is in use than `maxmemory` allows; asked ten times a second.
-pub(crate) fn look_at_limit(shared: &Shared, settings: &Settings) {
-    let used = note_used_bytes();
-    let is_over = settings.maxmemory > 0 && used > settings.maxmemory;
-    shared.is_out_of_memory.store(is_over, Relaxed);
+/// Of the bytes in use, what is on its way to the disk: it comes with writing and goes by itself, and to make room
+/// for it would bring more of it.
+pub(crate) fn uncounted_bytes(shared: &Shared) -> u64 {
+    journal_bytes(shared) + shared.snapshots.waiting_bytes() as u64
+}
+
+/// What was journaled and is not written yet.
+pub(crate) fn journal_bytes(shared: &Shared) -> u64 {
+    shared.journal.load().as_ref().map_or(0, |journal| journal.pending_bytes() as u64)
+}
+
+/// Bytes that count against `maxmemory`.
+pub(crate) fn counted_bytes(shared: &Shared) -> u64 {
+    used_bytes().saturating_sub(uncounted_bytes(shared))
 }
 
 /// Bytes in physical memory.

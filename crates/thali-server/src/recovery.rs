@@ -59,6 +59,7 @@ pub(crate) fn replay(
     let target = Target {
         keyspace,
         limits: &settings.limits,
+        uses: settings.uses(now_ms),
         dbs_len: settings.databases,
         expired_before_ms: None,
         source_len: 0,

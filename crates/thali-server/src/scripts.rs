@@ -194,7 +194,7 @@ fn attempt(
     let arguments = thali_script::Call { keys: run.keys, args: run.argv, resp3 };
     loop {
         let flags = program.flags();
-        admit(call.shared, flags, run.read_only)?;
+        admit(call, flags, run.read_only)?;
         let mut host = RunHost {
             begun: call.side.clock,
             call,
@@ -234,19 +234,19 @@ fn attempt(
 
 /// What speaks against a run of something that declares flags. In the order and words of Redis, whose own
 /// gates, before the run, are `dispatch`'s: this is for transactions, during which the state may change.
-fn admit(shared: &Shared, flags: ScriptFlags, read_only: bool) -> Result<(), ErrorReply> {
+fn admit(call: &Call<'_, '_>, flags: ScriptFlags, read_only: bool) -> Result<(), ErrorReply> {
     if !flags.declared {
         return Ok(());
     }
     if flags.may_write() {
-        if let Some(refusal) = shared.write_refusal() {
+        if let Some(refusal) = call.shared.write_refusal() {
             return Err(ErrorReply::owned(refusal.as_bytes()));
         }
         if read_only {
             return Err(ErrorReply::new("ERR Can not execute a script with write flag using *_ro command."));
         }
     }
-    if flags.needs_memory() && shared.is_out_of_memory.load(Relaxed) {
+    if flags.needs_memory() && call.side.evictor.is_out_of_memory {
         return Err(ErrorReply::new(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
         ));
@@ -391,7 +391,7 @@ impl RunHost<'_, '_, '_> {
         if let Some(refusal) = shared.write_refusal() {
             return Some(ErrorReply::owned(refusal.as_bytes()));
         }
-        let is_short = !self.allows_oom && shared.is_out_of_memory.load(Relaxed);
+        let is_short = !self.allows_oom && self.call.side.evictor.is_out_of_memory;
         (is_short && spec.flags.contains(Flags::DENYOOM)).then_some(dispatch::OUT_OF_MEMORY)
     }
 

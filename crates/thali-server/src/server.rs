@@ -22,6 +22,7 @@ use crate::call::{Core, Engine, Shared, Side};
 use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
 use crate::event_loop::{EventLoop, WAKER};
+use crate::eviction::Evictor;
 use crate::freer::Freer;
 use crate::latency::Latency;
 use crate::listener::Listener;
@@ -314,6 +315,7 @@ fn shared(
         config: Mutex::new(config),
         settings: ArcSwap::new(settings),
         started_at_ms: now_ms,
+        started: Instant::now(),
         run_id,
         ports: Mutex::new(ports),
         tracking: Default::default(),
@@ -323,7 +325,8 @@ fn shared(
         next_loop: Default::default(),
         monitors_len: Default::default(),
         migrations_len: Default::default(),
-        is_out_of_memory: Default::default(),
+        exceeded: Default::default(),
+        evicting: Default::default(),
         is_shutting_down: Default::default(),
         active_expire: AtomicBool::new(true),
         dump_at_end: Default::default(),
@@ -393,6 +396,7 @@ impl Drop for AbortOnPanic {
 }
 
 fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
+    let evictor = Evictor::new(shared.keyspace.shards_len());
     let settings = shared.settings.load_full();
     Core {
         engine: Engine {
@@ -409,6 +413,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             subscriptions: Subscriptions::new(i),
             deadlines: Default::default(),
             durable_waits: Vec::new(),
+            evictor,
             deferred: Vec::new(),
             leftovers: Vec::new(),
             migrated: Vec::new(),

@@ -275,8 +275,17 @@ impl Session {
         if rest.is_empty() {
             self.parser.shrink();
         } else {
-            self.input.extend_from_slice(rest);
+            self.append_input(rest);
         }
+    }
+
+    /// Adds to what could not run yet. Room for more is a quarter: it counts against `maxmemory`, and half-sent
+    /// requests of many clients must not evict keys with what they do not use.
+    pub fn append_input(&mut self, bytes: &[u8]) {
+        if self.input.capacity() - self.input.len() < bytes.len() {
+            self.input.reserve_exact(bytes.len().max(self.input.len() / 4));
+        }
+        self.input.extend_from_slice(bytes);
     }
 
     /// After a read of `len` bytes into a room of `room`. A short one has emptied the socket.

@@ -78,6 +78,7 @@ pub(crate) fn context<'a>(
         cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
     }
     cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
+    cx.uses = side.settings.uses(side.now_ms);
     cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx
@@ -111,6 +112,7 @@ pub(crate) fn run_single(
     cx.gives_up = &gives_up;
     cx.session = Some(state.info.address);
     cx.reader = state.reader();
+    cx.notes_uses = !state.info.no_touch.load(Relaxed);
     cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
@@ -346,6 +348,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.hits.add(cx.hits.get());
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
+    stats.evicted.add(cx.evicted);
     stats.dirty.add(cx.dirty);
     let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
     if let Some(stale) = &stale {

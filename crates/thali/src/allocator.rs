@@ -1,20 +1,14 @@
 //! jemalloc, as the store asks it.
 
+use thali_server::Counting;
 use thali_server::memory::{Allocator, AllocatorFigures};
 use tikv_jemalloc_ctl::{Access, AsName, arenas, epoch, stats, stats_print};
 
 #[global_allocator]
-static JEMALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATED: Counting<tikv_jemallocator::Jemalloc> = Counting(tikv_jemallocator::Jemalloc);
 
 /// For INFO, MEMORY and maxmemory.
-pub const ALLOCATOR: Allocator =
-    Allocator { name: "jemalloc", used_bytes: allocated_bytes, figures, purge, report };
-
-fn allocated_bytes() -> u64 {
-    // Without a new epoch the figure stands still; both fail only where jemalloc lacks statistics.
-    let _ = epoch::advance();
-    stats::allocated::read().unwrap_or(0) as u64
-}
+pub const ALLOCATOR: Allocator = Allocator { name: "jemalloc", figures, purge, report };
 
 fn figures() -> AllocatorFigures {
     let _ = epoch::advance();

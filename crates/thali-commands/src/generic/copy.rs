@@ -35,6 +35,8 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     let copied = match copy {
         Some((value, expire_at)) if replace || cx.peek_in(db, to).is_none() => {
             cx.put_value(db, to, value, expire_at);
+            // Another key, of which what was there before says nothing.
+            cx.set_access(db, to, cx.uses.fresh());
             cx.modified_in(db, EventClass::GENERIC, "copy_to", to);
             true
         }

@@ -85,10 +85,14 @@ pub fn move_key(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> 
     if to == cx.db {
         return Err(ErrorReply::SAME_OBJECT);
     }
-    let moved = cx.exists(key) && cx.peek_in(to, key).is_none();
-    if moved && let Some(entry) = cx.take(key) {
+    let access = cx.use_now(key).filter(|_| cx.peek_in(to, key).is_none());
+    let moved = access.is_some();
+    if let Some(access) = access
+        && let Some(entry) = cx.take(key)
+    {
         let expire_at = entry.expire_at();
         cx.put_value(to, key, entry.value, expire_at);
+        cx.set_access(to, key, access);
         cx.modified(EventClass::GENERIC, "move_from", key);
         cx.modified_in(to, EventClass::GENERIC, "move_to", key);
     }

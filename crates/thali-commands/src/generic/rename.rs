@@ -32,9 +32,7 @@ pub fn renamenx(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> 
 }
 
 fn move_value(cx: &mut Context<'_>, from: &[u8], to: &[u8], overwrite: bool) -> Result<bool, ErrorReply> {
-    if !cx.exists(from) {
-        return Err(ErrorReply::NO_SUCH_KEY);
-    }
+    let Some(access) = cx.use_now(from) else { return Err(ErrorReply::NO_SUCH_KEY) };
     if !overwrite && cx.exists(to) {
         return Ok(false);
     }
@@ -45,6 +43,7 @@ fn move_value(cx: &mut Context<'_>, from: &[u8], to: &[u8], overwrite: bool) -> 
     let expire_at = entry.expire_at();
     let db = cx.db;
     cx.put_value(db, to, entry.value, expire_at);
+    cx.set_access(db, to, access);
     cx.modified(EventClass::GENERIC, "rename_from", from);
     cx.modified(EventClass::GENERIC, "rename_to", to);
     Ok(true)

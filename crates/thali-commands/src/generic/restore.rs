@@ -31,29 +31,29 @@ struct Options {
     replace: bool,
     /// The time to live is a moment.
     absolute: bool,
+    /// Seconds since the last use.
+    idle: Option<u64>,
+    /// A counter of uses.
+    freq: Option<u8>,
 }
 
 impl Options {
-    /// IDLETIME and FREQ are checked and let go: no access times are kept.
     fn parse(words: &[&[u8]]) -> Result<Self, ErrorReply> {
         let mut options = Self::default();
-        let (mut idle, mut freq) = (false, false);
         let mut rest = words.iter();
         while let Some(word) = rest.next() {
             if is_word(word, "REPLACE") {
                 options.replace = true;
             } else if is_word(word, "ABSTTL") {
                 options.absolute = true;
-            } else if is_word(word, "IDLETIME") && !freq && !rest.as_slice().is_empty() {
-                idle = true;
-                if integer(rest.next().expect("is not empty"))? < 0 {
-                    return Err(ErrorReply::new("ERR Invalid IDLETIME value, must be >= 0"));
-                }
-            } else if is_word(word, "FREQ") && !idle && !rest.as_slice().is_empty() {
-                freq = true;
-                if !(0..=255).contains(&integer(rest.next().expect("is not empty"))?) {
-                    return Err(ErrorReply::new("ERR Invalid FREQ value, must be >= 0 and <= 255"));
-                }
+            } else if is_word(word, "IDLETIME") && options.freq.is_none() && !rest.as_slice().is_empty() {
+                let idle = u64::try_from(integer(rest.next().expect("is not empty"))?);
+                let invalid = ErrorReply::new("ERR Invalid IDLETIME value, must be >= 0");
+                options.idle = Some(idle.map_err(|_| invalid)?);
+            } else if is_word(word, "FREQ") && options.idle.is_none() && !rest.as_slice().is_empty() {
+                let freq = u8::try_from(integer(rest.next().expect("is not empty"))?);
+                let invalid = ErrorReply::new("ERR Invalid FREQ value, must be >= 0 and <= 255");
+                options.freq = Some(freq.map_err(|_| invalid)?);
             } else {
                 return Err(ErrorReply::SYNTAX);
             }
@@ -93,6 +93,10 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     }
     cx.put_value(cx.db, key, value, expire_at);
+    // What the policy has no use for is let go.
+    let idle = options.idle.and_then(|seconds| cx.uses.idle_for(seconds));
+    let access = idle.or_else(|| options.freq.and_then(|freq| cx.uses.counted(freq)));
+    cx.set_access(cx.db, key, access.unwrap_or_else(|| cx.uses.fresh()));
     if let Some(at) = expire_at.filter(|_| !options.absolute) {
         let at = at.to_string();
         let mut request = vec![args[0], key, at.as_bytes(), payload];
@@ -177,6 +181,22 @@ mod tests {
             (store.effects.clone(), store.run("EXISTS k")),
             (vec!["DEL k".to_owned()], ":0\r\n".into())
         );
+    }
+
+    #[test]
+    fn uses_before_are_taken_over() {
+        let mut store = Store::new();
+        for (options, idle) in [(&["IDLETIME", "1000"][..], 1000), (&["FREQ", "100"], 0), (&[], 0)] {
+            store.run("DEL k");
+            assert_eq!(restore(&mut store, "0", &payload(), options), "+OK");
+            assert_eq!(store.run("OBJECT IDLETIME k"), format!(":{idle}\r\n"), "{options:?}");
+        }
+        store.lfu = Some(thali_keyspace::Lfu { log_factor: 10, decay_minutes: 1 });
+        for (options, freq) in [(&["IDLETIME", "1000"][..], 5), (&["FREQ", "100"], 100), (&[], 5)] {
+            store.run("DEL k");
+            assert_eq!(restore(&mut store, "0", &payload(), options), "+OK");
+            assert_eq!(store.run("OBJECT FREQ k"), format!(":{freq}\r\n"), "{options:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! has that many, then splits in two; the directory doubles when a segment needs one more bit. So the
 //! longest pause of an insert is the rebuild of a few hundred entries, or the copy of a directory of
 //! four bytes a segment. Removal shrinks segments and merges neighbours the same way.
-//! An entry is one allocation of value and key ([`entry`]) and 8 of the 64 bytes of a bucket.
+//! An entry is one allocation of value and key ([`entry`]) and 8 of the 64 bytes of a bucket. A table may keep a
+//! note with each value, a few bytes that are changed while the value is only looked at.
 //!
 //! # Cursors
 //! Everything stands in hash order, and a key's hash never changes. A cursor is the first
@@ -21,6 +22,7 @@
 mod entry;
 mod segment;
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 
 use entry::Entry;
@@ -70,12 +72,12 @@ pub enum Visit {
     Remove,
 }
 
-pub struct Table<V> {
+pub struct Table<V, N: Copy = ()> {
     hasher: KeyHasher,
     /// 2^depth entries, each the number of the segment for hashes with that prefix. Empty until the
     /// first insert.
     directory: Vec<u32>,
-    segments: Vec<Segment<V>>,
+    segments: Vec<Segment<V, N>>,
     depth: u8,
     len: usize,
     entry_bytes: usize,
@@ -103,10 +105,16 @@ fn home_for(len: usize) -> usize {
 impl<V> Table<V> {
     /// An empty table with a random seed; allocates nothing.
     pub fn new() -> Self {
-        Self::with_hasher(KeyHasher::random())
+        Self::empty(KeyHasher::random())
     }
 
     pub fn with_hasher(hasher: KeyHasher) -> Self {
+        Self::empty(hasher)
+    }
+}
+
+impl<V, N: Copy + Default> Table<V, N> {
+    fn empty(hasher: KeyHasher) -> Self {
         let (directory, segments) = (Vec::new(), Vec::new());
         Table { hasher, directory, segments, depth: 0, len: 0, entry_bytes: 0, bucket_bytes: 0 }
     }
@@ -119,7 +127,7 @@ impl<V> Table<V> {
         let fill = len_max(HOME_BUCKETS_MAX) * 2 / 3;
         let depth = len.div_ceil(fill).next_power_of_two().trailing_zeros() as u8;
         let home = home_for(len >> depth);
-        *self = Self::with_hasher(self.hasher.clone());
+        *self = Self::empty(self.hasher.clone());
         self.depth = depth;
         self.directory = (0..1 << depth).collect();
         self.segments.reserve_exact(1 << depth);
@@ -157,7 +165,7 @@ impl<V> Table<V> {
         self.entry_bytes
             + self.bucket_bytes
             + self.directory.capacity() * size_of::<u32>()
-            + self.segments.capacity() * size_of::<Segment<V>>()
+            + self.segments.capacity() * size_of::<Segment<V, N>>()
     }
 
     /// The part of [`Table::memory_bytes`] that is neither key nor value.
@@ -182,6 +190,21 @@ impl<V> Table<V> {
         self.find(hash, key).map(|s| self.segments[s.segment as usize].entry(s.place).value())
     }
 
+    /// As [`Table::get`], with the note.
+    pub fn get_noted(&self, key: &[u8]) -> Option<(&V, &Cell<N>)> {
+        let spot = self.find(self.hash(key), key)?;
+        let entry = self.segments[spot.segment as usize].entry(spot.place);
+        Some((entry.value(), entry.note()))
+    }
+
+    /// As [`Table::get_mut`], with the note.
+    pub fn get_mut_noted(&mut self, key: &[u8]) -> Option<(&mut V, &Cell<N>)> {
+        let spot = self.find(self.hash(key), key)?;
+        let entry = self.segments[spot.segment as usize].entry_mut(spot.place);
+        let (_, value, note) = entry.parts_mut();
+        Some((value, note))
+    }
+
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
         self.get_mut_hashed(self.hash(key), key)
     }
@@ -196,10 +219,26 @@ impl<V> Table<V> {
     }
 
     pub fn insert_hashed(&mut self, hash: u64, key: &[u8], value: V) -> Option<V> {
+        self.insert_noted(hash, key, value, |_| N::default()).map(|(value, _)| value)
+    }
+
+    /// As [`Table::insert_hashed`], with a note, made of the old one where there is one.
+    pub fn insert_noted(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: V,
+        note: impl FnOnce(Option<N>) -> N,
+    ) -> Option<(V, N)> {
         match self.find(hash, key) {
-            Some(spot) => Some(std::mem::replace(self.value_mut(spot), value)),
+            Some(spot) => {
+                let (_, old, old_note) =
+                    self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut();
+                let old_note = old_note.replace(note(Some(old_note.get())));
+                Some((std::mem::replace(old, value), old_note))
+            }
             None => {
-                self.insert_new(hash, Entry::new(key, value));
+                self.insert_new(hash, Entry::new(key, value, note(None)));
                 None
             }
         }
@@ -219,7 +258,7 @@ impl<V> Table<V> {
         match self.find(hash, key) {
             Some(spot) => (self.value_mut(spot), false),
             None => {
-                let spot = self.insert_new(hash, Entry::new(key, make()));
+                let spot = self.insert_new(hash, Entry::new(key, make(), N::default()));
                 (self.value_mut(spot), true)
             }
         }
@@ -230,16 +269,21 @@ impl<V> Table<V> {
     }
 
     pub fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<V> {
+        self.remove_noted(hash, key).map(|(value, _)| value)
+    }
+
+    /// As [`Table::remove_hashed`], with the note.
+    pub fn remove_noted(&mut self, hash: u64, key: &[u8]) -> Option<(V, N)> {
         let spot = self.find(hash, key)?;
         let entry = self.segments[spot.segment as usize].remove(hash, spot.place);
         self.len -= 1;
         self.entry_bytes -= entry.memory_bytes();
         self.after_removal(spot.segment as usize);
-        Some(entry.into_value())
+        Some(entry.into_parts())
     }
 
     pub fn clear(&mut self) {
-        *self = Self::with_hasher(self.hasher.clone());
+        *self = Self::empty(self.hasher.clone());
     }
 
     /// All elements, in no particular order.
@@ -248,13 +292,16 @@ impl<V> Table<V> {
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
-        self.segments.iter_mut().flat_map(|s| s.iter_mut()).map(|e| e.parts_mut())
+        self.segments.iter_mut().flat_map(|s| s.iter_mut()).map(|e| {
+            let (key, value, _) = e.parts_mut();
+            (key, value)
+        })
     }
 
     /// Takes out everything.
-    pub fn drain(&mut self) -> impl Iterator<Item = (Vec<u8>, V)> + use<V> {
-        let full = std::mem::replace(self, Self::with_hasher(self.hasher.clone()));
-        full.segments.into_iter().flat_map(|s| s.into_entries()).map(|e| (e.key().to_vec(), e.into_value()))
+    pub fn drain(&mut self) -> impl Iterator<Item = (Vec<u8>, V)> + use<V, N> {
+        let full = std::mem::replace(self, Self::empty(self.hasher.clone()));
+        full.segments.into_iter().flat_map(|s| s.into_entries()).map(|e| (e.key().to_vec(), e.into_parts().0))
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut V) -> bool) {
@@ -271,11 +318,16 @@ impl<V> Table<V> {
     /// Shows elements to `f` until at least `budget` were shown or too many buckets were empty, and
     /// returns the cursor to go on with: 0 at the start, 0 when done.
     pub fn scan(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V)) -> u64 {
+        self.scan_noted(cursor, budget, |key, value, _| f(key, value))
+    }
+
+    /// As [`Table::scan`], with the notes.
+    pub fn scan_noted(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V, N)) -> u64 {
         let mut walk = Walk::new(cursor, budget);
         while let Some((segment, bucket)) = walk.bucket(self) {
             for entry in self.segments[segment].chain(bucket.home) {
                 if bucket.from == 0 || self.hash(entry.key()) >= bucket.from {
-                    f(entry.key(), entry.value());
+                    f(entry.key(), entry.value(), entry.note().get());
                     walk.shown += 1;
                 }
             }
@@ -288,6 +340,16 @@ impl<V> Table<V> {
 
     /// Like `scan`, with values that may be changed and elements that may be removed.
     pub fn visit(&mut self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &mut V) -> Visit) -> u64 {
+        self.visit_noted(cursor, budget, |key, value, _| f(key, value))
+    }
+
+    /// As [`Table::visit`], with the notes.
+    pub fn visit_noted(
+        &mut self,
+        cursor: u64,
+        budget: usize,
+        mut f: impl FnMut(&[u8], &mut V, N) -> Visit,
+    ) -> u64 {
         let mut walk = Walk::new(cursor, budget);
         while let Some((segment, bucket)) = walk.bucket(self) {
             let (mut removed, mut removed_bytes) = (0, 0);
@@ -299,8 +361,8 @@ impl<V> Table<V> {
                         return true;
                     }
                     walk.shown += 1;
-                    let (key, value) = entry.parts_mut();
-                    f(key, value) == Visit::Keep
+                    let (key, value, note) = entry.parts_mut();
+                    f(key, value, note.get()) == Visit::Keep
                 },
                 |entry| {
                     removed += 1;
@@ -366,9 +428,11 @@ impl<V> Table<V> {
         self.segments[spot.segment as usize].entry_mut(spot.place).value_mut()
     }
 
-    fn insert_new(&mut self, hash: u64, mut entry: Entry<V>) -> Spot {
+    fn insert_new(&mut self, hash: u64, mut entry: Entry<V, N>) -> Spot {
         if self.directory.is_empty() {
             self.directory.push(0);
+            // Most tables that are small stay so.
+            self.segments.reserve_exact(1);
             self.push_segment(Segment::new(0, 0, 1));
         }
         self.len += 1;
@@ -389,12 +453,12 @@ impl<V> Table<V> {
         }
     }
 
-    fn push_segment(&mut self, segment: Segment<V>) {
+    fn push_segment(&mut self, segment: Segment<V, N>) {
         self.bucket_bytes += segment.bucket_bytes();
         self.segments.push(segment);
     }
 
-    fn replace_segment(&mut self, number: usize, segment: Segment<V>) -> Segment<V> {
+    fn replace_segment(&mut self, number: usize, segment: Segment<V, N>) -> Segment<V, N> {
         self.bucket_bytes += segment.bucket_bytes();
         let old = std::mem::replace(&mut self.segments[number], segment);
         self.bucket_bytes -= old.bucket_bytes();
@@ -423,7 +487,7 @@ impl<V> Table<V> {
     }
 
     /// Puts the entries of a segment that was taken out into the segments that own them now.
-    fn refill(&mut self, old: Segment<V>) {
+    fn refill(&mut self, old: Segment<V, N>) {
         // Their keys lie all over memory: asking for all of them first overlaps the waiting.
         old.iter().for_each(Entry::touch);
         for entry in old.into_entries() {
@@ -512,17 +576,17 @@ impl<V> Table<V> {
     }
 }
 
-impl<V> Default for Table<V> {
+impl<V, N: Copy + Default> Default for Table<V, N> {
     fn default() -> Self {
-        Self::new()
+        Self::empty(KeyHasher::random())
     }
 }
 
 impl<V: Clone> Clone for Table<V> {
     fn clone(&self) -> Self {
-        let mut copy = Self::with_hasher(self.hasher.clone());
+        let mut copy = Self::empty(self.hasher.clone());
         for (key, value) in self.iter() {
-            copy.insert_new(copy.hash(key), Entry::new(key, value.clone()));
+            copy.insert_new(copy.hash(key), Entry::new(key, value.clone(), ()));
         }
         copy
     }
@@ -561,7 +625,7 @@ impl Walk {
         Walk { start, done: Some(start), budget, buckets_left, shown: 0 }
     }
 
-    fn bucket<V>(&self, table: &Table<V>) -> Option<(usize, BucketRange)> {
+    fn bucket<V, N: Copy + Default>(&self, table: &Table<V, N>) -> Option<(usize, BucketRange)> {
         let done = self.done?;
         if table.is_empty() {
             return None;

@@ -20,20 +20,20 @@ const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const TAG_HITS: u64 = 0x0080_8080_8080_8080;
 
 #[repr(C, align(64))]
-pub(super) struct Bucket<V> {
+pub(super) struct Bucket<V, N: Copy> {
     tags: [u8; SLOTS],
     next: u8,
-    slots: [Option<Entry<V>>; SLOTS],
+    slots: [Option<Entry<V, N>>; SLOTS],
 }
 
-const _: () = assert!(size_of::<Bucket<u64>>() == 64);
+const _: () = assert!(size_of::<Bucket<u64, ()>>() == 64);
 
 /// 0 marks a free slot.
 fn tag_of(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
-impl<V> Bucket<V> {
+impl<V, N: Copy> Bucket<V, N> {
     fn empty() -> Self {
         Bucket { tags: [0; SLOTS], next: 0, slots: [const { None }; SLOTS] }
     }
@@ -70,9 +70,9 @@ pub(super) struct Place {
     pub slot: u8,
 }
 
-pub(super) struct Segment<V> {
+pub(super) struct Segment<V, N: Copy> {
     /// `home` home buckets, then overflow buckets.
-    buckets: Vec<Bucket<V>>,
+    buckets: Vec<Bucket<V, N>>,
     home: u32,
     pub len: u32,
     /// The first hash of the segment's range.
@@ -83,7 +83,7 @@ pub(super) struct Segment<V> {
     free: u8,
 }
 
-impl<V> Segment<V> {
+impl<V, N: Copy> Segment<V, N> {
     pub fn new(prefix: u64, depth: u8, home: usize) -> Self {
         let mut buckets = Vec::new();
         buckets.reserve_exact(home);
@@ -96,7 +96,7 @@ impl<V> Segment<V> {
     }
 
     pub fn bucket_bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<Bucket<V>>()
+        self.buckets.capacity() * size_of::<Bucket<V, N>>()
     }
 
     pub fn home_of(&self, hash: u64) -> usize {
@@ -137,20 +137,20 @@ impl<V> Segment<V> {
         }
     }
 
-    pub fn entry(&self, place: Place) -> &Entry<V> {
+    pub fn entry(&self, place: Place) -> &Entry<V, N> {
         self.buckets[place.bucket as usize].slots[place.slot as usize]
             .as_ref()
             .expect("place of a live entry")
     }
 
-    pub fn entry_mut(&mut self, place: Place) -> &mut Entry<V> {
+    pub fn entry_mut(&mut self, place: Place) -> &mut Entry<V, N> {
         self.buckets[place.bucket as usize].slots[place.slot as usize]
             .as_mut()
             .expect("place of a live entry")
     }
 
     /// Puts in an entry whose key is not there yet. Gives it back when all overflow buckets are taken.
-    pub fn place(&mut self, hash: u64, entry: Entry<V>) -> Result<Place, Entry<V>> {
+    pub fn place(&mut self, hash: u64, entry: Entry<V, N>) -> Result<Place, Entry<V, N>> {
         let mut at = self.home_of(hash);
         loop {
             if let Some(slot) = self.buckets[at].free_slot() {
@@ -193,7 +193,7 @@ impl<V> Segment<V> {
     }
 
     /// Takes out the entry at `place`, which must come from `find` with a key of hash `hash`.
-    pub fn remove(&mut self, hash: u64, place: Place) -> Entry<V> {
+    pub fn remove(&mut self, hash: u64, place: Place) -> Entry<V, N> {
         let entry = self.take(place);
         if place.bucket >= self.home && self.buckets[place.bucket as usize].is_empty() {
             self.unchain_empty(self.home_of(hash));
@@ -201,7 +201,7 @@ impl<V> Segment<V> {
         entry
     }
 
-    fn take(&mut self, place: Place) -> Entry<V> {
+    fn take(&mut self, place: Place) -> Entry<V, N> {
         let bucket = &mut self.buckets[place.bucket as usize];
         bucket.tags[place.slot as usize] = 0;
         self.len -= 1;
@@ -223,7 +223,7 @@ impl<V> Segment<V> {
     }
 
     /// The entries whose home is bucket `home`.
-    pub fn chain(&self, home: usize) -> impl Iterator<Item = &Entry<V>> {
+    pub fn chain(&self, home: usize) -> impl Iterator<Item = &Entry<V, N>> {
         std::iter::successors(Some(home), |&at| self.next(at))
             .flat_map(|at| self.buckets[at].slots.iter().flatten())
     }
@@ -232,8 +232,8 @@ impl<V> Segment<V> {
     pub fn retain_chain(
         &mut self,
         home: usize,
-        mut keep: impl FnMut(&mut Entry<V>) -> bool,
-        mut removed: impl FnMut(Entry<V>),
+        mut keep: impl FnMut(&mut Entry<V, N>) -> bool,
+        mut removed: impl FnMut(Entry<V, N>),
     ) {
         let mut at = Some(home);
         while let Some(bucket) = at {
@@ -247,15 +247,15 @@ impl<V> Segment<V> {
         self.unchain_empty(home);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Entry<V>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<V, N>> {
         self.buckets.iter().flat_map(|b| b.slots.iter().flatten())
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<V>> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<V, N>> {
         self.buckets.iter_mut().flat_map(|b| b.slots.iter_mut().flatten())
     }
 
-    pub fn into_entries(self) -> impl Iterator<Item = Entry<V>> {
+    pub fn into_entries(self) -> impl Iterator<Item = Entry<V, N>> {
         self.buckets.into_iter().flat_map(|b| b.slots.into_iter().flatten())
     }
 }

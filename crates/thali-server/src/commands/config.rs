@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::config::Settings;
 use crate::loading::LOADING;
 use crate::mailbox::Message;
+use crate::memory;
 use crate::open_files;
 use crate::snapshots::Kind;
 use crate::table::Handler;
@@ -95,6 +96,7 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             call.shared.acl.log.reset_counts();
             call.shared.rates.reset();
             call.shared.freer.reset();
+            call.shared.exceeded.reset();
             reply.ok();
         }
         b"rewrite" => {
@@ -193,9 +195,22 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         call.shared.acl.set_default_password(&settings.requirepass);
     }
     call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
-    crate::memory::look_at_limit(call.shared, &settings);
+    let used = memory::used_bytes();
+    if settings.maxmemory < used
+        && settings.maxmemory != 0
+        && settings.maxmemory != call.side.settings.maxmemory
+    {
+        tracing::warn!(
+            "The new maxmemory value set via CONFIG SET ({}) is smaller than the current memory usage ({used}). \
+             This will result in key eviction and/or the inability to accept new write commands depending on the \
+             maxmemory-policy.",
+            settings.maxmemory
+        );
+    }
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
+    // Then, before its next command.
+    call.side.evictor.goes_on = settings.maxmemory > 0;
     if had_journal && !has_journal {
         let journal = append_only::take_out(call.shared);
         locked.take();

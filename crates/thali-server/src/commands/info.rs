@@ -173,7 +173,9 @@ fn memory_section(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "lazyfree_pending_objects:{}", call.shared.freer.pending())?;
     writeln!(text, "lazyfreed_objects:{}", call.shared.freer.freed())?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", rss as f64 / used.max(1) as f64)?;
-    writeln!(text, "mem_clients_normal:{}\nmem_clients_slaves:0", call.shared.client_memory.total())?;
+    let (clients, journal) = (call.shared.client_memory.total(), memory::journal_bytes(call.shared));
+    writeln!(text, "mem_not_counted_for_evict:{}", memory::uncounted_bytes(call.shared))?;
+    writeln!(text, "mem_clients_normal:{clients}\nmem_clients_slaves:0\nmem_aof_buffer:{journal}")?;
     writeln!(text, "mem_allocator:{}", memory::allocator().map_or("libc", |allocator| allocator.name))
 }
 
@@ -231,19 +233,21 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "eventloop_duration_sum:{}", own.cycle_nanos.get() / 1000)?;
     writeln!(text, "eventloop_duration_cmd_sum:{}", own.command_nanos.get() / 1000)?;
     let tracking = call.shared.keyspace.tracking();
-    let figures: [(&str, u64); 22] = [
+    let (exceeded_ms, exceeding_ms) = call.shared.exceeded.millis(call.shared);
+    let figures: [(&str, u64); 23] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
         ("total_net_output_bytes", sum(call, |s| &s.output_bytes)),
         ("rejected_connections", sum(call, |s| &s.rejected)),
         ("expired_keys", sum(call, |s| &s.expired)),
-        ("evicted_keys", 0),
+        ("evicted_keys", sum(call, |s| &s.evicted)),
         ("evicted_clients", sum(call, |s| &s.evicted_clients)),
+        ("total_eviction_exceeded_time", exceeded_ms),
+        ("current_eviction_exceeded_time", exceeding_ms),
         ("tracking_total_keys", tracking.keys_len() as u64),
         ("tracking_total_items", tracking.items_len() as u64),
         ("tracking_total_prefixes", call.shared.tracking.prefixes_len() as u64),
-        ("evicted_scripts", 0),
         ("keyspace_hits", sum(call, |s| &s.hits)),
         ("keyspace_misses", sum(call, |s| &s.misses)),
         ("total_error_replies", sum(call, |s| &s.errors)),

@@ -156,7 +156,7 @@ impl Overview {
             startup_bytes: memory::startup_bytes(),
             clients_len: clients.len(),
             clients_bytes: buffers.sum::<u64>() + (clients.len() * size_of::<Session>()) as u64,
-            journal_bytes: shared.journal.load().as_ref().map_or(0, |journal| journal.state().pending_bytes),
+            journal_bytes: memory::journal_bytes(shared),
             scripts_len: shared.scripts.cache.len(),
             scripts_bytes: shared.scripts.cache.bytes() as u64,
             keys_len: tables.iter().map(|(keys, _)| keys).sum(),

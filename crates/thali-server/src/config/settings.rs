@@ -6,6 +6,7 @@ use std::time::Duration;
 use thali_commands::EventClass;
 use thali_data::Limits;
 use thali_journal::Policy;
+use thali_keyspace::{By, Lfu, Preference, Uses};
 
 use super::Config;
 use super::kind::events;
@@ -103,8 +104,19 @@ impl Eviction {
         super::table::POLICIES[at]
     }
 
-    pub fn is_volatile(self) -> bool {
-        self.name().starts_with("volatile-")
+    /// Which keys go first; `None`: none does.
+    pub fn preference(self) -> Option<Preference> {
+        let by = match self {
+            Self::VolatileLru | Self::AllkeysLru | Self::VolatileLfu | Self::AllkeysLfu => By::Uses,
+            Self::VolatileRandom | Self::AllkeysRandom => By::Chance,
+            Self::VolatileTtl => By::TimeToLive,
+            Self::Noeviction => return None,
+        };
+        Some(Preference { by, only_volatile: self.name().starts_with("volatile-") })
+    }
+
+    fn counts_uses(self) -> bool {
+        matches!(self, Self::VolatileLfu | Self::AllkeysLfu)
     }
 
     fn parse(name: &str) -> Self {
@@ -164,6 +176,8 @@ pub struct Settings {
     pub maxmemory: u64,
     pub maxmemory_policy: Eviction,
     pub maxmemory_samples: usize,
+    pub maxmemory_eviction_tenacity: u32,
+    pub lazyfree_lazy_eviction: bool,
     pub lfu_log_factor: u32,
     pub lfu_decay_time: u32,
     pub limits: Limits,
@@ -227,6 +241,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How fast counters of uses change; `None`: the policy counts none.
+    pub fn lfu(&self) -> Option<Lfu> {
+        let lfu = Lfu { log_factor: self.lfu_log_factor, decay_minutes: self.lfu_decay_time };
+        self.maxmemory_policy.counts_uses().then_some(lfu)
+    }
+
+    /// How uses of keys are noted and read at a moment.
+    pub fn uses(&self, now_ms: u64) -> Uses {
+        Uses::new(now_ms, self.lfu())
+    }
+
     /// The file that dumps are written to and loaded from.
     pub fn dump_path(&self) -> PathBuf {
         self.dir.join(&self.dbfilename)
@@ -283,6 +308,8 @@ impl From<&Config> for Settings {
             maxmemory: c.number("maxmemory"),
             maxmemory_policy: Eviction::parse(c.text("maxmemory-policy")),
             maxmemory_samples: c.number("maxmemory-samples"),
+            maxmemory_eviction_tenacity: c.number("maxmemory-eviction-tenacity"),
+            lazyfree_lazy_eviction: c.flag("lazyfree-lazy-eviction"),
             lfu_log_factor: c.number("lfu-log-factor"),
             lfu_decay_time: c.number("lfu-decay-time"),
             limits: limits(c),

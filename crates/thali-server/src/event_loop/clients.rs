@@ -84,14 +84,19 @@ impl EventLoop {
         }
     }
 
-    /// Takes the mail before requests run, where clients cache: what others have acknowledged changing is stale for a
-    /// session before its next reply.
+    /// Takes the mail before requests run, where clients cache or settings have changed: what others have acknowledged
+    /// changing is stale for a session before its next reply.
     pub(super) fn hear_what_is_stale(&mut self) {
         let own = usize::from(self.core.side.event_loop);
         let has_mail = !self.core.side.local.is_empty() || self.core.shared.mailboxes[own].has_mail();
-        if has_mail && self.core.shared.keyspace.tracking().is_on() {
+        if has_mail && (self.core.shared.keyspace.tracking().is_on() || self.has_new_settings()) {
             self.handle_mail();
         }
+    }
+
+    /// What CONFIG SET has acknowledged holds for what is asked after it, on whatever loop.
+    fn has_new_settings(&self) -> bool {
+        !Arc::ptr_eq(&self.core.shared.settings.load(), &self.core.side.settings)
     }
 
     /// Sends a session what it may hold and what is stale.

@@ -112,6 +112,7 @@ impl Applier<'_> {
         let mut cx = Context::new(locked, 0, self.now_ms, self.target.limits, &mut random, &mut effects);
         cx.dbs_len = self.target.dbs_len;
         cx.origin = Origin::Replay;
+        cx.uses = self.target.uses;
         let mut out = Vec::new();
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::new();
         let mut at = 0;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use thali_data::Limits;
 use thali_journal::{Journal, JournalConfig, RealDisk, encode_request};
-use thali_keyspace::ENDLESS;
+use thali_keyspace::{ENDLESS, Uses};
 
 use super::chunk::{Chunk, Known};
 use super::*;
@@ -55,6 +55,7 @@ fn with_target<R>(
     run(&Target {
         keyspace,
         limits: &Limits::default(),
+        uses: Uses::new(NOW_MS, None),
         dbs_len: DBS,
         expired_before_ms: None,
         source_len: 0,

@@ -18,7 +18,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
 use thali_commands::{Access, Spec};
 use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
-use thali_keyspace::Locked;
+use thali_keyspace::{By, Locked};
 
 use self::file::AsideFile;
 use self::output::{Form, Outcome, Purpose};
@@ -191,6 +191,14 @@ impl Snapshots {
     pub fn walk_of_loops(&self) -> Option<Arc<Walk>> {
         let walk = self.walk.load();
         walk.as_ref().filter(|walk| walk.is_shared()).map(Arc::clone)
+    }
+
+    /// Bytes that the running snapshot has saved and not written.
+    pub fn waiting_bytes(&self) -> usize {
+        if !self.is_walking.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.walk.load().as_ref().map_or(0, |walk| walk.pieces.waiting_bytes())
     }
 
     /// Whether a command is about to change a large value that the running snapshot has not saved: then it is
@@ -423,8 +431,12 @@ impl Maker<'_> {
             (Duration::ZERO, true) => Pace::InHaste,
             (pause, _) => Pace::Delayed(pause),
         };
+        // Where no policy goes by them, they are not worth the bytes.
+        let preference = settings.maxmemory_policy.preference();
+        let goes_by_uses = preference.is_some_and(|preference| preference.by == By::Uses);
+        let uses = goes_by_uses.then(|| settings.uses(unix_s() * 1000));
         let mut functions = Default::default();
-        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, || {
+        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, uses, || {
             at_the_cut();
             functions = self.shared.functions.current();
         });

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use thali_keyspace::Entry;
+use thali_keyspace::{Access, Entry, Uses};
 use thali_rdb::{Encoder, KeyMeta, Place, Version};
 
 /// Beyond this, writers wait before they begin. One unit of work a loop may come on top.
@@ -21,32 +21,48 @@ const WRITE_BYTES: usize = 256 << 10;
 /// Appends keys to a vector, with the number of their database in front where it changes.
 pub(super) struct Keys {
     encoder: Encoder,
+    /// Where uses of keys are saved, too.
+    uses: Option<Uses>,
     db: Option<u32>,
     pub bytes: Vec<u8>,
     pub count: u64,
 }
 
 impl Keys {
-    pub fn new(encoder: Encoder) -> Self {
-        Self { encoder, db: None, bytes: Vec::new(), count: 0 }
+    pub fn new(encoder: Encoder, uses: Option<Uses>) -> Self {
+        Self { encoder, uses, db: None, bytes: Vec::new(), count: 0 }
     }
 
-    pub fn push(&mut self, db: u32, key: &[u8], entry: &Entry) {
+    pub fn push(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) {
         if self.db != Some(db) {
             self.encoder.select_db(&mut self.bytes, db);
             self.db = Some(db);
         }
-        self.encoder.key(&mut self.bytes, key, &entry.value, meta_of(entry));
+        let meta = self.meta_of(entry, access);
+        self.encoder.key(&mut self.bytes, key, &entry.value, meta);
         self.count += 1;
     }
 
     /// Begins a large value.
-    pub fn begin(&mut self, db: u32, key: &[u8], entry: &Entry) -> Place {
+    pub fn begin(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) -> Place {
         // What stands before it in this vector is written before it.
         self.encoder.select_db(&mut self.bytes, db);
         self.db = Some(db);
         self.count += 1;
-        self.encoder.begin_key(&mut self.bytes, key, &entry.value, meta_of(entry))
+        let meta = self.meta_of(entry, access);
+        self.encoder.begin_key(&mut self.bytes, key, &entry.value, meta)
+    }
+
+    fn meta_of(&self, entry: &Entry, access: Access) -> KeyMeta {
+        let (counted, timed) = match self.uses {
+            Some(uses) if uses.are_counted() => (Some(uses), None),
+            uses => (None, uses),
+        };
+        KeyMeta {
+            expire_at_unix_ms: entry.expire_at(),
+            idle_seconds: timed.map(|uses| uses.idle_seconds(access)),
+            freq: counted.map(|uses| uses.frequency(access)),
+        }
     }
 
     /// Goes on with it.
@@ -58,10 +74,6 @@ impl Keys {
     pub fn forget_db(&mut self) {
         self.db = None;
     }
-}
-
-fn meta_of(entry: &Entry) -> KeyMeta {
-    KeyMeta { expire_at_unix_ms: entry.expire_at(), ..KeyMeta::default() }
 }
 
 struct Saved {
@@ -103,13 +115,14 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub fn new() -> Self {
+    /// `uses`: where uses of keys are saved, too.
+    pub fn new(uses: Option<Uses>) -> Self {
         Self {
             saved: Mutex::new(Saved {
                 ready: Vec::new(),
                 ready_count: 0,
                 // Those who save here are clients' commands: they have no time to compress.
-                behind: Keys::new(Encoder::uncompressed(Version::default())),
+                behind: Keys::new(Encoder::uncompressed(Version::default()), uses),
                 in_parts: false,
             }),
             waiting_bytes: AtomicUsize::new(0),
@@ -159,12 +172,12 @@ impl Pieces {
     }
 
     /// What a writer saves before it changes it.
-    pub fn save(&self, db: u32, key: &[u8], entry: &Entry) {
+    pub fn save(&self, db: u32, key: &[u8], entry: &Entry, access: Access) {
         if self.discards.load(Ordering::Acquire) {
             return;
         }
         let saved = &mut *self.saved.lock();
-        saved.behind.push(db, key, entry);
+        saved.behind.push(db, key, entry, access);
         if !saved.in_parts {
             saved.ready.append(&mut saved.behind.bytes);
             saved.ready_count += std::mem::take(&mut saved.behind.count);
@@ -217,6 +230,11 @@ impl Pieces {
         saved.behind.bytes.clear();
         drop(saved);
         self.take(&mut Vec::new(), Duration::ZERO);
+    }
+
+    /// Bytes that are saved and not written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
     }
 
     /// Waits while too much is saved and not written. To be called without any shard's lock.
@@ -295,8 +313,8 @@ mod tests {
     fn every_key_stands_in_its_database_whoever_saved_it_beside_a_large_value() {
         for seed in 0..300 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let pieces = Pieces::new();
-            let mut walker = Keys::new(Encoder::uncompressed(Version::default()));
+            let pieces = Pieces::new(None);
+            let mut walker = Keys::new(Encoder::uncompressed(Version::default()), None);
             let mut expected = BTreeMap::new();
             let mut written = Vec::new();
             let value = large();
@@ -309,28 +327,28 @@ mod tests {
             for _ in 0..60 {
                 let db = rng.u32(..3);
                 match (rng.u8(..7), begun) {
-                    (0 | 1, _) => pieces.save(db, &key(db, &mut expected), &small()),
+                    (0 | 1, _) => pieces.save(db, &key(db, &mut expected), &small(), Access::default()),
                     (2, _) => {
                         // Another walker's hold.
-                        let mut other = Keys::new(Encoder::uncompressed(Version::default()));
-                        other.push(db, &key(db, &mut expected), &small());
+                        let mut other = Keys::new(Encoder::uncompressed(Version::default()), None);
+                        other.push(db, &key(db, &mut expected), &small(), Access::default());
                         pieces.append(&mut other, false, false);
                     }
                     (3, _) => pieces.take(&mut written, Duration::ZERO),
                     (4, None) => {
-                        walker.push(db, &key(db, &mut expected), &small());
+                        walker.push(db, &key(db, &mut expected), &small(), Access::default());
                         assert!(pieces.begin_parts());
                         // Before the walker has handed over what it has.
                         let other = rng.u32(..3);
-                        pieces.save(other, &key(other, &mut expected), &small());
-                        let place = walker.begin(db, &key(db, &mut expected), &value);
+                        pieces.save(other, &key(other, &mut expected), &small(), Access::default());
+                        let place = walker.begin(db, &key(db, &mut expected), &value, Access::default());
                         begun = walker.part(&value, place, 100);
                         pieces.append(&mut walker, true, begun.is_some());
                     }
                     (4 | 5, Some(place)) => {
                         begun = walker.part(&value, place, 2000);
                         if begun.is_none() {
-                            walker.push(db, &key(db, &mut expected), &small());
+                            walker.push(db, &key(db, &mut expected), &small(), Access::default());
                         }
                         pieces.append(&mut walker, true, begun.is_some());
                     }

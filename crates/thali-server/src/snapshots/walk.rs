@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use thali_keyspace::{Db, ENDLESS, Entry, Keyspace, Locked, Part, Saver, SnapshotSink, Walked};
+use thali_keyspace::{Access, Db, ENDLESS, Entry, Keyspace, Locked, Part, Saver, SnapshotSink, Uses, Walked};
 use thali_rdb::{Encoder, Place, Version, is_large};
 
 use super::pieces::{Keys, Pieces};
@@ -44,6 +44,8 @@ pub(crate) struct Walk {
     pub(super) pieces: Pieces,
     pub(super) pace: Pace,
     compressed: bool,
+    /// Where uses of keys are saved, too: as they are at the point in time.
+    uses: Option<Uses>,
     /// Shards of which everything is saved.
     through: Box<[AtomicBool]>,
     /// How many are not.
@@ -83,12 +85,14 @@ impl Walk {
         keyspace: &Keyspace,
         pace: Pace,
         compressed: bool,
+        uses: Option<Uses>,
         at_the_cut: impl FnOnce(),
     ) -> Arc<Self> {
         let walk = Arc::new(Self {
-            pieces: Pieces::new(),
+            pieces: Pieces::new(uses),
             pace,
             compressed,
+            uses,
             through: (0..keyspace.shards_len()).map(|_| AtomicBool::new(false)).collect(),
             left: AtomicUsize::new(keyspace.shards_len()),
             begun: AtomicU32::new(0),
@@ -147,8 +151,8 @@ impl Walk {
 }
 
 impl SnapshotSink for Walk {
-    fn save(&self, db: u32, key: &[u8], entry: &Entry) {
-        self.pieces.save(db, key, entry);
+    fn save(&self, db: u32, key: &[u8], entry: &Entry, access: Access) {
+        self.pieces.save(db, key, entry, access);
     }
 
     fn save_rest(&self, _: u32, _: &[u8], entry: &Entry, place: u128) {
@@ -169,7 +173,8 @@ impl Walker {
             false => Encoder::uncompressed(Version::default()),
         };
         let shard = walk.through.len() * at / of;
-        Self { walk, keys: Keys::new(encoder), shard, has_parts: false, goes_on: false }
+        let keys = Keys::new(encoder, walk.uses);
+        Self { walk, keys, shard, has_parts: false, goes_on: false }
     }
 
     /// Whether it belongs to this walk.
@@ -281,17 +286,17 @@ enum Held {
 }
 
 impl Saver for Walker {
-    fn save(&mut self, db: u32, key: &[u8], entry: &Entry) {
-        self.keys.push(db, key, entry);
+    fn save(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) {
+        self.keys.push(db, key, entry, access);
     }
 
-    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, place: Option<u128>) -> Part {
+    fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access, place: Option<u128>) -> Part {
         let place = match place {
             Some(place) => Place::from_bits(place),
             None if !self.walk.pieces.begin_parts() => return Part::NotNow,
             None => {
                 self.walk.begun.store(self.shard as u32 + 1, Ordering::Release);
-                self.keys.begin(db, key, entry)
+                self.keys.begin(db, key, entry, access)
             }
         };
         let next = self.keys.part(entry, place, ELEMENTS_A_STEP);

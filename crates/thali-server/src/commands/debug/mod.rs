@@ -121,9 +121,12 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
         (b"object", 3 | 4) => {
             // Expired or not, and without removing it.
             let db = call.cx.locked.shard(args[2]).db(call.cx.db);
-            let Some(entry) = db.and_then(|db| db.get(args[2])) else { return Err(ErrorReply::NO_SUCH_KEY) };
+            let Some((entry, access)) = db.and_then(|db| db.find(args[2])) else {
+                return Err(ErrorReply::NO_SUCH_KEY);
+            };
             let fast = args.len() == 4 && is_word(args[3], "FAST");
-            reply.simple(&describe(entry, fast, call.side.settings.limits.list_max_listpack_size));
+            let used = call.cx.uses.describe(access.get());
+            reply.simple(&describe(entry, &used, fast, call.side.settings.limits.list_max_listpack_size));
         }
         (b"listpack" | b"quicklist", 3 | 4) => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
@@ -161,8 +164,8 @@ const HELP: &[(&str, &str)] = &[
     ("SLEEP <seconds>", "Keep this event loop waiting."),
 ];
 
-/// What DEBUG OBJECT says of a value. Addresses and access times are not kept.
-fn describe(entry: &KeyEntry, fast: bool, list_max_listpack_size: i32) -> String {
+/// What DEBUG OBJECT says of a value, of whose uses `used` speaks. Addresses are not shown.
+fn describe(entry: &KeyEntry, used: &str, fast: bool, list_max_listpack_size: i32) -> String {
     use std::fmt::Write;
     let mut text = format!("Value at:0x0 refcount:1 encoding:{}", entry.value.encoding());
     if !fast {
@@ -170,7 +173,7 @@ fn describe(entry: &KeyEntry, fast: bool, list_max_listpack_size: i32) -> String
         let len = Encoder::new(Version::V10).dump(&entry.value).len() - 11;
         let _ = write!(text, " serializedlength:{len}");
     }
-    text.push_str(" lru:0 lru_seconds_idle:0 lfu_freq:0 lfu_access_time_minutes:0");
+    let _ = write!(text, " {used}");
     if let Value::List(list) = &entry.value
         && entry.value.encoding() == "quicklist"
     {
@@ -198,7 +201,7 @@ fn populate(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> R
     let count = positive(args[0])?;
     let prefix = args.get(1).copied().unwrap_or(b"key");
     let size = args.get(2).map(|size| positive(size)).transpose()?.unwrap_or(0);
-    let (db, now_ms) = (call.cx.db, call.side.now_ms);
+    let (db, now_ms, uses) = (call.cx.db, call.side.now_ms, call.cx.uses);
     let mut locked = super::all_shards(call)?;
     for n in 0..count {
         let key = [prefix, b":", n.to_string().as_bytes()].concat();
@@ -208,7 +211,7 @@ fn populate(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> R
         }
         let table = locked.shard_mut(&key).db_mut(db);
         if table.get(&key).is_none_or(|entry| entry.is_expired(now_ms)) {
-            table.insert(&key, KeyEntry::new(Value::Str(value.as_slice().into())));
+            table.insert(&key, KeyEntry::new(Value::Str(value.as_slice().into())), &uses);
         }
     }
     reply.ok();
