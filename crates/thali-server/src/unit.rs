@@ -15,7 +15,7 @@ use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
-use crate::call::{Call, Core, Engine, Shared, Side};
+use crate::call::{Call, Core, DurableWait, Engine, Shared, Side};
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
 use crate::server::unix_ms;
@@ -234,7 +234,7 @@ pub(crate) fn park_until_durable(
     side: &mut Side,
     state: &mut SessionState,
     deadline_ms: Option<u64>,
-    for_its_time: bool,
+    wait: DurableWait,
 ) {
     let waiter = Arc::new(Waiter {
         address: state.info.address,
@@ -253,9 +253,7 @@ pub(crate) fn park_until_durable(
     state.parked_deadline_ms = deadline_ms;
     state.parked_time_up = TimeUp::Durable;
     state.parked = Some(waiter);
-    if !for_its_time {
-        side.durable_waits.push(state.id);
-    }
+    side.durable_waits.push(wait);
 }
 
 /// What a session has in shards and no longer needs. It does no harm there: a flag that nobody looks
@@ -338,6 +336,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.dirty.add(cx.dirty);
+    if cx.is_emptied {
+        side.local.push(Message::Emptied);
+    }
     let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
     if let Some(stale) = &stale {
         // With the shards held, see there; behind the replies to those who waited, which may be stale already.

@@ -11,6 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use thali_keyspace::Entry;
 use thali_rdb::{Encoder, KeyMeta, Place, Version};
 
+use super::requests;
+
 /// Beyond this, writers wait before they begin. One unit of work a loop may come on top.
 const WRITERS_BYTES_MAX: usize = 32 << 20;
 /// Beyond this, nobody walks on.
@@ -18,40 +20,76 @@ const WALKERS_BYTES_MAX: usize = 4 << 20;
 /// From here on it is worth the thread's while to write.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// How keys are written.
+pub(super) enum KeyForm {
+    Rdb(Encoder),
+    /// As the requests that make them. Values are not saved in parts then.
+    Requests,
+}
+
+impl KeyForm {
+    /// In RDB form, with long strings compressed or not.
+    pub fn rdb(compressed: bool) -> Self {
+        Self::Rdb(match compressed {
+            true => Encoder::new(Version::default()),
+            false => Encoder::uncompressed(Version::default()),
+        })
+    }
+}
+
 /// Appends keys to a vector, with the number of their database in front where it changes.
 pub(super) struct Keys {
-    encoder: Encoder,
+    form: KeyForm,
     db: Option<u32>,
     pub bytes: Vec<u8>,
     pub count: u64,
 }
 
 impl Keys {
-    pub fn new(encoder: Encoder) -> Self {
-        Self { encoder, db: None, bytes: Vec::new(), count: 0 }
+    pub fn new(form: KeyForm) -> Self {
+        Self { form, db: None, bytes: Vec::new(), count: 0 }
     }
 
     pub fn push(&mut self, db: u32, key: &[u8], entry: &Entry) {
-        if self.db != Some(db) {
-            self.encoder.select_db(&mut self.bytes, db);
-            self.db = Some(db);
+        let is_other_db = self.db.replace(db) != Some(db);
+        match &mut self.form {
+            KeyForm::Rdb(encoder) => {
+                if is_other_db {
+                    encoder.select_db(&mut self.bytes, db);
+                }
+                encoder.key(&mut self.bytes, key, &entry.value, meta_of(entry));
+            }
+            KeyForm::Requests => {
+                if is_other_db {
+                    requests::select(&mut self.bytes, db);
+                }
+                requests::entry(&mut self.bytes, key, entry);
+            }
         }
-        self.encoder.key(&mut self.bytes, key, &entry.value, meta_of(entry));
         self.count += 1;
     }
 
     /// Begins a large value.
     pub fn begin(&mut self, db: u32, key: &[u8], entry: &Entry) -> Place {
         // What stands before it in this vector is written before it.
-        self.encoder.select_db(&mut self.bytes, db);
         self.db = Some(db);
         self.count += 1;
-        self.encoder.begin_key(&mut self.bytes, key, &entry.value, meta_of(entry))
+        let (encoder, bytes) = self.rdb();
+        encoder.select_db(bytes, db);
+        encoder.begin_key(bytes, key, &entry.value, meta_of(entry))
     }
 
     /// Goes on with it.
     pub fn part(&mut self, entry: &Entry, place: Place, elements: usize) -> Option<Place> {
-        self.encoder.part(&mut self.bytes, &entry.value, place, elements)
+        let (encoder, bytes) = self.rdb();
+        encoder.part(bytes, &entry.value, place, elements)
+    }
+
+    fn rdb(&mut self) -> (&mut Encoder, &mut Vec<u8>) {
+        match &mut self.form {
+            KeyForm::Rdb(encoder) => (encoder, &mut self.bytes),
+            KeyForm::Requests => unreachable!("only values in RDB form have parts"),
+        }
     }
 
     /// The bytes are going elsewhere: what follows them is not ours to know.
@@ -103,13 +141,13 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub fn new() -> Self {
+    /// `form`: of what writers save.
+    pub fn new(form: KeyForm) -> Self {
         Self {
             saved: Mutex::new(Saved {
                 ready: Vec::new(),
                 ready_count: 0,
-                // Those who save here are clients' commands: they have no time to compress.
-                behind: Keys::new(Encoder::uncompressed(Version::default())),
+                behind: Keys::new(form),
                 in_parts: false,
             }),
             waiting_bytes: AtomicUsize::new(0),
@@ -219,6 +257,11 @@ impl Pieces {
         self.take(&mut Vec::new(), Duration::ZERO);
     }
 
+    /// Whether what is saved goes nowhere.
+    pub fn discards(&self) -> bool {
+        self.discards.load(Ordering::Relaxed)
+    }
+
     /// Waits while too much is saved and not written. To be called without any shard's lock.
     pub fn admit(&self) {
         if self.waiting_bytes.load(Ordering::Acquire) <= WRITERS_BYTES_MAX {
@@ -295,8 +338,8 @@ mod tests {
     fn every_key_stands_in_its_database_whoever_saved_it_beside_a_large_value() {
         for seed in 0..300 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let pieces = Pieces::new();
-            let mut walker = Keys::new(Encoder::uncompressed(Version::default()));
+            let pieces = Pieces::new(KeyForm::rdb(false));
+            let mut walker = Keys::new(KeyForm::rdb(false));
             let mut expected = BTreeMap::new();
             let mut written = Vec::new();
             let value = large();
@@ -312,7 +355,7 @@ mod tests {
                     (0 | 1, _) => pieces.save(db, &key(db, &mut expected), &small()),
                     (2, _) => {
                         // Another walker's hold.
-                        let mut other = Keys::new(Encoder::uncompressed(Version::default()));
+                        let mut other = Keys::new(KeyForm::rdb(false));
                         other.push(db, &key(db, &mut expected), &small());
                         pieces.append(&mut other, false, false);
                     }
