@@ -169,6 +169,8 @@ pub struct Context<'a> {
     pub garbage: Vec<Value>,
     /// Whole databases to be freed likewise.
     pub dropped_dbs: Vec<Db>,
+    /// FLUSHALL was among the commands.
+    pub is_emptied: bool,
     /// Lookups that found a key, and that did not.
     pub hits: std::cell::Cell<u64>,
     pub misses: std::cell::Cell<u64>,
@@ -222,6 +224,7 @@ impl<'a> Context<'a> {
             notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
+            is_emptied: false,
             hits: Default::default(),
             misses: Default::default(),
             expired: 0,

@@ -11,10 +11,10 @@ pub enum JournalError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error(
-        "the data folder {} is in use by another process (it holds thali.lock); \
-         stop that one, or give this one another folder with --dir", dir.display()
+        "the append-only file {0} is in use by another process (it holds {0}.lock); \
+         stop that one, or give this one another folder with --dir", path.display()
     )]
-    Locked { dir: PathBuf },
+    Locked { path: PathBuf },
 
     #[error("the manifest {} cannot be read, line {line}: {why}; correct that line", path.display())]
     Manifest { path: PathBuf, line: usize, why: String },

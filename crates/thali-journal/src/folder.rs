@@ -29,6 +29,11 @@ pub(crate) fn manifest_name(prefix: &str) -> String {
     format!("{prefix}{MANIFEST_SUFFIX}")
 }
 
+/// What a process holds while it owns the files.
+pub(crate) fn lock_name(prefix: &str) -> String {
+    format!("{prefix}.lock")
+}
+
 /// What the rewritten file is called until it is whole.
 pub(crate) fn aside_name(name: &str) -> String {
     format!("temp-{name}")
@@ -48,12 +53,7 @@ impl Folder {
     pub fn open(config: &JournalConfig, disk: &dyn Disk) -> Result<Self, JournalError> {
         let mut folder = Self::find(config, disk)?;
         folder.adopt_single_file(config, disk)?;
-        for entry in folder.manifest.live() {
-            let file = folder.path(entry);
-            if disk.file_len(&file).map_err(JournalError::io("look at", &file))?.is_none() {
-                return Err(JournalError::Missing { path: file });
-            }
-        }
+        folder.must_be_whole(disk)?;
         if folder.manifest.last_increment().is_none() {
             folder.add_increment(disk)?;
         }
@@ -75,6 +75,28 @@ impl Folder {
             }
         };
         Ok(Folder { dir, prefix, manifest, spare: None, made: None })
+    }
+
+    /// Whether there is anything to open: a manifest, or the one file of Redis 6 and older.
+    pub fn is_begun(config: &JournalConfig, disk: &dyn Disk) -> Result<bool, JournalError> {
+        let manifest = config.dir.join(&config.appenddirname).join(manifest_name(&config.appendfilename));
+        for path in [manifest, config.dir.join(&config.appendfilename)] {
+            if disk.file_len(&path).map_err(JournalError::io("look at", &path))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Each file that is to be read must be there.
+    pub fn must_be_whole(&self, disk: &dyn Disk) -> Result<(), JournalError> {
+        for entry in self.manifest.live() {
+            let path = self.path(entry);
+            if disk.file_len(&path).map_err(JournalError::io("look at", &path))?.is_none() {
+                return Err(JournalError::Missing { path });
+            }
+        }
+        Ok(())
     }
 
     pub fn path(&self, entry: &Entry) -> PathBuf {
@@ -152,12 +174,13 @@ impl Folder {
     /// A name that is in no use: above all numbers of the manifest, and of files that it does not name, which a
     /// rewrite may have left that died.
     pub fn next(&self, disk: &dyn Disk, kind: Kind, suffix: &str) -> Result<Entry, JournalError> {
-        let is_base = kind == Kind::Base;
-        let named = self
-            .manifest
-            .entries
-            .iter()
-            .filter(|e| (e.kind == Kind::Base) == is_base || e.kind == Kind::History);
+        let is_base = |entry: &Entry| match entry.kind {
+            Kind::Base => true,
+            Kind::Increment => false,
+            // The one file of old was a base.
+            Kind::History => entry.name.contains(".base.") || entry.name == self.prefix,
+        };
+        let named = self.manifest.entries.iter().filter(|entry| is_base(entry) == (kind == Kind::Base));
         let mut seq = named.map(|e| e.seq).max().unwrap_or(0) + 1;
         loop {
             let name = format!("{}.{seq}.{suffix}", self.prefix);

@@ -50,6 +50,8 @@ pub struct JournalConfig {
     pub retry_interval: Duration,
     /// The second of `everysec`.
     pub sync_interval: Duration,
+    /// `aof-disable-auto-gc`: what a rewrite supersedes stays, and the manifest calls it history.
+    pub keeps_history: bool,
     /// Where the stream goes on, so that places of a journal before stay in order with this one's.
     pub at: Seq,
 }
@@ -66,6 +68,7 @@ impl JournalConfig {
             buffer_bytes_max: 64 * 1024 * 1024,
             retry_interval: Duration::from_millis(100),
             sync_interval: Duration::from_secs(1),
+            keeps_history: false,
             at: Seq::default(),
         }
     }
@@ -179,6 +182,9 @@ pub(crate) struct Shared {
     pub synced: AtomicU64,
     pub durable: AtomicU64,
     policy: AtomicU8,
+    /// A base stands before what is appended, or the folder's first increment does.
+    pub has_base: AtomicBool,
+    keeps_history: AtomicBool,
     pub failing: AtomicBool,
     pub health: Mutex<Health>,
     pub rewrites: Mutex<Rewrites>,
@@ -191,6 +197,8 @@ impl Shared {
     pub fn new(config: JournalConfig, disk: Arc<dyn Disk>, lock: Box<dyn Send + Sync>) -> Self {
         Shared {
             policy: AtomicU8::new(config.policy as u8),
+            has_base: AtomicBool::new(true),
+            keeps_history: AtomicBool::new(config.keeps_history),
             config,
             disk,
             _lock: lock,
@@ -242,6 +250,10 @@ impl Shared {
         }
     }
 
+    pub fn keeps_history(&self) -> bool {
+        self.keeps_history.load(Ordering::Acquire)
+    }
+
     /// Publishes what the policy lets be acknowledged, and tells the server.
     pub fn publish(&self) {
         let progress = *self.progress.lock();
@@ -283,6 +295,11 @@ impl Journal {
     /// called. Until [`Rewrite::finish`], the folder holds what it held before.
     pub fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Rewrite), JournalError> {
         rewrite::create(config, disk)
+    }
+
+    /// Whether the folder holds a journal for [`Journal::open`], were it an empty one.
+    pub fn is_begun(config: &JournalConfig, disk: &dyn Disk) -> Result<bool, JournalError> {
+        Folder::is_begun(config, disk)
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -395,6 +412,12 @@ impl Journal {
         self.shared.is_stuck()
     }
 
+    /// Whether a restart would read what is appended: not before the first base of one that began with
+    /// [`Journal::create`] is named.
+    pub fn has_base(&self) -> bool {
+        self.shared.has_base.load(Ordering::Acquire)
+    }
+
     pub fn policy(&self) -> Policy {
         self.shared.policy()
     }
@@ -409,6 +432,22 @@ impl Journal {
     /// Appended and not yet written.
     pub fn pending_bytes(&self) -> usize {
         self.shared.pending.load(Ordering::Relaxed)
+    }
+
+    /// Changes `aof-disable-auto-gc`. What was kept goes with the next rewrite, or [`Journal::delete_history`].
+    pub fn set_keeps_history(&self, keeps: bool) {
+        self.shared.keeps_history.store(keeps, Ordering::Release);
+    }
+
+    /// Deletes what the manifest calls history, or leaves it to the rewrite that runs. Waits for the disk; the caller
+    /// holds no shard.
+    pub fn delete_history(&self) {
+        let shared = &*self.shared;
+        let folder = shared.rewrites.lock().folder.take();
+        if let Some(mut folder) = folder {
+            folder.delete_history(&*shared.disk);
+            shared.rewrites.lock().folder = Some(folder);
+        }
     }
 
     pub fn state(&self) -> JournalState {

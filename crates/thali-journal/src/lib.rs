@@ -1,13 +1,13 @@
 //! The append-only file: order, group commit, rewrites, recovery.
 //!
-//! Owns the folder `appenddirname` and the lock on the data folder; refuses to know commands, keys or
+//! Owns the files of `appendfilename` in the folder `appenddirname`, and the lock on them; refuses to know commands, keys or
 //! clients. Effects enter through [`Journal::append`] as encoded requests and leave, after a restart,
 //! through [`Recovery::replay`] as argument lists, in the order in which they were appended.
 //!
 //! # Bytes
 //!
 //! ```text
-//! DIR/thali.lock                                  held by flock while a process owns DIR
+//! DIR/appendonlydir/appendonly.aof.lock           held by flock while a process owns the files of that name
 //! DIR/appendonlydir/appendonly.aof.manifest       which files, in which order
 //! DIR/appendonlydir/appendonly.aof.N.base.rdb     the data at one moment (or .base.aof, as requests)
 //! DIR/appendonlydir/appendonly.aof.N.incr.aof     increments since; the last one grows
@@ -73,6 +73,7 @@
 //! What cannot be told from a good file: one that ends earlier, exactly between two batches, and was the last;
 //! and changed values that redis-server wrote, as they bear no checksum.
 
+mod base;
 mod batch;
 mod buffer;
 mod check;
@@ -90,6 +91,7 @@ pub mod sim;
 mod tests;
 mod writer;
 
+pub use base::{BaseForm, BaseWriter, LoneBase};
 pub use buffer::encode_request;
 pub use check::{Damage, FileKind, FileReport, check_file, check_manifest, copy_good_part, find_manifests};
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -99,4 +101,4 @@ pub use reader::Effect;
 pub use recovery::{
     Apply, ApplyGroup, AtOnce, LoadBase, Recovery, RecoveryProgress, RecoveryReport, Rejection,
 };
-pub use rewrite::{BaseForm, BaseWriter, Rewrite, RewriteReport};
+pub use rewrite::{Rewrite, RewriteReport};

@@ -101,12 +101,17 @@ impl Manifest {
         Manifest { entries: self.entries.iter().cloned().chain(announced).collect() }
     }
 
-    /// The manifest once `base` stands for all before `increment`.
-    pub fn superseded_by(&self, base: &Entry, increment: &Entry) -> Manifest {
-        let is_old = |entry: &&Entry| entry.name != base.name && entry.name != increment.name;
-        let old = self.entries.iter().filter(is_old);
-        let history = old.map(|entry| Entry { kind: Kind::History, ..entry.clone() });
-        Manifest { entries: [base.clone()].into_iter().chain(history).chain([increment.clone()]).collect() }
+    /// The manifest once `base` stands for all before `increment`; without one, for all. What becomes history
+    /// stands in the order in which Redis writes it, the latest first.
+    pub fn superseded_by(&self, base: &Entry, increment: Option<&Entry>) -> Manifest {
+        let stays =
+            |entry: &Entry| entry.name == base.name || increment.is_some_and(|it| entry.name == it.name);
+        let old: Vec<&Entry> = self.live().filter(|entry| !stays(entry)).collect();
+        let before = self.entries.iter().filter(|entry| entry.kind == Kind::History && !stays(entry));
+        let history = old.into_iter().rev().chain(before);
+        let history = history.map(|entry| Entry { kind: Kind::History, ..entry.clone() });
+        let entries = [base.clone()].into_iter().chain(history).chain(increment.cloned());
+        Manifest { entries: entries.collect() }
     }
 
     /// Replaces the manifest file in one step that a crash cannot halve.
@@ -164,46 +169,68 @@ fn parse_line(line: &[u8]) -> Result<Entry, String> {
     }
 }
 
-/// Words split by blanks; `"…"` knows `\"`, `\\` and `\xHH`.
+/// Words split by blanks; `"…"` knows `\"`, `\\`, `\n`, `\r`, `\t`, `\b`, `\a` and `\xHH`.
+/// SOURCE: redis 7.0 `sds.c`, `sdssplitargs`.
 fn words(line: &[u8]) -> Option<Vec<String>> {
-    let text = String::from_utf8_lossy(line);
     let mut words = Vec::new();
-    let mut chars = text.chars().peekable();
+    let mut bytes = line.iter().copied().peekable();
     loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let Some(first) = chars.peek().copied() else { return Some(words) };
-        let mut word = String::new();
-        if first != '"' {
-            while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
-                word.push(c);
+        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        let Some(first) = bytes.peek().copied() else { return Some(words) };
+        let mut word = Vec::new();
+        if first != b'"' {
+            while let Some(byte) = bytes.next_if(|byte| !byte.is_ascii_whitespace()) {
+                word.push(byte);
             }
-            words.push(word);
-            continue;
-        }
-        chars.next();
-        loop {
-            match chars.next()? {
-                '"' => break,
-                '\\' => match chars.next()? {
-                    'x' => {
-                        let hex: String = [chars.next()?, chars.next()?].into_iter().collect();
-                        word.push(u8::from_str_radix(&hex, 16).ok()? as char);
-                    }
-                    other => word.push(other),
-                },
-                c => word.push(c),
+        } else {
+            bytes.next();
+            loop {
+                word.push(match bytes.next()? {
+                    b'"' => break,
+                    b'\\' => match bytes.next()? {
+                        b'x' => {
+                            let digits = [bytes.next()?, bytes.next()?];
+                            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                        }
+                        escaped => match ESCAPES.iter().find(|(_, letter)| *letter == escaped) {
+                            Some((byte, _)) => *byte,
+                            None => escaped,
+                        },
+                    },
+                    byte => byte,
+                });
             }
         }
-        words.push(word);
+        words.push(String::from_utf8_lossy(&word).into_owned());
     }
 }
 
+/// Bytes that a letter behind a backslash stands for.
+const ESCAPES: &[(u8, u8)] = &[
+    (b'\n', b'n'),
+    (b'\r', b'r'),
+    (b'\t', b't'),
+    (b'\x07', b'a'),
+    (b'\x08', b'b'),
+    (b'"', b'"'),
+    (b'\\', b'\\'),
+];
+
+/// SOURCE: redis 7.0 `sds.c`, `sdscatrepr`.
 fn quote(name: &str) -> String {
     if name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\')) {
         return name.to_owned();
     }
-    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
+    let mut quoted = String::from("\"");
+    for byte in name.bytes() {
+        match ESCAPES.iter().find(|(escaped, _)| *escaped == byte) {
+            Some((_, letter)) => quoted.extend(['\\', char::from(*letter)]),
+            None if byte.is_ascii_graphic() || byte == b' ' => quoted.push(char::from(byte)),
+            None => quoted.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -224,6 +251,13 @@ mod tests {
     }
 
     #[test]
+    fn names_are_quoted_as_redis_does() {
+        assert_eq!(quote("appendonly.aof.1.base.rdb"), "appendonly.aof.1.base.rdb");
+        assert_eq!(quote(" file seq \n\n.aof .2.base.rdb"), r#"" file seq \n\n.aof .2.base.rdb""#);
+        assert_eq!(quote("ä\"\\\x01"), r#""\xc3\xa4\"\\\x01""#);
+    }
+
+    #[test]
     fn manifest_lines() {
         use Kind::*;
         check(
@@ -231,6 +265,9 @@ mod tests {
             Ok(&[("a.1.base.aof", 1, Base), ("a.2.incr.aof", 2, Increment)]),
         );
         check("# note\nfile \"a b\\\"c\" seq 1 type i\n", Ok(&[("a b\"c", 1, Increment)]));
+        check("file \" a\\n\\t\\x07.aof\" seq 1 type b\n", Ok(&[(" a\n\t\x07.aof", 1, Base)]));
+        check("file \"\\xc3\\xa4.aof\" seq 1 type b\n", Ok(&[("ä.aof", 1, Base)]));
+        check("file ä.aof seq 1 type b\n", Ok(&[("ä.aof", 1, Base)]));
         check("file a seq 1 type i startoffset 5\n", Ok(&[("a", 1, Increment)]));
         check("file a seq 1 type h\nfile b seq 1 type i", Ok(&[("a", 1, History), ("b", 1, Increment)]));
         check("", Err("names no file"));

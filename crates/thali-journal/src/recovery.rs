@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::batch::HEADER_LEN;
-use crate::folder::{Folder, NO_END_MARK, is_unused, len_of};
+use crate::folder::{self, Folder, NO_END_MARK, is_unused, len_of};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::reader::{GroupReader, Next};
 use crate::{Disk, Effect, Journal, JournalConfig, JournalError};
 
-const LOCK_NAME: &str = "thali.lock";
 /// What a file in RDB form begins with, be it all of it or what comes before the requests.
 pub(crate) const RDB_MAGIC: &[u8] = b"REDIS";
 
@@ -98,6 +97,8 @@ pub struct Recovery {
     shared: Arc<Shared>,
     folder: Folder,
     progress: Arc<RecoveryProgress>,
+    /// The journal begins to write behind what was read.
+    goes_on: bool,
 }
 
 impl std::fmt::Debug for Recovery {
@@ -106,22 +107,35 @@ impl std::fmt::Debug for Recovery {
     }
 }
 
-/// Takes the folder's lock and makes sure that there is a manifest with an increment to grow.
+/// Takes the lock and makes sure that there is a manifest with an increment to grow.
 pub(crate) fn open(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Journal, Recovery), JournalError> {
     let lock = lock(&config, &*disk)?;
     let folder = Folder::open(&config, &*disk)?;
     let shared = Arc::new(Shared::new(config, disk, lock));
     let journal = Journal::new(Arc::clone(&shared));
-    Ok((journal, Recovery { shared, folder, progress: Arc::default() }))
+    Ok((journal, Recovery { shared, folder, progress: Arc::default(), goes_on: true }))
 }
 
-/// Makes the data folder this process's own, for as long as the lock is kept.
+/// See [`Recovery::look`].
+fn look(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<Option<Recovery>, JournalError> {
+    let lock = lock(&config, &*disk)?;
+    let folder = Folder::find(&config, &*disk)?;
+    if folder.manifest.live().next().is_none() {
+        return Ok(None);
+    }
+    folder.must_be_whole(&*disk)?;
+    let shared = Arc::new(Shared::new(config, disk, lock));
+    Ok(Some(Recovery { shared, folder, progress: Arc::default(), goes_on: false }))
+}
+
+/// Makes the files of the journal this process's own, for as long as the lock is kept. Others may have theirs in
+/// the same folder, under another `appendfilename`.
 pub(crate) fn lock(config: &JournalConfig, disk: &dyn Disk) -> Result<Box<dyn Send + Sync>, JournalError> {
-    let dir = &config.dir;
-    disk.create_dir_all(dir).map_err(JournalError::io("make the folder", dir))?;
-    let path = dir.join(LOCK_NAME);
+    let dir = config.dir.join(&config.appenddirname);
+    disk.create_dir_all(&dir).map_err(JournalError::io("make the folder", &dir))?;
+    let path = dir.join(folder::lock_name(&config.appendfilename));
     let lock = disk.lock(&path).map_err(JournalError::io("lock", &path))?;
-    lock.ok_or_else(|| JournalError::Locked { dir: dir.clone() })
+    lock.ok_or_else(|| JournalError::Locked { path: dir.join(&config.appendfilename) })
 }
 
 /// How a file ended.
@@ -139,6 +153,12 @@ struct Ending {
 const REFRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 impl Recovery {
+    /// The files of a folder to which nobody appends, to be read and left as they are; `None` where it names none.
+    /// The folder is locked up to the end of the replay.
+    pub fn look(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<Option<Recovery>, JournalError> {
+        look(config, disk)
+    }
+
     /// For the log and INFO, while [`Recovery::replay`] runs.
     pub fn progress(&self) -> Arc<RecoveryProgress> {
         Arc::clone(&self.progress)
@@ -158,7 +178,8 @@ impl Recovery {
         }
     }
 
-    /// Reads all files in order and hands over what they hold. Then the journal begins to write.
+    /// Reads all files in order and hands over what they hold. Then the journal begins to write, unless the files
+    /// were only to be looked at.
     ///
     /// An error leaves the files as they are and the journal unusable. `apply` must not call
     /// [`Journal::close`]; what it appends to the journal is written behind what was read.
@@ -189,9 +210,15 @@ impl Recovery {
             endings.push(ending);
             report.files += 1;
         }
+        if !self.goes_on {
+            report.took = begun.elapsed();
+            return Ok(report);
+        }
         let (open, len) = self.choose_growing(&live, &endings)?;
-        let deleted = disk.sync_dir(&self.folder.dir).map(|()| self.folder.delete_history(&*disk));
-        report.files_deleted = deleted.map_err(JournalError::io("sync", &self.folder.dir))?;
+        disk.sync_dir(&self.folder.dir).map_err(JournalError::io("sync", &self.folder.dir))?;
+        if !self.shared.keeps_history() {
+            report.files_deleted = self.folder.delete_history(&*disk);
+        }
         report.took = begun.elapsed();
         let size_bytes = report.bytes_read;
         Shared::start(&self.shared, self.folder, open, len, size_bytes);

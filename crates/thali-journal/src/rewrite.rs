@@ -29,22 +29,18 @@
 //! waits in memory; as writers are refused meanwhile, that is little. Where the rewrite fails, the cut is
 //! undone, and all is as it was.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, Batches, HEADER_LEN};
+use crate::base::{BaseForm, BaseWriter};
+use crate::batch::HEADER_LEN;
 use crate::folder::{Folder, aside_name};
 use crate::journal::{OpenFile, Shared};
 use crate::manifest::{Entry, Kind};
 use crate::{Disk, Journal, JournalConfig, JournalError, Seq, recovery, writer};
 
-/// Bytes of a base that are written before they are synced: one sync of all would stall other files' syncs.
-/// SOURCE: redis 7.0 `REDIS_AUTOSYNC_BYTES`.
-const SYNC_EVERY_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes of a base that are gathered for a write.
-const WRITE_BYTES: usize = 256 * 1024;
 /// After this many failures in a row, automatic rewrites rest. SOURCE: redis 7.0 `aofRewriteLimited`.
 const FAILURES_FREE: u32 = 3;
 const REST_MIN: Duration = Duration::from_secs(60);
@@ -63,15 +59,6 @@ pub(crate) struct Rewrites {
     pub folder: Option<Folder>,
     failures: u32,
     last_failure: Option<Instant>,
-}
-
-/// The form of a base file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BaseForm {
-    /// `aof-use-rdb-preamble yes`. Bears a checksum of its own.
-    Rdb,
-    /// Requests, in batches with checksums as an increment's.
-    Aof,
 }
 
 /// What a rewrite came to; for the log and INFO.
@@ -195,27 +182,8 @@ impl Rewrite {
 
     /// A file for the new base, under a name of its own until [`Rewrite::finish`]. Dropped, it is deleted.
     pub fn base_writer(&mut self, form: BaseForm) -> Result<BaseWriter, JournalError> {
-        let shared = Arc::clone(&self.shared);
-        let suffix = if form == BaseForm::Rdb { "base.rdb" } else { "base.aof" };
-        let folder = self.folder();
-        let entry = folder.next(&*shared.disk, Kind::Base, suffix)?;
-        let path = folder.dir.join(aside_name(&entry.name));
-        let file = shared.disk.open_append(&path).map_err(JournalError::io("create", &path))?;
-        let open = OpenFile { file, path };
-        // A rewrite that died may have left one.
-        open.file.truncate(0).map_err(JournalError::io("cut", &open.path))?;
-        Ok(BaseWriter {
-            shared,
-            open,
-            entry,
-            form,
-            batches: Batches::default(),
-            in_group: false,
-            len: 0,
-            synced_len: 0,
-            failed: None,
-            is_renamed: false,
-        })
+        let disk = Arc::clone(&self.shared.disk);
+        BaseWriter::create(disk, self.folder(), form)
     }
 
     /// Makes `base` the base and deletes what it supersedes. `base` is whole: it holds what the keyspace
@@ -230,22 +198,19 @@ impl Rewrite {
         base.complete()?;
         self.sync_first()?;
         let first = self.first.as_ref().map(|(entry, _)| entry.clone());
-        let folder = self.folder();
-        folder.store(disk, folder.manifest.announcing([&base.entry].into_iter().chain(&first)))?;
-        let path = folder.path(&base.entry);
-        disk.rename(&base.open.path, &path).map_err(JournalError::io("rename", &base.open.path))?;
-        base.is_renamed = true;
+        base.give_name(self.folder(), first.as_ref())?;
         self.rename_first()?;
         let folder = self.folder();
         disk.sync_dir(&folder.dir).map_err(JournalError::io("sync", &folder.dir))?;
         let last = first.as_ref().or(folder.manifest.last_increment()).expect("a rewrite has prepared it");
-        let manifest = folder.manifest.superseded_by(&base.entry, last);
+        let manifest = folder.manifest.superseded_by(base.entry(), Some(last));
         self.cut = CutState::Final;
         self.folder().store(disk, manifest)?;
         self.cut = CutState::Finished;
-        self.take_over(base.len);
-        let files_deleted = self.folder().delete_history(disk);
-        Ok(RewriteReport { base_bytes: base.len, files_deleted, took: self.begun.elapsed() })
+        shared.has_base.store(true, Ordering::Release);
+        self.take_over(base.len());
+        let files_deleted = if shared.keeps_history() { 0 } else { self.folder().delete_history(disk) };
+        Ok(RewriteReport { base_bytes: base.len(), files_deleted, took: self.begun.elapsed() })
     }
 
     /// Ends without a new base.
@@ -337,6 +302,7 @@ pub(crate) fn create(config: JournalConfig, disk: Arc<dyn Disk>) -> Result<(Jour
     let entry = folder.next(&*disk, Kind::Increment, "incr.aof")?;
     let open = folder.begin_increment(&*disk, folder.dir.join(aside_name(&entry.name)))?;
     let shared = Arc::new(Shared::new(config, disk, lock));
+    shared.has_base.store(false, Ordering::Release);
     let len = HEADER_LEN as u64;
     Shared::start(&shared, folder, open.clone(), len, len);
     let folder = shared.rewrites.lock().folder.take();
@@ -358,101 +324,5 @@ fn release_cut(shared: &Shared, folder: &mut Folder) -> Result<(), JournalError>
             Ok(())
         }
         Some(_) => Err(JournalError::RewriteRunning),
-    }
-}
-
-/// Takes the bytes of a new base.
-pub struct BaseWriter {
-    shared: Arc<Shared>,
-    open: OpenFile,
-    entry: Entry,
-    form: BaseForm,
-    /// Gathered and not written yet.
-    batches: Batches,
-    in_group: bool,
-    len: u64,
-    synced_len: u64,
-    failed: Option<(io::ErrorKind, String)>,
-    is_renamed: bool,
-}
-
-impl BaseWriter {
-    /// Says that a group ends here. Due after each request, or transaction, of a base in AOF form, which is
-    /// held in memory up to then; the other form doesn't need it.
-    pub fn end_group(&mut self) -> io::Result<()> {
-        self.in_group = false;
-        if self.batches.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
-    }
-
-    /// Bytes so far.
-    pub fn len(&self) -> u64 {
-        self.len + self.batches.len() as u64
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn write_out(&mut self) -> io::Result<()> {
-        if let Some((kind, text)) = &self.failed {
-            return Err(io::Error::new(*kind, text.clone()));
-        }
-        let written = self.try_write_out();
-        if let Err(error) = &written {
-            // After a failed sync a later one proves nothing.
-            self.failed = Some((error.kind(), error.to_string()));
-        }
-        written
-    }
-
-    fn try_write_out(&mut self) -> io::Result<()> {
-        self.batches.seal(self.len, self.synced_len);
-        writer::write_all(&*self.open.file, &self.batches.bytes)?;
-        self.len += self.batches.len() as u64;
-        self.batches.clear(2 * WRITE_BYTES);
-        if self.len - self.synced_len >= SYNC_EVERY_BYTES {
-            self.open.file.sync()?;
-            self.synced_len = self.len;
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self) -> Result<(), JournalError> {
-        self.write_out().map_err(JournalError::io("write", &self.open.path))?;
-        if self.form == BaseForm::Aof {
-            let mark = batch::mark(self.len);
-            writer::write_all(&*self.open.file, &mark).map_err(JournalError::io("write", &self.open.path))?;
-            self.len += mark.len() as u64;
-        }
-        self.open.file.sync().map_err(JournalError::io("sync", &self.open.path))
-    }
-}
-
-impl Write for BaseWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.form == BaseForm::Aof && !self.in_group && !bytes.is_empty() {
-            self.in_group = true;
-            self.batches.begin_group();
-        }
-        self.batches.bytes.extend_from_slice(bytes);
-        if self.form == BaseForm::Rdb && self.batches.len() >= WRITE_BYTES {
-            self.write_out()?;
-        }
-        Ok(bytes.len())
-    }
-
-    /// Does nothing: what counts is [`Rewrite::finish`].
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for BaseWriter {
-    fn drop(&mut self) {
-        if !self.is_renamed
-            && let Err(error) = self.shared.disk.remove(&self.open.path)
-        {
-            tracing::warn!(file = %self.open.path.display(), %error, "cannot delete the unfinished base");
-        }
     }
 }

@@ -14,7 +14,7 @@
 //! rest first; who can wait asks before ([`Db::is_unsaved_large`]) and lets the walk get through with it.
 //!
 //! A snapshot cannot be broken off: whoever has no more use for it lets the walk run to its end and
-//! saves into nothing.
+//! saves into nothing. Only databases that were kept for it alone need no walk then ([`Shard::forget_retired`]).
 
 use std::sync::Arc;
 
@@ -189,6 +189,15 @@ impl Shard {
         }
         self.retired.push(db);
         None
+    }
+
+    /// Gives back the databases that were kept for a snapshot which nobody has a use for any more, but for one of
+    /// which a value is begun.
+    pub fn forget_retired(&mut self) -> Vec<Db> {
+        let is_begun = |db: &Db| db.snapshot.as_ref().is_some_and(|snapshot| snapshot.place.is_some());
+        let (kept, forgotten) = std::mem::take(&mut self.retired).into_iter().partition(is_begun);
+        self.retired = kept;
+        forgotten
     }
 
     /// Saves about `keys` entries of the running snapshot, or a part of a large one.

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use thali_journal::{DiskStep, Journal, JournalConfig, JournalError, RealDisk, Rewrite, Seq};
+use thali_journal::{
+    DiskStep, Journal, JournalConfig, JournalError, LoneBase, RealDisk, Recovery, RecoveryReport, Rewrite,
+    Seq,
+};
+use thali_keyspace::{ENDLESS, Locked};
 
 use crate::call::Shared;
 use crate::config::Settings;
@@ -17,6 +21,8 @@ use crate::recovery;
 
 /// How long a journal that was taken out is waited for: loops may be about to use it still.
 const LET_GO_WAIT: Duration = Duration::from_secs(1);
+/// How long between two looks whether it was let go.
+const LET_GO_LOOK: Duration = Duration::from_millis(5);
 
 fn journal_config(shared: &Shared, settings: &Settings) -> JournalConfig {
     JournalConfig {
@@ -25,6 +31,7 @@ fn journal_config(shared: &Shared, settings: &Settings) -> JournalConfig {
         appendfilename: settings.appendfilename.clone(),
         policy: settings.appendfsync,
         load_truncated: settings.aof_load_truncated,
+        keeps_history: settings.aof_disable_auto_gc,
         ..JournalConfig::new(settings.dir.clone())
     }
 }
@@ -36,8 +43,33 @@ pub(crate) fn open(
     now_ms: u64,
     gives_up: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, JournalError> {
+    let config = journal_config(shared, &shared.settings.load());
+    let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
+    let report = read(shared, recovery, now_ms, gives_up)?;
+    tell_loops(shared, &journal);
+    shared.journal.store(Some(Arc::new(journal)));
+    Ok(report.records == 0 && report.rdb_bytes == 0)
+}
+
+/// Whether there is anything to [`open`].
+pub(crate) fn is_begun(shared: &Shared) -> Result<bool, JournalError> {
+    Journal::is_begun(&journal_config(shared, &shared.settings.load()), &RealDisk)
+}
+
+/// What the folder holds while nobody appends to it; `None` where it names no file.
+pub(crate) fn look(shared: &Shared) -> Result<Option<Recovery>, JournalError> {
+    let config = journal_config(shared, &shared.settings.load());
+    patiently(|| Recovery::look(config.clone(), Arc::new(RealDisk)))
+}
+
+/// Reads what was opened or looked at into the keyspace, which nobody else uses.
+pub(crate) fn read(
+    shared: &Shared,
+    recovery: Recovery,
+    now_ms: u64,
+    gives_up: &(dyn Fn() -> bool + Sync),
+) -> Result<RecoveryReport, JournalError> {
     let settings = shared.settings.load_full();
-    let (journal, recovery) = Journal::open(journal_config(shared, &settings), Arc::new(RealDisk))?;
     let begun = Instant::now();
     let progress = recovery.progress();
     shared.loading.watch(move || progress.bytes());
@@ -50,17 +82,53 @@ pub(crate) fn open(
     functions.finish(shared);
     let seconds = begun.elapsed().as_secs_f64();
     tracing::info!(?report, seconds, "data loaded from the append-only file");
-    tell_loops(shared, &journal);
-    shared.journal.store(Some(Arc::new(journal)));
-    Ok(report.records == 0 && report.rdb_bytes == 0)
+    Ok(report)
 }
 
 /// One that begins now. Whoever holds all shards puts it in, and makes the base.
 pub(crate) fn create(shared: &Shared) -> Result<(Arc<Journal>, Rewrite), JournalError> {
-    let settings = shared.settings.load_full();
-    let (journal, rewrite) = Journal::create(journal_config(shared, &settings), Arc::new(RealDisk))?;
+    let config = journal_config(shared, &shared.settings.load());
+    let (journal, rewrite) = patiently(|| Journal::create(config.clone(), Arc::new(RealDisk)))?;
     tell_loops(shared, &journal);
     Ok((Arc::new(journal), rewrite))
+}
+
+/// A base for the folder while nobody appends to it.
+pub(crate) fn lone_base(shared: &Shared) -> Result<LoneBase, JournalError> {
+    let config = journal_config(shared, &shared.settings.load());
+    patiently(|| LoneBase::begin(&config, Arc::new(RealDisk)))
+}
+
+/// Tries again for a while where the folder is locked: this process may be about to let go of it.
+fn patiently<T>(mut lock: impl FnMut() -> Result<T, JournalError>) -> Result<T, JournalError> {
+    let deadline = Instant::now() + LET_GO_WAIT;
+    loop {
+        match lock() {
+            Err(JournalError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LET_GO_LOOK),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Ends what is appended, and the making of bases. Waits for the disk once the shards, which are all, are let go.
+pub(crate) fn turn_off(shared: &Shared, all: Locked<'_>) {
+    let journal = take_out(shared);
+    drop(all);
+    if shared.snapshots.stop_rewriting() {
+        // Who watches logs of Redis looks for its words.
+        tracing::info!("appendonly is no: the rewrite is broken off (Killing running AOF rewrite child)");
+    }
+    if let Some(Err(error)) = journal.map(|journal| journal.close()) {
+        tracing::warn!(%error, "the append-only file is off, and could not be written to its end");
+    }
+}
+
+/// As [`turn_off`], for who holds no shard yet, unless it was turned on again.
+pub(crate) fn turn_off_later(shared: &Shared) {
+    let all = shared.keyspace.lock_all(ENDLESS).expect("patience without end");
+    if !shared.settings.load().appendonly {
+        turn_off(shared, all);
+    }
 }
 
 /// Takes the journal out; the caller holds all shards. It is still to be closed, which waits for the disk.

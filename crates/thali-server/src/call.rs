@@ -34,7 +34,7 @@ use crate::rates::Rates;
 use crate::scripts::Scripts;
 use crate::session::SessionState;
 use crate::slowlog::Slowlog;
-use crate::snapshots::{Asked, Snapshots};
+use crate::snapshots::{self, Asked, Snapshots};
 use crate::stats::LoopStats;
 use crate::tracking::Tracking;
 use crate::unit::Leftover;
@@ -148,6 +148,16 @@ impl Shared {
     /// The last dump before the end, where one is wanted (`None`: as `save` is set): made while clients are still
     /// served, so that one which fails keeps the server running. False where it failed and nobody insists.
     pub fn save_before_end(&self, dump: Option<bool>, insists: bool) -> bool {
+        // Unlike a dump it cannot be made up for at the end: the folder has nothing yet of what was answered.
+        let is_first = self.journal.load().as_ref().is_none_or(|journal| !journal.has_base());
+        let writes_base = self.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some();
+        if self.settings.load().appendonly && is_first && writes_base && !self.loading.is_on() {
+            if !insists {
+                tracing::warn!("Writing initial AOF, can't exit.");
+                return false;
+            }
+            tracing::warn!("Writing initial AOF. Exit anyway.");
+        }
         let wanted = dump.unwrap_or_else(|| !self.settings.load().save.is_empty());
         if wanted && !insists && !self.loading.is_on() {
             // Another one that runs is ended by the end itself, and a last one made then.
@@ -160,9 +170,13 @@ impl Shared {
         true
     }
 
-    /// How far the journal is safe from the death of the machine; the beginning, where there is none.
-    pub fn durable(&self) -> Seq {
-        self.journal.load().as_ref().map_or(Seq::default(), |journal| journal.durable())
+    /// Whether what a session wrote survives the death of the machine. Before a journal's first base nothing does;
+    /// where there is no journal, what was written while there was one is not looked for.
+    pub fn is_durable(&self, written: Seq) -> bool {
+        match &*self.journal.load() {
+            Some(journal) => journal.has_base() && journal.durable() >= written,
+            None => !self.settings.load().appendonly && written == Seq::default(),
+        }
     }
 
     /// Tells every loop.
@@ -185,6 +199,16 @@ pub(crate) struct Engine {
     pub limits: Limits,
 }
 
+/// A session in WAITAOF.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurableWait {
+    pub session: u64,
+    /// It asked for this server's disk.
+    pub is_local: bool,
+    /// It asked for replicas, too, of which there are none.
+    pub for_its_time: bool,
+}
+
 /// What commands use beside a [`Context`].
 pub(crate) struct Side {
     pub event_loop: u16,
@@ -200,7 +224,7 @@ pub(crate) struct Side {
     /// When parked sessions give up: moment and session. A wait takes its own out when it ends.
     pub deadlines: BTreeSet<(u64, u64)>,
     /// Sessions that wait for their writes to be durable.
-    pub durable_waits: Vec<u64>,
+    pub durable_waits: Vec<DurableWait>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.

@@ -28,7 +28,7 @@ use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribe
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
-use crate::{client_memory, cron, eviction, migration, table, tracking, unit};
+use crate::{append_only, client_memory, cron, eviction, migration, table, tracking, unit};
 
 pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
@@ -488,6 +488,11 @@ impl EventLoop {
                 client_memory::evict(&mut self.core, false);
             }
             Message::Unpaused => self.end_pause(),
+            Message::AppendOnlyOff => append_only::turn_off_later(&self.core.shared),
+            Message::Emptied => {
+                let shared = &self.core.shared;
+                shared.snapshots.emptied(!shared.settings.load().save.is_empty());
+            }
             Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
         }
@@ -619,22 +624,29 @@ impl EventLoop {
     /// Whether what a session wrote survives the death of the machine.
     fn is_durable(&self, id: u64) -> bool {
         let written = self.sessions.get(&id).map_or(Seq::default(), |session| session.state.written);
-        self.core.shared.durable() >= written
+        self.core.shared.is_durable(written)
     }
 
     /// WAITAOF's replies.
     fn end_durable_waits(&mut self) {
-        for id in std::mem::take(&mut self.core.side.durable_waits) {
+        let has_journal = self.core.shared.settings.load().appendonly;
+        for wait in std::mem::take(&mut self.core.side.durable_waits) {
             let waits = |session: &Session| {
                 session.state.parked.is_some() && session.state.parked_time_up == TimeUp::Durable
             };
+            let id = wait.session;
             if !self.sessions.get(&id).is_some_and(waits) {
                 continue;
             }
-            if !self.is_durable(id) {
-                self.core.side.durable_waits.push(id);
+            let is_refused = wait.is_local && !has_journal;
+            let is_done = is_refused || (!wait.for_its_time && self.is_durable(id));
+            if !is_done {
+                self.core.side.durable_waits.push(wait);
             } else if self.sessions[&id].state.parked.as_ref().is_some_and(|waiter| waiter.finish()) {
-                self.unpark(id, Seq::default(), |out, state| reply_timed_out(out, state, true));
+                self.unpark(id, Seq::default(), |out, state| match is_refused {
+                    true => Reply::new(out, state.protocol).error(persistence::NO_LOCAL.text()),
+                    false => reply_timed_out(out, state, true),
+                });
                 self.flush(id);
             }
         }

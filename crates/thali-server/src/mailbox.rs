@@ -42,6 +42,10 @@ pub(crate) enum Message {
     Settings,
     /// CLIENT UNPAUSE: who was paused goes on.
     Unpaused,
+    /// FLUSHALL ran here, to which dumps owe something.
+    Emptied,
+    /// CONFIG SET `appendonly no` in a transaction that is done now.
+    AppendOnlyOff,
     /// The TCP ports to listen on from now on.
     Ports(Vec<Listener>),
     /// Finish and end.

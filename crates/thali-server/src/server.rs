@@ -60,6 +60,8 @@ pub enum StartError {
     Adopt { path: PathBuf, why: String },
     #[error("cannot take the users of the configuration: {0}")]
     Users(String),
+    #[error("the append-only file cannot be begun: {0}")]
+    FirstBase(String),
     #[error("the end was asked for while the data was loaded")]
     GivenUp,
     #[error("cannot start: {0}")]
@@ -444,6 +446,12 @@ fn try_load(shared: &Shared, gives_up: &(dyn Fn() -> bool + Sync)) -> Result<(),
     if !shared.settings.load().appendonly {
         return load_dump(shared, now_ms, gives_up).map(drop);
     }
+    if !append_only::is_begun(shared)? {
+        // Locks the folder before anything is read. What a dump holds, or nothing, is the first base.
+        let (journal, first) = append_only::create(shared)?;
+        load_dump(shared, now_ms, gives_up)?;
+        return snapshots::begin_journal(shared, &journal, first).map_err(StartError::FirstBase);
+    }
     let is_empty = append_only::open(shared, now_ms, gives_up)?;
     if is_empty && let Some(path) = load_dump(shared, now_ms, gives_up)? {
         // Before anybody is served: the next start will look at the append-only file alone.
@@ -505,7 +513,7 @@ mod tests {
     #[test]
     fn a_start_error_says_everything_once() {
         let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-        let path = PathBuf::from("data/thali.lock");
+        let path = PathBuf::from("data/appendonlydir/appendonly.aof.lock");
         let journal = JournalError::Io { action: "lock", path, source: denied() };
         for error in [StartError::from(journal), StartError::from(denied())] {
             assert!(error.to_string().contains("permission denied"), "{error}");

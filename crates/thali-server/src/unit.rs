@@ -16,7 +16,7 @@ use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, Waite
 use thali_resp::{Protocol, Reply};
 
 use crate::acl::{self, User};
-use crate::call::{Call, Core, Engine, Shared, Side};
+use crate::call::{Call, Core, DurableWait, Engine, Shared, Side};
 use crate::latency::event;
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
@@ -242,7 +242,7 @@ pub(crate) fn park_until_durable(
     side: &mut Side,
     state: &mut SessionState,
     deadline_ms: Option<u64>,
-    for_its_time: bool,
+    wait: DurableWait,
 ) {
     let waiter = Arc::new(Waiter {
         address: state.info.address,
@@ -262,9 +262,7 @@ pub(crate) fn park_until_durable(
     state.parked_deadline_ms = deadline_ms;
     state.parked_time_up = TimeUp::Durable;
     state.parked = Some(waiter);
-    if !for_its_time {
-        side.durable_waits.push(state.id);
-    }
+    side.durable_waits.push(wait);
 }
 
 /// What a session has in shards and no longer needs. It does no harm there: a flag that nobody looks
@@ -350,6 +348,9 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.expired.add(cx.expired);
     stats.evicted.add(cx.evicted);
     stats.dirty.add(cx.dirty);
+    if cx.is_emptied {
+        side.local.push(Message::Emptied);
+    }
     let Context { locked, garbage, dropped_dbs, events, notes, stale, .. } = cx;
     if let Some(stale) = &stale {
         // With the shards held, see there; behind the replies to those who waited, which may be stale already.

@@ -43,7 +43,9 @@ enum Zeros {
 
 /// Lets a few clients write until the increment is larger than the tail that is to be cut.
 fn busy_run(dir: &Path, policy: &str, zeros: Zeros) -> Vec<u8> {
-    let server = Server::start(config(dir, &[("appendonly", "yes"), ("appendfsync", policy)])).unwrap();
+    // The base, of nothing, as requests: whoever reads it back here knows no other form.
+    let settings = [("appendonly", "yes"), ("appendfsync", policy), ("aof-use-rdb-preamble", "no")];
+    let server = Server::start(config(dir, &settings)).unwrap();
     let address = server.addresses()[0].to_string();
     let path = dir.join(INCREMENT);
     std::thread::scope(|scope| {

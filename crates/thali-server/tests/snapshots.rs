@@ -122,7 +122,8 @@ fn a_database_that_is_emptied_during_a_dump_is_still_in_it() {
     let mut client = RespClient::connect(&address).unwrap();
     ok(&mut client, "EVAL for\ti=1,200000\tdo\tredis.call('SET','k'..i,i)\tend 0");
     ok(&mut client, "BGSAVE");
-    ok(&mut client, "FLUSHALL");
+    // FLUSHALL would end the dump.
+    ok(&mut client, "FLUSHDB");
     ok(&mut client, "SET after 1");
     wait_for(&mut client, "rdb_bgsave_in_progress", "0");
     assert_eq!(figure(&mut client, "rdb_last_bgsave_status"), "ok");
@@ -259,6 +260,77 @@ fn a_write_to_a_large_value_waits_for_the_walk_and_others_go_on() {
         ok(&mut client, "ZREM large new");
     }
     assert_eq!(ask(&mut client, "EXISTS large").integer(), Some(0));
+    drop(client);
+    server.shutdown().unwrap();
+}
+
+#[test]
+fn flushall_ends_the_running_dump_and_it_counts_as_neither_done_nor_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("save", "")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    (0..2000).for_each(|at| ok(&mut client, &format!("SET k{at} 1")));
+    ok(&mut client, "EVAL for\ti=1,5000\tdo\tredis.call('RPUSH','large',i)\tend 0");
+    for flush in [&["FLUSHALL"][..], &["MULTI", "SET x 1", "FLUSHALL", "EXEC"]] {
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1000000");
+        ok(&mut client, "SET k 1");
+        ok(&mut client, "BGSAVE");
+        assert_eq!(figure(&mut client, "rdb_bgsave_in_progress"), "1");
+        flush.iter().for_each(|line| ok(&mut client, line));
+        wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+        assert_eq!(figure(&mut client, "rdb_last_bgsave_status"), "ok");
+        assert_eq!(figure(&mut client, "rdb_saves"), "0");
+        assert!(figure(&mut client, "rdb_changes_since_last_save").parse::<u64>().unwrap() > 2000);
+        assert!(!dir.path().join("dump.rdb").exists());
+        ok(&mut client, "SET k 1");
+    }
+    // The next one is as good as any.
+    ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+    ok(&mut client, "SAVE");
+    drop(client);
+    server.shutdown().unwrap();
+    let (server, address) = start(&dir, &[("save", "")]);
+    assert_eq!(ask(&mut RespClient::connect(&address).unwrap(), "DBSIZE").integer(), Some(1));
+    server.shutdown().unwrap();
+}
+
+#[test]
+fn flushall_leaves_an_empty_dump_where_dumps_are_made_by_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("save", "3600 1")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    for flush in [&["FLUSHALL"][..], &["MULTI", "FLUSHALL", "EXEC"], &["EVAL redis.call('FLUSHALL') 0"]] {
+        (0..100).for_each(|at| ok(&mut client, &format!("SET k{at} 1")));
+        ok(&mut client, "SAVE");
+        let full = std::fs::metadata(dir.path().join("dump.rdb")).unwrap().len();
+        ok(&mut client, "SET k 1");
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 1000000");
+        ok(&mut client, "BGSAVE");
+        flush.iter().for_each(|line| ok(&mut client, line));
+        ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+        // Before anything else is answered.
+        assert_eq!(figure(&mut client, "rdb_changes_since_last_save"), "0");
+        let empty = std::fs::metadata(dir.path().join("dump.rdb")).unwrap().len();
+        assert!(empty + 500 < full, "{empty} bytes after {full}");
+    }
+    ok(&mut client, "SET k 1");
+    ok(&mut client, "FLUSHDB");
+    assert_eq!(figure(&mut client, "rdb_changes_since_last_save"), "2", "FLUSHDB leaves dumps alone");
+    drop(client);
+    server.shutdown().unwrap();
+}
+
+#[test]
+fn a_shorter_delay_holds_for_the_dump_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("save", ""), ("rdb-key-save-delay", "100000000")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    (0..3000).for_each(|at| ok(&mut client, &format!("SET k{at} 1")));
+    ok(&mut client, "BGSAVE");
+    assert_eq!(figure(&mut client, "rdb_bgsave_in_progress"), "1");
+    ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+    wait_for(&mut client, "rdb_bgsave_in_progress", "0");
+    assert_eq!(figure(&mut client, "rdb_last_bgsave_status"), "ok");
     drop(client);
     server.shutdown().unwrap();
 }

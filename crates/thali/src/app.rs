@@ -235,5 +235,22 @@ pub fn begin_log(settings: &Settings, role: Role) -> Result<()> {
             .with_context(|| format!("cannot write the log file {}", settings.logfile))?;
         builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
     };
-    begun.map_err(|error| anyhow::anyhow!("the log has begun already: {error}"))
+    begun.map_err(|error| anyhow::anyhow!("the log has begun already: {error}"))?;
+    std::panic::set_hook(Box::new(report_bug));
+    Ok(())
+}
+
+/// A panic goes into the log, with the way there: the process may be about to end, and the standard error be
+/// nobody's.
+fn report_bug(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let way = std::backtrace::Backtrace::force_capture();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::error!(
+        "=== BUG REPORT START: cut and paste from here ===\n\
+         thali {version} has met a bug, in the thread {}: {panic}\n\
+         STACK TRACE\n{way}\nSTACK TRACE DONE\n\
+         === BUG REPORT END. Please report it with all lines from the start on ===",
+        thread.name().unwrap_or("without a name")
+    );
 }

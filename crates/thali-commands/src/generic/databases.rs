@@ -119,6 +119,7 @@ pub fn flushdb(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> O
 pub fn flushall(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     parse_mode(args)?;
     (0..cx.dbs_len).for_each(|db| cx.flush(db));
+    cx.is_emptied = true;
     finish(cx, args, reply)
 }
 

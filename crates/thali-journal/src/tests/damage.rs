@@ -262,6 +262,10 @@ fn a_second_process_is_refused_until_the_first_is_gone() {
     let error = Journal::open(config.clone(), Arc::new(RealDisk)).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "{error}");
     append(&journal, &["0 SET a 1"]);
+    // Files of another name are another one's.
+    let other = JournalConfig { appendfilename: "appendonly.aof2".into(), ..config.clone() };
+    let (_other, recovery) = Journal::open(other, Arc::new(RealDisk)).unwrap();
+    assert_eq!(recovery.replay(&mut |_| Ok(())).unwrap().records, 0);
     drop(journal);
     let (_journal, recovery) = Journal::open(config, Arc::new(RealDisk)).unwrap();
     assert_eq!(recovery.replay(&mut |_| Ok(())).unwrap().records, 1);

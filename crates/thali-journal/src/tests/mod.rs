@@ -1,5 +1,6 @@
 //! Claims about the journal, on the simulated disk.
 
+mod bases;
 mod crash;
 mod damage;
 mod faults;

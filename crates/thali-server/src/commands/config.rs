@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Spec};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Origin, Outcome, Spec};
 use thali_resp::Reply;
 
 use super::Entry;
@@ -13,7 +13,6 @@ use crate::loading::LOADING;
 use crate::mailbox::Message;
 use crate::memory;
 use crate::open_files;
-use crate::snapshots::Kind;
 use crate::table::Handler;
 
 const SUB: Spec = Spec {
@@ -159,12 +158,14 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         return Err(LOADING);
     }
     let is_local = call.state.as_ref().is_some_and(|state| state.is_local);
-    // Turning the append-only file off takes all shards, which must be asked for first.
-    let mut locked = match pairs.iter().any(|(name, _)| name == "appendonly") {
+    // Turning the append-only file off takes all shards, which must be asked for first; a transaction that holds
+    // some comes to its end before.
+    let holds_none = call.cx.locked.ids().is_empty();
+    let locked = match holds_none && pairs.iter().any(|(name, _)| name == "appendonly") {
         true => Some(super::all_shards(call)?),
         false => None,
     };
-    let settings = {
+    let (before, settings) = {
         let mut config = call.shared.config.lock();
         let mut changed = config.clone();
         changed.set_as(pairs, is_local).map_err(|error| ErrorReply::owned(error.to_string()))?;
@@ -183,23 +184,19 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         })?;
         *config = changed;
         // With the lock held, so that the last change of several is the last here, too.
-        call.shared.settings.store(Arc::clone(&settings));
-        settings
+        (call.shared.settings.swap(Arc::clone(&settings)), settings)
     };
-    let had_journal = call.side.settings.appendonly;
-    let has_journal = settings.appendonly;
+    let (had_journal, has_journal) = (before.appendonly, settings.appendonly);
     if let Some(journal) = &*call.shared.journal.load() {
         journal.set_policy(settings.appendfsync);
+        journal.set_keeps_history(settings.aof_disable_auto_gc);
     }
     if pairs.iter().any(|(name, _)| name == "requirepass") {
         call.shared.acl.set_default_password(&settings.requirepass);
     }
     call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
     let used = memory::used_bytes();
-    if settings.maxmemory < used
-        && settings.maxmemory != 0
-        && settings.maxmemory != call.side.settings.maxmemory
-    {
+    if settings.maxmemory < used && settings.maxmemory != 0 && settings.maxmemory != before.maxmemory {
         tracing::warn!(
             "The new maxmemory value set via CONFIG SET ({}) is smaller than the current memory usage ({used}). \
              This will result in key eviction and/or the inability to accept new write commands depending on the \
@@ -207,20 +204,29 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
             settings.maxmemory
         );
     }
+    call.shared.snapshots.set_pause(settings.rdb_key_save_delay);
     // This loop takes them with its next message, like the others: the running command keeps its own.
     call.shared.broadcast(|| Message::Settings);
     // Then, before its next command.
     call.side.evictor.goes_on = settings.maxmemory > 0;
     if had_journal && !has_journal {
-        let journal = append_only::take_out(call.shared);
-        locked.take();
-        if let Some(Err(error)) = journal.map(|journal| journal.close()) {
-            tracing::warn!(%error, "the append-only file is off, and could not be written to its end");
+        match locked {
+            Some(locked) => append_only::turn_off(call.shared, locked),
+            None => call.side.local.push(Message::AppendOnlyOff),
         }
+    } else {
+        drop(locked);
+    }
+    if before.aof_disable_auto_gc && !settings.aof_disable_auto_gc && holds_none {
+        call.shared.journal.load_full().inspect(|journal| journal.delete_history());
     }
     if has_journal && !had_journal {
         // Its first base, with which it begins.
-        call.shared.snapshots.ask(Kind::Rewrite, true);
+        let waits = call.shared.snapshots.ask_for_new_base();
+        if waits || call.cx.origin == Origin::Unit {
+            // Who watches logs of Redis looks for its words.
+            tracing::info!("appendonly is yes: An AOF background was scheduled to start when possible.");
+        }
     }
     Ok(())
 }

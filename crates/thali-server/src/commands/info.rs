@@ -271,7 +271,12 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "pubsub_patterns:{}", call.shared.pubsub.len(Kind::Pattern))?;
     writeln!(text, "pubsubshard_channels:{}", call.shared.pubsub.len(Kind::Shard))?;
     writeln!(text, "monitor_clients:{}", call.shared.monitors_len.load(Relaxed))?;
-    writeln!(text, "latest_fork_usec:0\ntotal_forks:0\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0")
+    // What Redis forks for.
+    let forks = call.shared.snapshots.state().begun;
+    writeln!(
+        text,
+        "latest_fork_usec:0\ntotal_forks:{forks}\nsync_full:0\nsync_partial_ok:0\nsync_partial_err:0"
+    )
 }
 
 /// Figures for who looks for what keeps the loops busy.

@@ -6,7 +6,7 @@ use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Origin, Outcome
 use thali_resp::Reply;
 
 use super::Entry;
-use crate::call::Call;
+use crate::call::{Call, DurableWait};
 use crate::session::Close;
 use crate::snapshots::{Asked, Kind};
 use crate::table::Handler;
@@ -109,13 +109,14 @@ fn save(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome 
     Ok(Flow::Done)
 }
 
-/// Asks for a snapshot, which is to be of a moment before the reply. In a transaction it is of one after it.
+/// Asks for a snapshot, which is to be of a moment before the reply. In a transaction it is of one after it, and so
+/// counts as scheduled.
 fn ask(call: &Call<'_, '_>, kind: Kind, patient: bool) -> Asked {
     let asked = call.shared.snapshots.ask(kind, patient);
     if asked == Asked::Started && call.cx.locked.ids().is_empty() {
         call.shared.snapshots.wait_until_fixed();
     }
-    asked
+    if asked == Asked::Started && call.cx.origin == Origin::Unit { Asked::Scheduled } else { asked }
 }
 
 fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
@@ -134,9 +135,6 @@ fn bgsave(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
 }
 
 fn bgrewriteaof(call: &mut Call<'_, '_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    if !call.side.settings.appendonly {
-        return Err(ErrorReply::new("ERR there is no append-only file: appendonly is no"));
-    }
     match ask(call, Kind::Rewrite, true) {
         Asked::Started => reply.simple("Background append only file rewriting started"),
         Asked::Scheduled => reply.simple("Background append only file rewriting scheduled"),
@@ -196,6 +194,9 @@ fn wait(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     Ok(Flow::Done)
 }
 
+pub(crate) const NO_LOCAL: ErrorReply =
+    ErrorReply::new("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+
 /// There are no replicas: one that asks for them waits until its time is up.
 fn waitaof(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (local, replicas) = (integer(args[1])?, integer(args[2])?);
@@ -209,16 +210,17 @@ fn waitaof(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Ou
     if timeout_ms < 0 {
         return Err(ErrorReply::TIMEOUT_NEGATIVE);
     }
-    if local > 0 && !call.side.settings.appendonly {
-        let text = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
-        return Err(ErrorReply::new(text));
+    // Another loop may just have changed it, of which this one is yet to hear.
+    if local > 0 && !call.shared.settings.load().appendonly {
+        return Err(NO_LOCAL);
     }
     let origin = call.cx.origin;
-    let is_durable = call.state.as_ref().is_none_or(|state| call.shared.durable() >= state.written);
+    let is_durable = call.state.as_ref().is_none_or(|state| call.shared.is_durable(state.written));
     match call.state.as_deref_mut() {
         Some(state) if origin == Origin::Client && (replicas > 0 || (local > 0 && !is_durable)) => {
             let deadline_ms = (timeout_ms > 0).then(|| call.side.now_ms.saturating_add(timeout_ms as u64));
-            unit::park_until_durable(call.side, state, deadline_ms, replicas > 0);
+            let wait = DurableWait { session: state.id, is_local: local > 0, for_its_time: replicas > 0 };
+            unit::park_until_durable(call.side, state, deadline_ms, wait);
         }
         _ => reply_durable(reply, is_durable),
     }

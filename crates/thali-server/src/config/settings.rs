@@ -190,6 +190,10 @@ pub struct Settings {
     pub appenddirname: String,
     pub appendfilename: String,
     pub aof_load_truncated: bool,
+    /// Bases are in RDB form, else requests.
+    pub aof_use_rdb_preamble: bool,
+    /// Files that a rewrite supersedes stay.
+    pub aof_disable_auto_gc: bool,
     pub save: Vec<SaveRule>,
     pub dbfilename: String,
     pub rdbcompression: bool,
@@ -325,6 +329,8 @@ impl From<&Config> for Settings {
             appenddirname: c.text("appenddirname").to_owned(),
             appendfilename: c.text("appendfilename").to_owned(),
             aof_load_truncated: c.flag("aof-load-truncated"),
+            aof_use_rdb_preamble: c.flag("aof-use-rdb-preamble"),
+            aof_disable_auto_gc: c.flag("aof-disable-auto-gc"),
             save: save_rules(c),
             dbfilename: c.text("dbfilename").to_owned(),
             rdbcompression: c.flag("rdbcompression"),

@@ -2,12 +2,17 @@
 //!
 //! One thread makes them, one at a time, from the live keyspace. It fixes a point in time while it holds
 //! every shard for a moment ([`Walk::begin`]). Then the loops walk shard by shard in short holds, writers save
-//! what they are about to change ([`pieces`]), and the thread writes it out ([`output`]). No fork, no copy of
+//! what they are about to change ([`pieces`]), and the thread writes it out ([`maker`], [`output`]). No fork, no copy of
 //! the data.
+//!
+//! One that nobody wants any more is broken off ([`Snapshots::break_off`]): a dump of what FLUSHALL has removed, a
+//! base where `appendonly` was turned on or off. It counts as neither done nor failed, as in Redis.
 
 mod file;
+mod maker;
 mod output;
 mod pieces;
+mod requests;
 mod walk;
 
 use std::sync::Arc;
@@ -15,20 +20,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use thali_commands::{Access, Spec};
-use thali_journal::{BaseForm, Journal, RealDisk, Rewrite};
-use thali_keyspace::{By, Locked};
+use thali_keyspace::Locked;
 
-use self::file::AsideFile;
-use self::output::{Form, Outcome, Purpose};
-use self::walk::Pace;
+use self::maker::Maker;
+pub(crate) use self::maker::{begin_journal, dump_alone, rewrite_alone};
 pub(crate) use self::walk::{Stepped, Walk, Walker};
-use crate::append_only;
 use crate::call::Shared;
-use crate::config::Settings;
-use crate::functions::LibrarySet;
-use crate::latency::event;
 
 /// After a dump that failed, `save` tries again this much later. SOURCE: redis 7.0 `CONFIG_BGSAVE_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -59,6 +58,7 @@ enum Doing {
     Making {
         kind: Kind,
         since: Instant,
+        in_haste: bool,
         /// Its point in time is fixed.
         is_fixed: bool,
     },
@@ -81,6 +81,8 @@ pub(crate) struct State {
     rewrite_wanted: bool,
     is_stopping: bool,
     gives_up: bool,
+    /// Snapshots that were begun.
+    pub begun: u64,
     /// Dumps that ended, well or not.
     pub dumps: u64,
     pub dumps_done: u64,
@@ -170,10 +172,80 @@ impl Snapshots {
         if asked != Asked::Started {
             return Err(asked);
         }
+        self.wait_for_dump(&mut state, before)
+    }
+
+    fn wait_for_dump(&self, state: &mut MutexGuard<'_, State>, before: u64) -> Result<(), Asked> {
         while state.dumps == before && !state.is_stopping {
-            self.changed.wait(&mut state);
+            self.changed.wait(state);
         }
         if state.last_dump_failed { Err(Asked::Started) } else { Ok(()) }
+    }
+
+    /// After FLUSHALL: the dump that runs is of what is gone, and where `dumps_now`, as with `save` rules, the dump
+    /// on the disk is to be as empty at once, lest a start brings all back. Waits for that dump, unless a base is
+    /// being made: then it follows that. The caller holds no shard.
+    pub fn emptied(&self, dumps_now: bool) {
+        self.break_off(Kind::Dump);
+        if !dumps_now {
+            return;
+        }
+        let mut state = self.state.lock();
+        while state.doing.kind() == Some(Kind::Dump) && !state.is_stopping {
+            self.changed.wait(&mut state);
+        }
+        let before = state.dumps;
+        if self.ask_in(&mut state, Kind::Dump, true, true) == Asked::Started {
+            // How it ended is in the log.
+            let _ = self.wait_for_dump(&mut state, before);
+        }
+    }
+
+    /// Ends a snapshot of this kind that runs, unless somebody waits for it. One whose point in time is not fixed
+    /// yet goes on: it sees what led here.
+    pub fn break_off(&self, kind: Kind) {
+        let walk = match self.state.lock().doing {
+            Doing::Making { kind: made, in_haste: false, is_fixed: true, .. } if made == kind => {
+                self.walk.load_full()
+            }
+            _ => None,
+        };
+        if let Some(walk) = walk {
+            walk.break_off();
+        }
+    }
+
+    /// Asks for a new base, of what is from now on; one that runs is of something else. Gives whether it must wait
+    /// for what runs.
+    pub fn ask_for_new_base(&self) -> bool {
+        self.break_off(Kind::Rewrite);
+        let mut state = self.state.lock();
+        match state.doing {
+            Doing::Making { kind: Kind::Rewrite, .. } => state.rewrite_wanted = true,
+            _ => drop(self.ask_in(&mut state, Kind::Rewrite, true, false)),
+        }
+        state.rewrite_wanted
+    }
+
+    /// Ends the making of bases, begun or not; gives whether one ran.
+    pub fn stop_rewriting(&self) -> bool {
+        let mut state = self.state.lock();
+        state.rewrite_wanted = false;
+        if let Doing::Asked { kind: Kind::Rewrite, .. } = state.doing {
+            state.doing = Doing::Nothing;
+            self.changed.notify_all();
+        }
+        let runs = state.doing.kind() == Some(Kind::Rewrite);
+        drop(state);
+        self.break_off(Kind::Rewrite);
+        runs
+    }
+
+    /// `rdb-key-save-delay` holds for the running snapshot, too.
+    pub fn set_pause(&self, pause: Duration) {
+        if let Some(walk) = &*self.walk.load() {
+            walk.set_pause(pause);
+        }
     }
 
     /// Waits until the point in time of what was asked for is fixed: what is written from then on is not in it.
@@ -236,6 +308,9 @@ impl Snapshots {
         (state.is_stopping, state.gives_up) = (true, gives_up);
         drop(state);
         self.changed.notify_all();
+        if let Some(walk) = &*self.walk.load() {
+            walk.wake();
+        }
     }
 
     fn gives_up(&self) -> bool {
@@ -258,7 +333,8 @@ impl Snapshots {
                 _ => None,
             };
             if let Some((kind, in_haste)) = next {
-                state.doing = Doing::Making { kind, since: Instant::now(), is_fixed: false };
+                state.begun += 1;
+                state.doing = Doing::Making { kind, since: Instant::now(), in_haste, is_fixed: false };
                 return Some((kind, in_haste));
             }
             self.changed.wait(&mut guard);
@@ -285,169 +361,6 @@ pub(crate) fn run(shared: &Shared) {
             Kind::Dump => drop(maker.dump()),
             Kind::Rewrite => drop(maker.rewrite()),
         }
-    }
-}
-
-/// Writes a dump, on the calling thread, where no loop runs; the outcome is in the log and in INFO.
-pub(crate) fn dump_alone(shared: &Shared) -> Result<(), String> {
-    Maker { shared, in_haste: true, gives_up: &|| false }.dump()
-}
-
-/// Gives the append-only file a new base, on the calling thread, where no loop runs; the outcome is in the log
-/// and in INFO.
-pub(crate) fn rewrite_alone(shared: &Shared) -> Result<(), String> {
-    Maker { shared, in_haste: true, gives_up: &|| false }.rewrite()
-}
-
-/// Makes one snapshot.
-struct Maker<'a> {
-    shared: &'a Shared,
-    /// Somebody waits for it.
-    in_haste: bool,
-    gives_up: &'a dyn Fn() -> bool,
-}
-
-impl Maker<'_> {
-    fn dump(&self) -> Result<(), String> {
-        let begun = Instant::now();
-        let mut dirty = 0;
-        let outcome = self.try_dump(&mut dirty);
-        match &outcome {
-            Ok(outcome) => {
-                tracing::info!(?outcome, seconds = begun.elapsed().as_secs_f64(), "DB saved on disk");
-            }
-            Err(error) => tracing::error!(error, "the dump failed; the one before is untouched"),
-        }
-        let snapshots = &self.shared.snapshots;
-        snapshots.has_failed.store(outcome.is_err(), Ordering::Relaxed);
-        snapshots.end(|state| {
-            state.dumps += 1;
-            state.last_dump_failed = outcome.is_err();
-            state.last_dump_took = Some(begun.elapsed());
-            state.last_dump_tried = Some(begun);
-            if let Ok(outcome) = &outcome {
-                state.dumps_done += 1;
-                state.dirty_at_last_dump = dirty;
-                state.last_dump_unix_s = unix_s();
-                state.longest_hold = outcome.longest_hold;
-                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, outcome.longest_hold);
-            }
-        });
-        outcome.map(|_| ())
-    }
-
-    fn try_dump(&self, dirty: &mut u64) -> Result<Outcome, String> {
-        let settings = self.shared.settings.load_full();
-        let named = |what: &str, error: std::io::Error| {
-            format!("cannot {what} {}: {error}", settings.dump_path().display())
-        };
-        let mut file = AsideFile::create(&RealDisk, &settings.dir, settings.rdb_save_incremental_fsync)
-            .map_err(|error| named("create the file for", error))?;
-        let (walk, functions) = self.begin(&settings, || *dirty = self.shared.dirty());
-        let form = Form { purpose: Purpose::Dump, checksum: settings.rdbchecksum };
-        let outcome = output::write(&self.shared.keyspace, &walk, &functions, form, &mut file, self.gives_up);
-        let outcome = outcome.map_err(|error| named("write", error))?;
-        file.finish(&settings.dbfilename).map_err(|error| named("finish", error))?;
-        Ok(outcome)
-    }
-
-    fn rewrite(&self) -> Result<(), String> {
-        let begun = Instant::now();
-        let outcome = self.try_rewrite();
-        if let Err(error) = &outcome {
-            tracing::error!(
-                error,
-                "the rewrite of the append-only file failed; the files before stay in use"
-            );
-        }
-        self.shared.snapshots.end(|state| {
-            state.rewrites += 1;
-            state.last_rewrite_failed = outcome.is_err();
-            state.last_rewrite_took = Some(begun.elapsed());
-            state.last_rewrite_tried = Some(begun);
-            if let Ok(longest_hold) = outcome {
-                state.longest_hold = longest_hold;
-                self.shared.note_latency_elsewhere(event::SNAPSHOT_HOLD, longest_hold);
-            }
-        });
-        outcome.map(|_| ())
-    }
-
-    fn try_rewrite(&self) -> Result<Duration, String> {
-        let text = |error: thali_journal::JournalError| error.to_string();
-        match self.shared.journal.load_full() {
-            Some(journal) => {
-                let rewrite = journal.begin_rewrite().map_err(text)?;
-                let cut = |rewrite: &mut Rewrite| {
-                    rewrite.cut();
-                };
-                self.write_base(&journal, rewrite, cut)
-            }
-            None if self.shared.settings.load().appendonly => {
-                let (journal, rewrite) = append_only::create(self.shared).map_err(text)?;
-                let put_in = |_: &mut Rewrite| self.shared.journal.store(Some(Arc::clone(&journal)));
-                let outcome = self.write_base(&journal, rewrite, put_in);
-                if outcome.is_err() && self.is_in_use(&journal) {
-                    // Nothing of it counts. The next try begins anew.
-                    drop(append_only::take_out(self.shared));
-                    let _ = journal.close();
-                }
-                outcome
-            }
-            None => Err("appendonly is no".into()),
-        }
-    }
-
-    fn write_base(
-        &self,
-        journal: &Arc<Journal>,
-        mut rewrite: Rewrite,
-        at_the_cut: impl FnOnce(&mut Rewrite),
-    ) -> Result<Duration, String> {
-        let text = |error: thali_journal::JournalError| error.to_string();
-        let settings = self.shared.settings.load_full();
-        let mut base = rewrite.base_writer(BaseForm::Rdb).map_err(text)?;
-        let (walk, functions) = self.begin(&settings, || at_the_cut(&mut rewrite));
-        let form = Form { purpose: Purpose::AofBase, checksum: true };
-        let outcome = output::write(&self.shared.keyspace, &walk, &functions, form, &mut base, self.gives_up);
-        let outcome = outcome.map_err(|error| format!("cannot write the base: {error}"))?;
-        if !self.is_in_use(journal) {
-            return Err("appendonly was set to no meanwhile".into());
-        }
-        let report = rewrite.finish(base).map_err(text)?;
-        tracing::info!(?report, ?outcome, "the append-only file has a new base");
-        Ok(outcome.longest_hold)
-    }
-
-    /// Whether it was not taken out since.
-    fn is_in_use(&self, journal: &Arc<Journal>) -> bool {
-        self.shared.journal.load().as_ref().is_some_and(|used| Arc::ptr_eq(used, journal))
-    }
-
-    /// Fixes the point in time and tells the loops. Gives the libraries of that moment, too.
-    fn begin(&self, settings: &Settings, at_the_cut: impl FnOnce()) -> (Arc<Walk>, Arc<LibrarySet>) {
-        let pace = match (settings.rdb_key_save_delay, self.in_haste) {
-            (Duration::ZERO, false) => Pace::Shared,
-            (Duration::ZERO, true) => Pace::InHaste,
-            (pause, _) => Pace::Delayed(pause),
-        };
-        // Where no policy goes by them, they are not worth the bytes.
-        let preference = settings.maxmemory_policy.preference();
-        let goes_by_uses = preference.is_some_and(|preference| preference.by == By::Uses);
-        let uses = goes_by_uses.then(|| settings.uses(unix_s() * 1000));
-        let mut functions = Default::default();
-        let walk = Walk::begin(&self.shared.keyspace, pace, settings.rdbcompression, uses, || {
-            at_the_cut();
-            functions = self.shared.functions.current();
-        });
-        self.shared.snapshots.walk.store(Some(Arc::clone(&walk)));
-        self.shared.snapshots.is_walking.store(true, Ordering::Release);
-        self.shared.mailboxes.iter().for_each(crate::mailbox::Mailbox::wake);
-        if let Doing::Making { is_fixed, .. } = &mut self.shared.snapshots.state.lock().doing {
-            *is_fixed = true;
-        }
-        self.shared.snapshots.changed.notify_all();
-        (walk, functions)
     }
 }
 

@@ -4,9 +4,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use thali_journal::{BaseForm, BaseWriter};
 use thali_keyspace::Keyspace;
 use thali_rdb::{Checksum, Encoder, Version};
 
+use super::file::AsideFile;
+use super::requests;
 use super::walk::{Pace, Stepped, Walk, Walker};
 use crate::REDIS_VERSION;
 use crate::functions::LibrarySet;
@@ -18,18 +21,29 @@ const LOOPS_GONE: Duration = Duration::from_millis(50);
 /// Room that the buffer keeps.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
-/// What the file is for.
+/// What the file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Dump,
-    AofBase,
+pub(super) enum Form {
+    /// A dump, with a checksum at its end or not.
+    Dump { checksum: bool },
+    /// A base of the append-only file.
+    Base(BaseForm),
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Form {
-    pub purpose: Purpose,
-    /// `rdbchecksum`.
-    pub checksum: bool,
+/// Where it goes.
+pub(super) trait Target: Write {
+    /// What was written ends behind a whole key.
+    fn end_keys(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for AsideFile<'_> {}
+
+impl Target for BaseWriter {
+    fn end_keys(&mut self) -> io::Result<()> {
+        self.end_group()
+    }
 }
 
 /// What a snapshot came to.
@@ -49,20 +63,21 @@ pub(super) fn write(
     walk: &Arc<Walk>,
     functions: &LibrarySet,
     form: Form,
-    file: &mut dyn Write,
+    file: &mut dyn Target,
     gives_up: &dyn Fn() -> bool,
 ) -> io::Result<Outcome> {
     let mut to = Output { file, checksum: Checksum::new(), bytes: 0, failed: None };
     let mut encoder = Encoder::uncompressed(Version::default());
     let mut buffer = Vec::new();
-    header(&mut encoder, form.purpose, functions, &mut buffer);
+    head(&mut encoder, form, functions, &mut buffer);
     to.write(&buffer, walk);
     let mut walker = Walker::new(Arc::clone(walk), 0, 1);
     let mut loops = LoopsSeen { holds: walk.holds_of_loops(), at: Instant::now() };
     loop {
         // Asked before what is saved is taken: then nothing comes after it.
         let is_through = walk.is_through();
-        let walks = walk.pace != Pace::Shared || loops.are_gone(walk);
+        let pace = walk.pace();
+        let walks = pace != Pace::Shared || loops.are_gone(walk);
         buffer.clear();
         walk.pieces.take(&mut buffer, if walks || is_through { Duration::ZERO } else { PATIENCE });
         to.write(&buffer, walk);
@@ -73,19 +88,29 @@ pub(super) fn write(
         if gives_up() {
             return Err(given_up(walk));
         }
+        if walk.is_broken_off() {
+            to.fail(broken_off(), walk);
+        }
         if walks {
             let stepped = walker.step_of_thread(keyspace, gives_up).ok_or_else(|| given_up(walk))?;
-            if let (Pace::Delayed(pause), Stepped::More) = (walk.pace, stepped) {
-                std::thread::sleep(pause);
+            if let (Pace::Delayed(pause), Stepped::More) = (pace, stepped) {
+                walk.rest(pause, gives_up);
             }
         }
+    }
+    if walk.is_broken_off() {
+        to.fail(broken_off(), walk);
     }
     let Output { file, checksum, mut bytes, failed } = to;
     if let Some(error) = failed {
         return Err(error);
     }
     let mut end = Vec::new();
-    encoder.end(&mut end, form.checksum.then_some(checksum));
+    match form {
+        Form::Dump { checksum: false } => encoder.end(&mut end, None),
+        Form::Dump { .. } | Form::Base(BaseForm::Rdb) => encoder.end(&mut end, Some(checksum)),
+        Form::Base(BaseForm::Aof) => {}
+    }
     file.write_all(&end)?;
     bytes += end.len() as u64;
     Ok(Outcome { keys: walk.pieces.count(), bytes, longest_hold: walk.longest_hold() })
@@ -95,6 +120,10 @@ pub(super) fn write(
 fn given_up(walk: &Walk) -> io::Error {
     walk.pieces.discard();
     io::Error::new(io::ErrorKind::Interrupted, "the server is shutting down")
+}
+
+fn broken_off() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "it was broken off")
 }
 
 /// When the loops were last seen walking.
@@ -113,19 +142,22 @@ impl LoopsSeen {
     }
 }
 
-fn header(encoder: &mut Encoder, purpose: Purpose, functions: &LibrarySet, out: &mut Vec<u8>) {
+fn head(encoder: &mut Encoder, form: Form, functions: &LibrarySet, out: &mut Vec<u8>) {
+    if form == Form::Base(BaseForm::Aof) {
+        return functions.libraries().for_each(|library| requests::library(out, library.text()));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     encoder.header(out);
     encoder.aux(out, b"redis-ver", REDIS_VERSION.as_bytes());
     encoder.aux(out, b"redis-bits", usize::BITS.to_string().as_bytes());
     encoder.aux(out, b"ctime", now.to_string().as_bytes());
     encoder.aux(out, b"used-mem", crate::memory::used_bytes().to_string().as_bytes());
-    encoder.aux(out, b"aof-base", if purpose == Purpose::AofBase { b"1" } else { b"0" });
+    encoder.aux(out, b"aof-base", if form == Form::Base(BaseForm::Rdb) { b"1" } else { b"0" });
     functions.libraries().for_each(|library| encoder.function(out, library.text()));
 }
 
 struct Output<'a> {
-    file: &'a mut dyn Write,
+    file: &'a mut dyn Target,
     checksum: Checksum,
     bytes: u64,
     failed: Option<io::Error>,
@@ -139,7 +171,14 @@ impl Output<'_> {
         }
         self.checksum.update(bytes);
         self.bytes += bytes.len() as u64;
-        if let Err(error) = self.file.write_all(bytes) {
+        if let Err(error) = self.file.write_all(bytes).and_then(|()| self.file.end_keys()) {
+            self.fail(error, walk);
+        }
+    }
+
+    /// Nothing is written from here on. The first error is the one to tell.
+    fn fail(&mut self, error: io::Error, walk: &Walk) {
+        if self.failed.is_none() {
             self.failed = Some(error);
             walk.pieces.discard();
         }

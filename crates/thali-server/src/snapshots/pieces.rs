@@ -11,6 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use thali_keyspace::{Access, Entry, Uses};
 use thali_rdb::{Encoder, KeyMeta, Place, Version};
 
+use super::requests;
+
 /// Beyond this, writers wait before they begin. One unit of work a loop may come on top.
 const WRITERS_BYTES_MAX: usize = 32 << 20;
 /// Beyond this, nobody walks on.
@@ -18,61 +20,93 @@ const WALKERS_BYTES_MAX: usize = 4 << 20;
 /// From here on it is worth the thread's while to write.
 const WRITE_BYTES: usize = 256 << 10;
 
+const NO_PARTS: &str = "only values in RDB form have parts";
+
+/// How keys are written.
+pub(super) enum KeyForm {
+    Rdb {
+        encoder: Encoder,
+        /// Where uses of keys are saved, too.
+        uses: Option<Uses>,
+    },
+    /// As the requests that make them. Values are not saved in parts then.
+    Requests,
+}
+
+impl KeyForm {
+    /// In RDB form, with long strings compressed or not.
+    pub fn rdb(compressed: bool, uses: Option<Uses>) -> Self {
+        let encoder = match compressed {
+            true => Encoder::new(Version::default()),
+            false => Encoder::uncompressed(Version::default()),
+        };
+        Self::Rdb { encoder, uses }
+    }
+}
+
 /// Appends keys to a vector, with the number of their database in front where it changes.
 pub(super) struct Keys {
-    encoder: Encoder,
-    /// Where uses of keys are saved, too.
-    uses: Option<Uses>,
+    form: KeyForm,
     db: Option<u32>,
     pub bytes: Vec<u8>,
     pub count: u64,
 }
 
 impl Keys {
-    pub fn new(encoder: Encoder, uses: Option<Uses>) -> Self {
-        Self { encoder, uses, db: None, bytes: Vec::new(), count: 0 }
+    pub fn new(form: KeyForm) -> Self {
+        Self { form, db: None, bytes: Vec::new(), count: 0 }
     }
 
     pub fn push(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) {
-        if self.db != Some(db) {
-            self.encoder.select_db(&mut self.bytes, db);
-            self.db = Some(db);
+        let is_other_db = self.db.replace(db) != Some(db);
+        match &mut self.form {
+            KeyForm::Rdb { encoder, uses } => {
+                if is_other_db {
+                    encoder.select_db(&mut self.bytes, db);
+                }
+                encoder.key(&mut self.bytes, key, &entry.value, meta_of(entry, access, *uses));
+            }
+            KeyForm::Requests => {
+                if is_other_db {
+                    requests::select(&mut self.bytes, db);
+                }
+                requests::entry(&mut self.bytes, key, entry);
+            }
         }
-        let meta = self.meta_of(entry, access);
-        self.encoder.key(&mut self.bytes, key, &entry.value, meta);
         self.count += 1;
     }
 
     /// Begins a large value.
     pub fn begin(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) -> Place {
         // What stands before it in this vector is written before it.
-        self.encoder.select_db(&mut self.bytes, db);
         self.db = Some(db);
         self.count += 1;
-        let meta = self.meta_of(entry, access);
-        self.encoder.begin_key(&mut self.bytes, key, &entry.value, meta)
-    }
-
-    fn meta_of(&self, entry: &Entry, access: Access) -> KeyMeta {
-        let (counted, timed) = match self.uses {
-            Some(uses) if uses.are_counted() => (Some(uses), None),
-            uses => (None, uses),
-        };
-        KeyMeta {
-            expire_at_unix_ms: entry.expire_at(),
-            idle_seconds: timed.map(|uses| uses.idle_seconds(access)),
-            freq: counted.map(|uses| uses.frequency(access)),
-        }
+        let KeyForm::Rdb { encoder, uses } = &mut self.form else { unreachable!("{NO_PARTS}") };
+        encoder.select_db(&mut self.bytes, db);
+        encoder.begin_key(&mut self.bytes, key, &entry.value, meta_of(entry, access, *uses))
     }
 
     /// Goes on with it.
     pub fn part(&mut self, entry: &Entry, place: Place, elements: usize) -> Option<Place> {
-        self.encoder.part(&mut self.bytes, &entry.value, place, elements)
+        let KeyForm::Rdb { encoder, .. } = &mut self.form else { unreachable!("{NO_PARTS}") };
+        encoder.part(&mut self.bytes, &entry.value, place, elements)
     }
 
     /// The bytes are going elsewhere: what follows them is not ours to know.
     pub fn forget_db(&mut self) {
         self.db = None;
+    }
+}
+
+fn meta_of(entry: &Entry, access: Access, uses: Option<Uses>) -> KeyMeta {
+    let (counted, timed) = match uses {
+        Some(uses) if uses.are_counted() => (Some(uses), None),
+        uses => (None, uses),
+    };
+    KeyMeta {
+        expire_at_unix_ms: entry.expire_at(),
+        idle_seconds: timed.map(|uses| uses.idle_seconds(access)),
+        freq: counted.map(|uses| uses.frequency(access)),
     }
 }
 
@@ -115,14 +149,13 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// `uses`: where uses of keys are saved, too.
-    pub fn new(uses: Option<Uses>) -> Self {
+    /// `form`: of what writers save.
+    pub fn new(form: KeyForm) -> Self {
         Self {
             saved: Mutex::new(Saved {
                 ready: Vec::new(),
                 ready_count: 0,
-                // Those who save here are clients' commands: they have no time to compress.
-                behind: Keys::new(Encoder::uncompressed(Version::default()), uses),
+                behind: Keys::new(form),
                 in_parts: false,
             }),
             waiting_bytes: AtomicUsize::new(0),
@@ -237,6 +270,11 @@ impl Pieces {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether what is saved goes nowhere.
+    pub fn discards(&self) -> bool {
+        self.discards.load(Ordering::Relaxed)
+    }
+
     /// Waits while too much is saved and not written. To be called without any shard's lock.
     pub fn admit(&self) {
         if self.waiting_bytes.load(Ordering::Acquire) <= WRITERS_BYTES_MAX {
@@ -313,8 +351,8 @@ mod tests {
     fn every_key_stands_in_its_database_whoever_saved_it_beside_a_large_value() {
         for seed in 0..300 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let pieces = Pieces::new(None);
-            let mut walker = Keys::new(Encoder::uncompressed(Version::default()), None);
+            let pieces = Pieces::new(KeyForm::rdb(false, None));
+            let mut walker = Keys::new(KeyForm::rdb(false, None));
             let mut expected = BTreeMap::new();
             let mut written = Vec::new();
             let value = large();
@@ -330,7 +368,7 @@ mod tests {
                     (0 | 1, _) => pieces.save(db, &key(db, &mut expected), &small(), Access::default()),
                     (2, _) => {
                         // Another walker's hold.
-                        let mut other = Keys::new(Encoder::uncompressed(Version::default()), None);
+                        let mut other = Keys::new(KeyForm::rdb(false, None));
                         other.push(db, &key(db, &mut expected), &small(), Access::default());
                         pieces.append(&mut other, false, false);
                     }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use thali_keyspace::{Access, Db, ENDLESS, Entry, Keyspace, Locked, Part, Saver, SnapshotSink, Uses, Walked};
-use thali_rdb::{Encoder, Place, Version, is_large};
+use thali_rdb::{Place, is_large};
 
-use super::pieces::{Keys, Pieces};
+use super::pieces::{KeyForm, Keys, Pieces};
 
 /// Keys that are saved between two looks at the clock.
 const KEYS_A_STEP: usize = 8;
@@ -39,13 +40,52 @@ pub(super) enum Pace {
     Delayed(Duration),
 }
 
+/// How the walk is to go on; may change while it runs.
+#[derive(Debug)]
+struct Course {
+    pause: Duration,
+    /// Somebody waits for the end.
+    in_haste: bool,
+    /// Nobody wants what it saves.
+    is_broken_off: bool,
+}
+
+/// The form of what is saved.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Saves {
+    Rdb {
+        compressed: bool,
+        /// Where uses of keys are saved, too: as they are at the point in time.
+        uses: Option<Uses>,
+    },
+    /// Each value whole, as it comes, however large: requests have no parts.
+    Requests,
+}
+
+impl Saves {
+    fn by_walkers(self) -> KeyForm {
+        match self {
+            Self::Rdb { compressed, uses } => KeyForm::rdb(compressed, uses),
+            Self::Requests => KeyForm::Requests,
+        }
+    }
+
+    fn by_writers(self) -> KeyForm {
+        match self {
+            // They are clients' commands, with no time to compress.
+            Self::Rdb { uses, .. } => KeyForm::rdb(false, uses),
+            Self::Requests => KeyForm::Requests,
+        }
+    }
+}
+
 /// A running snapshot.
 pub(crate) struct Walk {
     pub(super) pieces: Pieces,
-    pub(super) pace: Pace,
-    compressed: bool,
-    /// Where uses of keys are saved, too: as they are at the point in time.
-    uses: Option<Uses>,
+    course: Mutex<Course>,
+    /// Wakes the thread from a pause.
+    course_changed: Condvar,
+    saves: Saves,
     /// Shards of which everything is saved.
     through: Box<[AtomicBool]>,
     /// How many are not.
@@ -83,16 +123,16 @@ impl Walk {
     /// Fixes the point in time. `at_the_cut` runs while every shard is held.
     pub(super) fn begin(
         keyspace: &Keyspace,
-        pace: Pace,
-        compressed: bool,
-        uses: Option<Uses>,
+        pause: Duration,
+        in_haste: bool,
+        saves: Saves,
         at_the_cut: impl FnOnce(),
     ) -> Arc<Self> {
         let walk = Arc::new(Self {
-            pieces: Pieces::new(uses),
-            pace,
-            compressed,
-            uses,
+            pieces: Pieces::new(saves.by_writers()),
+            course: Mutex::new(Course { pause, in_haste, is_broken_off: false }),
+            course_changed: Condvar::new(),
+            saves,
             through: (0..keyspace.shards_len()).map(|_| AtomicBool::new(false)).collect(),
             left: AtomicUsize::new(keyspace.shards_len()),
             begun: AtomicU32::new(0),
@@ -107,9 +147,53 @@ impl Walk {
         walk
     }
 
+    pub(super) fn pace(&self) -> Pace {
+        match *self.course.lock() {
+            Course { is_broken_off: true, .. } => Pace::InHaste,
+            Course { pause: Duration::ZERO, in_haste: false, .. } => Pace::Shared,
+            Course { pause: Duration::ZERO, in_haste: true, .. } => Pace::InHaste,
+            Course { pause, .. } => Pace::Delayed(pause),
+        }
+    }
+
     /// Whether loops may join.
     pub(super) fn is_shared(&self) -> bool {
-        !matches!(self.pace, Pace::Delayed(_))
+        !matches!(self.pace(), Pace::Delayed(_))
+    }
+
+    /// From now on, `rdb-key-save-delay` is this.
+    pub(super) fn set_pause(&self, pause: Duration) {
+        self.course.lock().pause = pause;
+        self.wake();
+    }
+
+    /// What it saves from here on goes nowhere, and it comes to its end soon.
+    pub(super) fn break_off(&self) {
+        self.course.lock().is_broken_off = true;
+        self.wake();
+    }
+
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.course.lock().is_broken_off
+    }
+
+    /// Ends a pause early.
+    pub(super) fn wake(&self) {
+        // With the lock, so that nobody is between the look and the wait.
+        drop(self.course.lock());
+        self.course_changed.notify_all();
+        self.pieces.notify();
+    }
+
+    /// The thread's pause, unless the course changes or `gives_up` says so before.
+    pub(super) fn rest(&self, pause: Duration, gives_up: &dyn Fn() -> bool) {
+        let until = Instant::now() + pause;
+        let mut course = self.course.lock();
+        while course.pause == pause && !course.is_broken_off && !gives_up() {
+            if self.course_changed.wait_until(&mut course, until).timed_out() {
+                return;
+            }
+        }
     }
 
     /// Whether all that was there at the point in time is saved, and in the pieces.
@@ -161,19 +245,15 @@ impl SnapshotSink for Walk {
     }
 
     fn is_large(&self, entry: &Entry) -> bool {
-        is_large(&entry.value)
+        !matches!(self.saves, Saves::Requests) && is_large(&entry.value)
     }
 }
 
 impl Walker {
     /// One that begins at its own part of the shards: `at` of `of`.
     pub fn new(walk: Arc<Walk>, at: usize, of: usize) -> Self {
-        let encoder = match walk.compressed {
-            true => Encoder::new(Version::default()),
-            false => Encoder::uncompressed(Version::default()),
-        };
         let shard = walk.through.len() * at / of;
-        let keys = Keys::new(encoder, walk.uses);
+        let keys = Keys::new(walk.saves.by_walkers());
         Self { walk, keys, shard, has_parts: false, goes_on: false }
     }
 
@@ -249,6 +329,9 @@ impl Walker {
         let held_since = Instant::now();
         let keys_a_step = if budget.is_zero() { 1 } else { KEYS_A_STEP };
         let (_, shard) = locked.shards_mut().next().expect("it was locked just now");
+        if self.walk.pieces.discards() {
+            retired.append(&mut shard.forget_retired());
+        }
         let held = loop {
             match shard.walk_snapshot(keys_a_step, self) {
                 Walked::More if self.keys.bytes.len() < HOLD_BYTES && begun.elapsed() < budget => {}
@@ -287,7 +370,9 @@ enum Held {
 
 impl Saver for Walker {
     fn save(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access) {
-        self.keys.push(db, key, entry, access);
+        if !self.walk.pieces.discards() {
+            self.keys.push(db, key, entry, access);
+        }
     }
 
     fn save_part(&mut self, db: u32, key: &[u8], entry: &Entry, access: Access, place: Option<u128>) -> Part {

@@ -58,6 +58,13 @@ impl Store {
         self.process.take().expect("it runs").kill9().unwrap();
     }
 
+    /// Waits until the process has ended by itself; gives its log.
+    pub fn wait_for_end(&mut self) -> String {
+        let mut process = self.process.take().expect("it runs");
+        process.wait_exit(PATIENCE).unwrap();
+        process.log()
+    }
+
     pub fn log(&self) -> String {
         self.process.as_ref().expect("it runs").log()
     }

@@ -2,10 +2,12 @@
 
 mod samples;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, integer, is_word};
 use thali_data::double::parse_double;
+use thali_journal::{Journal, JournalError, Recovery};
 use thali_keyspace::{Entry as KeyEntry, Locked, Value};
 use thali_rdb::{Encoder, Version};
 use thali_resp::Reply;
@@ -89,6 +91,7 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args[2]));
             reply.ok();
         }
+        (b"panic", 2) => panic!("DEBUG PANIC called"),
         (b"error", 3) => {
             let line = args[2].iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte });
             return Err(ErrorReply::owned(line.collect::<Vec<u8>>()));
@@ -155,6 +158,7 @@ const HELP: &[(&str, &str)] = &[
     ("LOADAOF", "Load the data from the append-only file once more."),
     ("LOG <message>", "Write <message> to the log."),
     ("OBJECT <key> [FAST]", "Describe the value at <key>."),
+    ("PANIC", "End the process as a bug would."),
     ("PAUSE-CRON <0|1>", "Stop what is done ten times a second."),
     ("POPULATE <count> [<prefix>] [<size>]", "Make keys that are not written to the append-only file."),
     ("PROTOCOL <type>", "Reply with a value of a type of the protocol."),
@@ -244,32 +248,52 @@ fn reload(call: &mut Call<'_, '_>, options: &[&[u8]], reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-/// DEBUG LOADAOF: the data from the append-only file once more.
+/// DEBUG LOADAOF: the data from the append-only file once more; one that is off is only read.
 fn load_aof(call: &mut Call<'_, '_>, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let mut locked = super::all_shards(call)?;
-    let is_rewriting = call.shared.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some();
-    let journal = if is_rewriting { None } else { append_only::take_out(call.shared) };
-    let Some(journal) = journal else {
-        return Err(ErrorReply::new("ERR there is no append-only file, or it is being rewritten"));
+    if call.shared.snapshots.state().runs_since(snapshots::Kind::Rewrite).is_some() {
+        return Err(ErrorReply::new("ERR the append-only file is being rewritten"));
+    }
+    let journal = append_only::take_out(call.shared);
+    let files = match &journal {
+        Some(_) => None,
+        None => match append_only::look(call.shared) {
+            Ok(Some(files)) => Some(files),
+            Ok(None) => return Err(ErrorReply::new("ERR there is no append-only file")),
+            Err(error) => return Err(ErrorReply::owned(format!("ERR {error}"))),
+        },
     };
     let _loading = call.shared.loading.begin();
     empty(call, &mut locked);
     forget(call, locked);
-    let closed = journal.close().map_err(|error| error.to_string());
-    let is_free = append_only::let_go(journal);
-    let opened = closed.and_then(|()| match is_free {
-        true => {
-            append_only::open(call.shared, call.side.now_ms, &|| false).map_err(|error| error.to_string())
-        }
-        false => Err("somebody keeps the file open".into()),
-    });
-    if let Err(why) = opened {
+    if let Err(why) = load_again(call, journal, files) {
         // The data is gone from memory, and what is on the disk cannot be read.
         tracing::error!(why, "DEBUG LOADAOF cannot load the append-only file; the process ends");
         std::process::exit(1);
     }
     tracing::info!("Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
+    Ok(())
+}
+
+/// Opens a journal once more that was taken out, or reads files.
+fn load_again(
+    call: &Call<'_, '_>,
+    journal: Option<Arc<Journal>>,
+    files: Option<Recovery>,
+) -> Result<(), String> {
+    let (shared, now_ms) = (call.shared, call.side.now_ms);
+    let text = |error: JournalError| error.to_string();
+    if let Some(journal) = journal {
+        journal.close().map_err(text)?;
+        if !append_only::let_go(journal) {
+            return Err("somebody keeps the file open".into());
+        }
+        append_only::open(shared, now_ms, &|| false).map_err(text)?;
+    }
+    if let Some(files) = files {
+        append_only::read(shared, files, now_ms, &|| false).map_err(text)?;
+    }
     Ok(())
 }
 
