@@ -170,7 +170,7 @@ fn remove_keys(core: &mut Core) -> Room {
         core.side.evictor.pool.forget();
     }
     core.side.evictor.lfu = lfu;
-    let uses = Uses::new(core.side.now_ms, lfu);
+    let uses = core.side.settings.uses(core.side.now_ms);
     let limit = time_limit(core.side.settings.maxmemory_eviction_tenacity);
     let begun = Instant::now();
     // Whoever is told of evicted keys is told with memory, which must not evict more.

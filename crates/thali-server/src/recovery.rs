@@ -46,10 +46,9 @@ pub(crate) fn replay(
         let mut plan = Plan::default();
         plan.add(keyspace, spec, args);
         let Some(locked) = plan.lock_in(keyspace, ENDLESS) else { return Err("a shard is locked".into()) };
-        let mut cx = Context::new(locked, db, now_ms, limits, &mut random, &mut effects);
+        let mut cx = Context::new(locked, db, now_ms, uses, limits, &mut random, &mut effects);
         cx.dbs_len = dbs_len;
         cx.origin = Origin::Replay;
-        cx.uses = uses;
         out.clear();
         match run(&mut cx, args, &mut Reply::new(&mut out, Protocol::Resp2)) {
             Ok(Flow::Done) => {}
