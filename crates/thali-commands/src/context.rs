@@ -28,24 +28,26 @@ pub enum Origin {
 
 /// A small random generator (xorshift64*), seeded by the caller.
 #[derive(Debug)]
-pub struct Random(u64);
+pub struct Random(Cell<u64>);
 
 impl Random {
     /// A generator; any seed will do.
     pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(Cell::new(seed | 1))
     }
 
     /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    pub fn next_u64(&self) -> u64 {
+        let mut state = self.0.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.0.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// A number below `bound`, which is not 0.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&self, bound: usize) -> usize {
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 }
@@ -139,8 +141,6 @@ pub struct Context<'a> {
     pub uses: Uses,
     /// What is read and changed counts as used; not so for clients in no-touch mode.
     pub notes_uses: bool,
-    /// For counters of uses, which reading changes, too.
-    chance: Cell<u64>,
     pub origin: Origin,
     /// RESTORE takes payloads whatever their checksum is.
     pub trusts_checksums: bool,
@@ -195,6 +195,7 @@ impl<'a> Context<'a> {
         locked: Locked<'a>,
         db: u32,
         now_ms: u64,
+        uses: Uses,
         limits: &'a Limits,
         random: &'a mut Random,
         effects: &'a mut Effects,
@@ -205,9 +206,8 @@ impl<'a> Context<'a> {
             dbs_len: 16,
             now_ms,
             limits,
-            uses: Uses::new(now_ms, None),
+            uses,
             notes_uses: true,
-            chance: Cell::new(random.next_u64() | 1),
             random,
             origin: Origin::Client,
             trusts_checksums: false,
@@ -304,7 +304,7 @@ impl<'a> Context<'a> {
     }
 
     fn note_use(&self, access: &Cell<Access>) {
-        note_use(self.uses, self.notes_uses, &self.chance, access);
+        note_use(&self.uses, self.notes_uses, self.random, access);
     }
 
     /// The value of a key, for reading.
@@ -345,7 +345,7 @@ impl<'a> Context<'a> {
         let db = self.db;
         self.remove_expired(db, key);
         let (entry, access) = self.locked.shard_mut(key).db_mut(db).find_mut(key)?;
-        note_use(self.uses, self.notes_uses, &self.chance, access);
+        note_use(&self.uses, self.notes_uses, self.random, access);
         Some(entry)
     }
 
@@ -532,17 +532,12 @@ impl<'a> Context<'a> {
 }
 
 /// Notes a use. Within one second most keys' notes stay as they are, and their memory is not written.
-fn note_use(uses: Uses, notes_uses: bool, chance: &Cell<u64>, access: &Cell<Access>) {
+fn note_use(uses: &Uses, notes_uses: bool, random: &Random, access: &Cell<Access>) {
     if !notes_uses {
         return;
     }
     let before = access.get();
-    let now = uses.used(before, || {
-        let mut random = Random(chance.get());
-        let drawn = random.next_u64();
-        chance.set(random.0);
-        drawn
-    });
+    let now = uses.used(before, || random.next_u64());
     if now != before {
         access.set(now);
     }

@@ -120,7 +120,15 @@ mod tests {
         }
         let (limits, mut random, mut effects) = (Default::default(), Random::new(1), Effects::default());
         let locked = keyspace.lock_all(thali_keyspace::ENDLESS).unwrap();
-        let mut cx = Context::new(locked, 0, 1, &limits, &mut random, &mut effects);
+        let mut cx = Context::new(
+            locked,
+            0,
+            1,
+            thali_keyspace::Uses::new(1, None),
+            &limits,
+            &mut random,
+            &mut effects,
+        );
         for client in [1, 2] {
             cx.reader = Some(tracker(client, modes));
             cx.note_read(&[b"k", b"other"]);

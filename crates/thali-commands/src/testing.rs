@@ -66,10 +66,11 @@ impl Store {
         }
         let mut effects = Effects::default();
         let locked = self.keyspace.lock_all(thali_keyspace::ENDLESS).unwrap();
-        let mut context = Context::new(locked, 0, self.now_ms, &self.limits, &mut self.random, &mut effects);
+        let uses = Uses::new(self.now_ms, self.lfu);
+        let mut context =
+            Context::new(locked, 0, self.now_ms, uses, &self.limits, &mut self.random, &mut effects);
         context.events_wanted = EventClass::all();
         context.origin = self.origin;
-        context.uses = Uses::new(self.now_ms, self.lfu);
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.protocol);
         self.parked = None;

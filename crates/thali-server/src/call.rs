@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
 use thali_journal::{Journal, Seq};
-use thali_keyspace::Keyspace;
+use thali_keyspace::{Keyspace, Uses};
 use thali_script::{Interpreter, Libraries};
 
 use crate::acl::Acl;
@@ -215,6 +215,8 @@ pub(crate) struct Side {
     pub settings: Arc<Settings>,
     /// Read from the clock before each batch of requests.
     pub now_ms: u64,
+    /// How uses of keys are noted at that time.
+    pub uses: Uses,
     /// When the last command ended or the next one was found: one reading serves as the end of the one
     /// and the start of the other.
     pub clock: Instant,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use crate::call::Core;
+use crate::call::{Core, Shared};
 use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::mailbox::Message;
@@ -71,6 +71,12 @@ pub(crate) fn count(core: &Core, session: &Session) {
     info.output_room.store(session.out.capacity() as u64, Relaxed);
     let peak = info.output_peak.load(Relaxed).max(session.out.len() as u64);
     info.output_peak.store(peak, Relaxed);
+}
+
+/// Bytes of clients that were told to leave and are not gone.
+pub(crate) fn leaving_bytes(shared: &Shared) -> u64 {
+    let staying: u64 = shared.clients.all().iter().map(|info| info.memory_bytes.load(Relaxed)).sum();
+    shared.client_memory.total().saturating_sub(staying)
 }
 
 /// A session has left.

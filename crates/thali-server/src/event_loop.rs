@@ -150,6 +150,7 @@ impl EventLoop {
     fn read_clock(&mut self) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.core.side.now_ms = since.as_millis() as u64;
+        self.core.side.uses = self.core.side.settings.uses(self.core.side.now_ms);
         self.core.side.keeps_expired = self.core.shared.pause.is_set() || self.core.side.settings.import_mode;
     }
 
@@ -483,6 +484,7 @@ impl EventLoop {
             Message::Settings => {
                 let settings = self.core.shared.settings.load_full();
                 self.core.engine.limits = settings.limits.clone();
+                self.core.side.uses = settings.uses(self.core.side.now_ms);
                 self.core.side.settings = settings;
                 self.core.side.evictor.is_out_of_memory = false;
                 client_memory::evict(&mut self.core, false);

@@ -20,7 +20,7 @@ use crate::latency::event;
 use crate::memory;
 use crate::session::SessionState;
 use crate::table::{Handler, Row, SessionVerb};
-use crate::{scripts, unit};
+use crate::{client_memory, scripts, unit};
 
 /// Steps between two looks at the clock.
 const STEPS_A_LOOK: usize = 16;
@@ -134,10 +134,21 @@ pub(crate) fn make_room(core: &mut Core) -> Room {
     room
 }
 
-/// As [`make_room`], for what took memory without being asked: buffers of clients.
+/// As [`make_room`], for what took memory without being asked: buffers of clients. Where they may take so much only,
+/// clients go first.
 pub(crate) fn cron(core: &mut Core) {
+    client_memory::evict(core, false);
+    let shared = &core.shared;
     let has_settled = |ended: &Option<Instant>| ended.is_none_or(|ended| ended.elapsed() >= SETTLING);
-    if core.shared.evicting.try_lock().is_some_and(|ended| has_settled(&ended)) {
+    let is_settled = shared.evicting.try_lock().is_some_and(|ended| has_settled(&ended));
+    let leaving = match client_memory::limit(&core.side.settings) {
+        Some(_) => client_memory::leaving_bytes(shared),
+        None => 0,
+    };
+    if is_settled
+        && (leaving == 0
+            || memory::counted_bytes(shared).saturating_sub(leaving) > core.side.settings.maxmemory)
+    {
         make_room(core);
     }
 }
@@ -160,7 +171,7 @@ fn remove_keys(core: &mut Core) -> Room {
         core.side.evictor.pool.forget();
     }
     core.side.evictor.lfu = lfu;
-    let uses = Uses::new(core.side.now_ms, lfu);
+    let uses = core.side.settings.uses(core.side.now_ms);
     let limit = time_limit(core.side.settings.maxmemory_eviction_tenacity);
     let begun = Instant::now();
     // Whoever is told of evicted keys is told with memory, which must not evict more.

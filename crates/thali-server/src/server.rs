@@ -295,7 +295,7 @@ fn shared(
         .iter()
         .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(Mailbox::new))
         .collect::<io::Result<Arc<[_]>>>()?;
-    let mut seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
+    let seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
     let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
     let shared = Shared {
         keyspace: Keyspace::new(settings.loops * SHARDS_PER_LOOP),
@@ -341,7 +341,7 @@ fn shared(
 
 fn spawn_loops(
     shared: &Arc<Shared>,
-    mut seed: Random,
+    seed: Random,
     polls: Vec<mio::Poll>,
     [mut listeners, mut second]: Copies,
 ) -> io::Result<Vec<JoinHandle<()>>> {
@@ -408,6 +408,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
         },
         side: Side {
             event_loop: i as u16,
+            uses: settings.uses(shared.started_at_ms),
             settings,
             now_ms: shared.started_at_ms,
             clock: Instant::now(),

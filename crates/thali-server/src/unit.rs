@@ -71,14 +71,13 @@ pub(crate) fn context<'a>(
     origin: Origin,
 ) -> Context<'a> {
     let Engine { random, effects, limits } = engine;
-    let mut cx = Context::new(locked, db, side.now_ms, limits, random, effects);
+    let mut cx = Context::new(locked, db, side.now_ms, side.uses, limits, random, effects);
     cx.dbs_len = side.settings.databases;
     cx.events_wanted = side.events_wanted();
     if origin == Origin::Client {
         cx.reply_bytes_max = side.settings.output_limit_normal.hard_bytes_or_max();
     }
     cx.trusts_checksums = side.switches.trusts_checksums.load(Relaxed);
-    cx.uses = side.settings.uses(side.now_ms);
     cx.keeps_expired = side.keeps_expired;
     cx.origin = origin;
     cx

@@ -128,8 +128,7 @@ mod tests {
             ("XADD k 5-1 f v", "XRANGE k - +"),
             ("SET a v", "RENAME a k"),
         ];
-        let looks =
-            ["TTL k", "TYPE k", "EXISTS k", "OBJECT ENCODING k", "MEMORY USAGE k", "KEYS *", "SCAN 0"];
+        let looks = ["TTL k", "TYPE k", "EXISTS k", "OBJECT ENCODING k", "KEYS *", "SCAN 0"];
         for (fill, used, idle) in
             uses.iter().map(|(fill, used)| (*fill, *used, 0)).chain(looks.map(|look| ("SET k v", look, 5)))
         {

@@ -161,7 +161,7 @@ pub fn randomkey(cx: &mut Context<'_>, _: &[&[u8]], reply: &mut Reply<'_>) -> Ou
             here
         });
         let Some((id, _)) = chosen else { break };
-        let mut random = Random::new(cx.random.next_u64());
+        let random = Random::new(cx.random.next_u64());
         let drawn = cx.see_shard(id, |shard| {
             let (key, entry) = shard.db(db)?.random(|| random.next_u64())?;
             (!entry.is_expired(now_ms)).then(|| key.to_vec())

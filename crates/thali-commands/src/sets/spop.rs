@@ -28,7 +28,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 }
 
 fn pop_one(cx: &mut Context<'_>, key: &[u8], reply: &mut Reply<'_>) -> Outcome {
-    let mut random = cx.fork_random();
+    let random = cx.fork_random();
     let Some(set) = cx.write::<Set>(key)? else {
         reply.null();
         return Ok(Flow::Done);

@@ -109,10 +109,17 @@ impl Applier<'_> {
         let (mut random, mut effects) = (Random::new(self.now_ms), Effects::default());
         let shards: SmallVec<[ShardId; 64]> = chunk.shards.clone().collect();
         let locked = self.target.keyspace.lock(&shards, ENDLESS).expect("patience without end");
-        let mut cx = Context::new(locked, 0, self.now_ms, self.target.limits, &mut random, &mut effects);
+        let mut cx = Context::new(
+            locked,
+            0,
+            self.now_ms,
+            self.target.uses,
+            self.target.limits,
+            &mut random,
+            &mut effects,
+        );
         cx.dbs_len = self.target.dbs_len;
         cx.origin = Origin::Replay;
-        cx.uses = self.target.uses;
         let mut out = Vec::new();
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::new();
         let mut at = 0;
