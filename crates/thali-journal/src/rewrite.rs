@@ -226,13 +226,24 @@ impl Rewrite {
         }
     }
 
-    /// Gives the first increment its name; what is under way to it goes on.
+    /// Gives the first increment its name; what is under way to it goes on. Fails where nothing gets there: who
+    /// tries again and again to write holds `tail` meanwhile, and a base without its increment is worth nothing.
     fn rename_first(&mut self) -> Result<(), JournalError> {
         let Some((entry, open)) = self.first.take() else { return Ok(()) };
         let path = self.folder().path(&entry);
         self.shared.disk.rename(&open.path, &path).map_err(JournalError::io("rename", &open.path))?;
         let renamed = Arc::new(OpenFile { file: open.file, path });
-        self.shared.tail.lock().open = Some(Arc::clone(&renamed));
+        let mut tail = loop {
+            if let Some(tail) = self.shared.tail.try_lock_for(TAIL_WAIT) {
+                break tail;
+            }
+            if self.shared.failing.load(Ordering::Acquire) {
+                let error = io::Error::other("the file cannot be written");
+                return Err(JournalError::io("begin", &renamed.path)(error));
+            }
+        };
+        tail.open = Some(Arc::clone(&renamed));
+        drop(tail);
         *self.shared.sync_gate.lock() = Some(renamed);
         Ok(())
     }
