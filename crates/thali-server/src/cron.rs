@@ -27,15 +27,14 @@ impl Cron {
             return;
         }
         if core.side.event_loop == 0 {
-            memory::peak_bytes();
+            // Notes the peak.
+            memory::used_bytes();
             eviction::cron(core);
             core.shared.rates.look(&core.shared.stats, core.side.clock);
             core.shared.loading.log();
             if !core.shared.loading.is_on() {
                 snapshots::cron(&core.shared);
             }
-        }
-        if core.side.event_loop == 0 {
             core.shared.pause.clear_if_over(core.side.now_ms);
             tracking::limit(core, tracking::EVICTED_BY_CRON_MAX);
             tracking::forget_if_unused(&core.shared);
