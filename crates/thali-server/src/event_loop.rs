@@ -17,14 +17,13 @@ use thali_journal::Seq;
 use thali_keyspace::SessionAddress;
 use thali_resp::{Limits, Reply, Step};
 
-use crate::acl::User;
 use crate::call::Core;
 use crate::clients::ClientInfo;
 use crate::commands::{persistence, pubsub};
 use crate::dispatch;
 use crate::listener::{Accepted, Listener, Stream};
 use crate::mailbox::Message;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, Subscribed, TimeUp};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
 use crate::stats::LoopStats;
 use crate::unit::Leftover;
@@ -497,32 +496,6 @@ impl EventLoop {
             }
             Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
-        }
-    }
-
-    /// Ends the sessions of a user that listen to what it may not listen to any more.
-    fn end_subscribers(&mut self, user: &Arc<User>, asked_by: Option<u64>) {
-        let rules = user.rules();
-        let may_listen = |subscribed: &Subscribed| {
-            let may = |name: &[u8], is_pattern| rules.allows_channel(name, is_pattern);
-            subscribed.patterns.iter().all(|name| may(name, true))
-                && subscribed.channels.iter().chain(&subscribed.shards).all(|name| may(name, false))
-        };
-        let mut leaving = Vec::new();
-        for (id, session) in &mut self.sessions {
-            let is_theirs = Arc::ptr_eq(&session.state.user, user);
-            if !is_theirs || session.state.subscribed.as_deref().is_none_or(may_listen) {
-                continue;
-            }
-            if asked_by == Some(*id) {
-                session.state.close = Close::AfterReply;
-                mark_dirty(&mut self.dirty, *id, session);
-            } else {
-                leaving.push(*id);
-            }
-        }
-        for id in leaving {
-            self.close(id);
         }
     }
 

@@ -1,5 +1,5 @@
-//! What a loop looks after beside requests: the limits of its sessions, what is stale for them, the end of a
-//! pause, and other ports to listen on.
+//! What a loop looks after beside requests: the limits of its sessions, subscribers who lost a right, what is stale
+//! for them, the end of a pause, and other ports to listen on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use mio::Token;
 
 use super::{EventLoop, LISTENERS, mark_dirty};
+use crate::acl::User;
 use crate::listener::Listener;
-use crate::session::Close;
+use crate::session::{Close, Subscribed};
 use crate::tracking::Notice;
 use crate::{client_memory, tracking};
 
@@ -55,6 +56,32 @@ impl EventLoop {
                     "client closed: output buffer limit reached"
                 );
                 self.core.shared.stats_of(self.core.side.event_loop).output_limit_closes.add(1);
+                leaving.push(*id);
+            }
+        }
+        for id in leaving {
+            self.close(id);
+        }
+    }
+
+    /// Ends the sessions of a user that listen to what it may not listen to any more.
+    pub(super) fn end_subscribers(&mut self, user: &Arc<User>, asked_by: Option<u64>) {
+        let rules = user.rules();
+        let may_listen = |subscribed: &Subscribed| {
+            let may = |name: &[u8], is_pattern| rules.allows_channel(name, is_pattern);
+            subscribed.patterns.iter().all(|name| may(name, true))
+                && subscribed.channels.iter().chain(&subscribed.shards).all(|name| may(name, false))
+        };
+        let mut leaving = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let is_theirs = Arc::ptr_eq(&session.state.user, user);
+            if !is_theirs || session.state.subscribed.as_deref().is_none_or(may_listen) {
+                continue;
+            }
+            if asked_by == Some(*id) {
+                session.state.close = Close::AfterReply;
+                mark_dirty(&mut self.dirty, *id, session);
+            } else {
                 leaving.push(*id);
             }
         }
