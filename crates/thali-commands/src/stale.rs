@@ -78,7 +78,9 @@ impl Context<'_> {
 
     /// Notes that everything has changed; every shard is held.
     pub(crate) fn note_all_stale(&mut self) {
-        if self.locked.keyspace().tracking().is_on() {
+        // Who tracked once, and does again, is not told of what it read before the data went.
+        let tracking = self.locked.keyspace().tracking();
+        if tracking.is_on() || tracking.keys_len() > 0 {
             let forgotten = self.locked.forget_readers();
             let stale = self.stale.get_or_insert_default();
             stale.all = true;

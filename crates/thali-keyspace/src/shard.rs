@@ -290,9 +290,14 @@ impl Shard {
         }
     }
 
-    /// Raises `flag` when the key changes.
-    pub fn watch(&mut self, db: u32, key: &[u8], flag: Arc<WatchFlag>) {
-        self.watches.entry((db, key.into())).or_default().push(flag);
+    /// Raises `flag` when the key changes. False where it does so already.
+    pub fn watch(&mut self, db: u32, key: &[u8], flag: &Arc<WatchFlag>) -> bool {
+        let flags = self.watches.entry((db, key.into())).or_default();
+        let is_new = !flags.iter().any(|other| Arc::ptr_eq(other, flag));
+        if is_new {
+            flags.push(Arc::clone(flag));
+        }
+        is_new
     }
 
     /// Ends what [`Shard::watch`] began.

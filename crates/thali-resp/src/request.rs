@@ -143,6 +143,14 @@ impl Parser {
         self.remaining.is_some()
     }
 
+    /// How much of the buffer stands before the argument that is arriving: arguments that are there, and lengths.
+    pub fn read_len(&self, buffer: &[u8]) -> usize {
+        match self.remaining {
+            Some(_) => line(buffer, self.at + 1).map_or(self.at, |(_, from)| from),
+            None => 0,
+        }
+    }
+
     /// Gives back memory that one large request took.
     pub fn shrink(&mut self) {
         if self.remaining.is_none() && self.spans.capacity() > SPANS_RESERVED_MAX {

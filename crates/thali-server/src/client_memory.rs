@@ -65,7 +65,9 @@ pub(crate) fn count(core: &Core, session: &Session) {
     if now != before {
         core.shared.client_memory.change(core.side.event_loop, before, now);
     }
-    info.input_len.store(session.input.len() as u64, Relaxed);
+    // What has come of the argument that is arriving, as Redis moves others out of its buffer.
+    let read_len = session.parser.read_len(&session.input).min(session.input.len());
+    info.input_len.store((session.input.len() - read_len) as u64, Relaxed);
     info.input_free_len.store((session.input.capacity() - session.input.len()) as u64, Relaxed);
     info.output_len.store((session.out.len() - session.out_at) as u64, Relaxed);
     info.output_room.store(session.out.capacity() as u64, Relaxed);
@@ -89,7 +91,7 @@ pub(crate) fn forget(core: &Core, info: &ClientInfo) {
 pub(crate) fn evict(core: &mut Core, is_protected: bool) {
     let Some(limit) = limit(&core.side.settings) else { return };
     let shared = Arc::clone(&core.shared);
-    if shared.client_memory.total() < limit {
+    if shared.client_memory.total() <= limit {
         return;
     }
     // Whoever else looks at the moment may choose the one that asks, which must not run what it has sent.
@@ -108,7 +110,7 @@ pub(crate) fn evict(core: &mut Core, is_protected: bool) {
     // By powers of two, as Redis does: who is older among much the same goes first.
     candidates.sort_by_key(|(bytes, _)| std::cmp::Reverse(bytes.checked_ilog2()));
     for (bytes, info) in candidates {
-        if total < limit {
+        if total <= limit {
             return;
         }
         tracing::info!(client = info.id, bytes, "client evicted: clients take more than maxmemory-clients");
@@ -118,7 +120,7 @@ pub(crate) fn evict(core: &mut Core, is_protected: bool) {
         let message = Message::Kill { session: info.address.session };
         core.side.send(&shared, info.address.event_loop, message);
     }
-    if total >= limit {
+    if total > limit {
         *search_again_at_ms = core.side.now_ms + SEARCH_AGAIN_MS;
     }
 }

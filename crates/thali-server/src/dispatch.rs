@@ -326,14 +326,13 @@ fn watch(core: &mut Core, state: &mut SessionState, keys: &[&[u8]]) -> Result<()
     let mut cx = unit::context(locked, state.db, engine, side, Origin::Client);
     let watching = state.watching.get_or_insert_default();
     for key in keys {
-        if watching.keys.iter().any(|watched| watched.db == state.db && *watched.key == **key) {
-            continue;
-        }
         // What is over already goes first, so that its end is no change.
         cx.remove_expired(state.db, key);
         let is_there = cx.exists(key);
-        cx.locked.shard_mut(key).watch(state.db, key, watching.flag.clone());
-        watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
+        if cx.locked.shard_mut(key).watch(state.db, key, &watching.flag) {
+            watching.keys_bytes += key.len();
+            watching.keys.push(Watched { db: state.db, key: (*key).into(), is_there });
+        }
     }
     state.owe(unit::settle(cx, shared, side));
     core.engine.effects.clear();

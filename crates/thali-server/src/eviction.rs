@@ -112,6 +112,8 @@ pub(crate) fn refuses(core: &mut Core, state: &SessionState, row: &Row, takes_me
     }
     let is_out = make_room(core) == Room::Nowhere;
     core.side.evictor.is_out_of_memory = is_out;
+    // What it takes is made good before its reply leaves, so that whoever asks next meets no more than is allowed.
+    core.side.evictor.goes_on |= takes_memory && !is_out && core.side.settings.maxmemory > 0;
     // What is queued takes memory, too, and must be let go.
     let is_queued = in_transaction && !ends_transaction(row);
     is_out && (takes_memory || is_queued)

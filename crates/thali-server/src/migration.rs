@@ -100,7 +100,7 @@ pub(crate) fn begin(
         effects.push(0, &request);
         let flag = Arc::<WatchFlag>::default();
         if !options.copy {
-            cx.locked.shard_mut(key).watch(state.db, key, Arc::clone(&flag));
+            cx.locked.shard_mut(key).watch(state.db, key, &flag);
         }
         keys.push(Moved { name: (*key).into(), expire_at, flag });
     }

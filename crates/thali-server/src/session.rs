@@ -135,6 +135,8 @@ pub(crate) struct Queued {
 pub(crate) struct Watching {
     pub flag: Arc<WatchFlag>,
     pub keys: Vec<Watched>,
+    /// Of all of them together.
+    pub keys_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -249,8 +251,9 @@ impl Session {
         let state = &self.state;
         let names = state.subscribed.as_ref().map_or(0, |s| s.names_bytes + s.len() * NAME_BYTES);
         let prefixes = state.tracked.as_ref().map_or(0, |t| t.prefixes_bytes + t.prefixes.len() * NAME_BYTES);
-        (size_of::<Self>() + size_of::<ClientInfo>() + self.query_len() + self.out.len() + names + prefixes)
-            as u64
+        let watched = state.watching.as_ref().map_or(0, |w| 2 * w.keys_bytes + w.keys.len() * WATCHED_BYTES);
+        let fixed = size_of::<Self>() + size_of::<ClientInfo>();
+        (fixed + self.query_len() + self.out.len() + names + prefixes + watched) as u64
     }
 
     /// Keeps what `run_requests` left of the session's own buffer.
@@ -309,6 +312,9 @@ impl Session {
         }
     }
 }
+
+/// What a watched key takes beside its name: its place with the session and with its shard.
+const WATCHED_BYTES: usize = 128;
 
 /// What a subscription or a prefix takes beside its name: two entries in trees and one in a table.
 const NAME_BYTES: usize = 128;
