@@ -1,9 +1,11 @@
-//! `cargo xtask docs`: what COMPATIBILITY.md says of commands comes from the binary.
+//! `cargo xtask docs`: what COMPATIBILITY.md says of commands comes from the binary, and of other people's suites
+//! from the records of their runs.
 //!
-//! Between two pairs of markers:
+//! Between three pairs of markers:
 //! - `commands`: the table of supported commands, written anew from COMMAND DOCS;
 //! - `missing`: prose by hand. Each `NAME` or `NAME SUB` in it, in capitals and between backquotes, must be
-//!   unknown to the binary, so the page cannot go on lamenting what has come.
+//!   unknown to the binary, so the page cannot go on lamenting what has come;
+//! - `suites`: the tables of [`crate::suite::published`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,6 +16,7 @@ use clap::Args;
 use thali_testkit::{Reply, RespClient, ThaliOptions, start_thali};
 
 use crate::root;
+use crate::suite::published;
 
 #[derive(Args)]
 pub struct DocsArguments {
@@ -60,16 +63,19 @@ fn compare(check: bool) -> Result<()> {
     if !stale.is_empty() {
         bail!("COMPATIBILITY.md calls missing what the binary has: {}", stale.join(", "));
     }
-    let table = commands.table()?;
-    let old = between(&text, "commands")?;
-    if old == table {
+    let with_commands = text.replacen(between(&text, "commands")?, &commands.table()?, 1);
+    let new = with_commands.replacen(between(&with_commands, "suites")?, &published::page()?, 1);
+    if new == text {
         println!("COMPATIBILITY.md is up to date: {} commands and subcommands", commands.names.len());
         return Ok(());
     }
     if check {
-        bail!("COMPATIBILITY.md lists other commands than the binary has; run `cargo xtask docs`");
+        bail!(
+            "COMPATIBILITY.md lists other commands than the binary has, or other runs of suites than \
+             tests/suites/records; run `cargo xtask docs`"
+        );
     }
-    fs::write(&path, text.replacen(old, &table, 1))?;
+    fs::write(&path, new)?;
     println!("COMPATIBILITY.md rewritten: {} commands and subcommands", commands.names.len());
     Ok(())
 }

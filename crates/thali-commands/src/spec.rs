@@ -187,8 +187,8 @@ impl Keys {
                     at += step;
                 }
             }
-            // A count beyond the arguments is an error, and there are no keys.
-            Self::Counted { at, first, .. } if !count_fits(args, at, first) => {}
+            // A count beyond the arguments is an error, as is none beside a key elsewhere, and there are no keys.
+            Self::Counted { at, first, before, .. } if !count_fits(args, at, first, before.is_empty()) => {}
             Self::Counted { at, first, access, before } => {
                 for &(at, access) in before {
                     if at < args.len() {
@@ -233,9 +233,10 @@ impl Keys {
     }
 }
 
-fn count_fits(args: &[&[u8]], at: usize, first: usize) -> bool {
+fn count_fits(args: &[&[u8]], at: usize, first: usize, may_be_none: bool) -> bool {
     let count = args.get(at).and_then(|n| crate::parse_i64(n)).unwrap_or(0);
-    usize::try_from(count).unwrap_or(0) <= args.len().saturating_sub(first)
+    let count = usize::try_from(count).unwrap_or(0);
+    (count > 0 || may_be_none) && count <= args.len().saturating_sub(first)
 }
 
 impl std::fmt::Debug for Keys {

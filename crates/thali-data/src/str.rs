@@ -43,6 +43,11 @@ impl Str {
         }
     }
 
+    /// Keeps the bytes as they are, an integer's too.
+    pub fn from_text(bytes: &[u8]) -> Self {
+        Self::verbatim(bytes, false)
+    }
+
     fn verbatim(src: &[u8], edited: bool) -> Self {
         let mut bytes = [0; INLINE_BYTES_MAX];
         match bytes.get_mut(..src.len()) {

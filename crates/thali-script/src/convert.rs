@@ -228,9 +228,9 @@ impl Writer<'_, '_> {
     fn special(&mut self, depth: usize) -> Result<bool, Raise> {
         let stack = self.stack;
         if self.text_field("err") {
-            self.line(b'-', stack.bytes(-1).unwrap_or_default());
+            self.line(b'-', c_string(stack.bytes(-1).unwrap_or_default()));
         } else if self.text_field("ok") {
-            self.line(b'+', stack.bytes(-1).unwrap_or_default());
+            self.line(b'+', c_string(stack.bytes(-1).unwrap_or_default()));
         } else if self.field("double", Type::Number) {
             self.double(stack.number(-1));
         } else if self.field("map", Type::Table) {
@@ -370,6 +370,11 @@ impl Writer<'_, '_> {
             self.out.splice(at..at + 4, header.iter().copied());
         }
     }
+}
+
+/// What a server in C would make of it: the bytes before the first NUL.
+pub(crate) fn c_string(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 fn blank_line_ends(bytes: &mut [u8]) {

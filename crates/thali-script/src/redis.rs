@@ -2,7 +2,7 @@
 //!
 //! SOURCE: redis.io "Redis Lua API reference"; wordings checked against redis-server 7.0.
 
-use crate::convert::push_reply;
+use crate::convert::{c_string, push_reply};
 use crate::host::{LogLevel, Resp};
 use crate::lua::{Outcome, Raise, Stack, Type, native};
 use crate::number::{self, NUMBER_LEN_MAX};
@@ -205,12 +205,12 @@ fn status_reply(stack: Stack<'_>) -> Outcome {
     single_field(stack, "ok")
 }
 
-/// `{field = text}`; errors get a code if they have none, as one word cannot be a code and a message.
+/// `{field = text}`; an error of one word has no code and gets ERR. SOURCE: Redis 7.0 `script_lua.c`, luaPushErrorBuff.
 fn single_field(stack: Stack<'_>, field: &str) -> Outcome {
     let text = stack.bytes(1).filter(|_| stack.top() == 1);
     let (field, text) = match text {
-        None => ("err", &b"wrong number or type of arguments"[..]),
-        Some(text) => (field, text),
+        None => ("err", &b"ERR wrong number or type of arguments"[..]),
+        Some(text) => (field, c_string(text)),
     };
     stack.context().scratch.with(|out| {
         out.clear();
@@ -218,15 +218,16 @@ fn single_field(stack: Stack<'_>, field: &str) -> Outcome {
             return out.extend_from_slice(text);
         }
         let text = text.strip_prefix(b"-").unwrap_or(text);
-        let mut text = text;
-        while let [head @ .., b'\r' | b'\n'] = text {
-            text = head;
-        }
-        let has_code = text.contains(&b' ') && stack.bytes(1).is_some() && stack.top() == 1;
-        if !has_code {
-            out.extend_from_slice(b"ERR ");
-        }
-        out.extend_from_slice(text);
+        let (code, message) = match text.iter().position(|byte| *byte == b' ') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (&b"ERR"[..], text),
+        };
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let start = message.iter().position(|byte| !is_line_end(byte)).unwrap_or(message.len());
+        let end = message.iter().rposition(|byte| !is_line_end(byte)).map_or(start, |last| last + 1);
+        out.extend_from_slice(code);
+        out.push(b' ');
+        out.extend_from_slice(&message[start..end]);
     });
     stack.push_table(0, 1);
     stack.push_scratch();

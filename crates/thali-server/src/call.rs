@@ -26,6 +26,7 @@ use crate::latency::Latency;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::migration::Migration;
+use crate::names::Names;
 use crate::oom::OomScore;
 use crate::pause::Pause;
 use crate::ports::Ports;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub pubsub: PubSub,
     pub clients: Clients,
     pub acl: Acl,
+    pub names: Names,
     pub mailboxes: Arc<[Mailbox]>,
     pub stats: Box<[LoopStats]>,
     /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work

@@ -20,8 +20,21 @@ use crate::{clients, eviction, pause, tracking};
 
 /// Runs one request and appends its reply to `out`.
 pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
+    if core.shared.names.is_empty() {
+        return run(core, state, args, resolve(args), out);
+    }
+    match core.shared.names.translate(args) {
+        Ok(args) => run(core, state, &args, resolve(&args), out),
+        Err(error) => run(core, state, args, Err(error), out),
+    }
+}
+
+/// The command that a request is for, or what is wrong with it.
+type Found = Result<(&'static Row, &'static Spec), ErrorReply>;
+
+fn run(core: &mut Core, state: &mut SessionState, args: &[&[u8]], found: Found, out: &mut Vec<u8>) {
     let (start, commands) = (out.len(), core.side.commands);
-    let outcome = admit_and_run(core, state, args, out);
+    let outcome = admit_and_run(core, state, args, found, out);
     if state.is_postponed {
         return out.truncate(start);
     }
@@ -41,9 +54,10 @@ fn admit_and_run(
     core: &mut Core,
     state: &mut SessionState,
     args: &[&[u8]],
+    found: Found,
     out: &mut Vec<u8>,
 ) -> Result<(), ErrorReply> {
-    let (row, spec) = match resolve(args) {
+    let (row, spec) = match found {
         Ok(found) => found,
         Err(_) if is_http(args[0]) => {
             // A browser was talked into it; the body that follows may hold commands.
@@ -123,7 +137,7 @@ fn is_http(word: &[u8]) -> bool {
 const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
 
 /// Finds the command, or the subcommand, and checks the count of arguments.
-pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), ErrorReply> {
+pub(crate) fn resolve(args: &[&[u8]]) -> Found {
     let Some(row) = table::find(args[0]) else { return Err(unknown_command(args)) };
     let spec = match args.get(1) {
         Some(name) if !row.spec.subcommands.is_empty() => {
@@ -139,7 +153,7 @@ pub(crate) fn resolve(args: &[&[u8]]) -> Result<(&'static Row, &'static Spec), E
 
 /// Shows names and arguments as C strings, so up to a NUL, and 128 bytes of the arguments in all.
 /// SOURCE: Redis 7.2 `server.c`, commandCheckExistence.
-fn unknown_command(args: &[&[u8]]) -> ErrorReply {
+pub(crate) fn unknown_command(args: &[&[u8]]) -> ErrorReply {
     const SHOWN_MAX: usize = 128;
     let shown = |bytes: &'_ [u8], max: usize| {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

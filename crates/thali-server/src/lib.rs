@@ -30,6 +30,7 @@ mod loading;
 mod mailbox;
 pub mod memory;
 mod migration;
+mod names;
 mod oom;
 mod open_files;
 mod pause;

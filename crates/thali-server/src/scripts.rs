@@ -396,6 +396,11 @@ impl RunHost<'_, '_, '_> {
     }
 
     fn run_command(&mut self, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<Outcome, Abort> {
+        let args = match self.call.shared.names.translate(args) {
+            Ok(args) => args,
+            Err(error) => return Ok(Err(script_wording(error))),
+        };
+        let args = &*args;
         let (row, spec) = match dispatch::resolve(args) {
             Ok(found) => found,
             Err(error) => return Ok(Err(script_wording(error))),
@@ -470,9 +475,10 @@ impl Host for RunHost<'_, '_, '_> {
     }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
-        let (row, spec) = table::find_request(args)?;
+        let args = self.call.shared.names.translate(args).ok()?;
+        let (row, spec) = table::find_request(&args)?;
         let may =
-            |state: &SessionState| state.user.may_all() || state.user.rules().check(row, spec, args).is_ok();
+            |state: &SessionState| state.user.may_all() || state.user.rules().check(row, spec, &args).is_ok();
         Some(self.call.state.as_deref().is_none_or(may))
     }
 

@@ -29,6 +29,7 @@ use crate::listener::Listener;
 use crate::loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::memory;
+use crate::names::Names;
 use crate::open_files;
 use crate::ports::{Copies, PortError, Ports};
 use crate::pubsub::{PubSub, Subscriptions};
@@ -60,6 +61,8 @@ pub enum StartError {
     Adopt { path: PathBuf, why: String },
     #[error("cannot take the users of the configuration: {0}")]
     Users(String),
+    #[error("cannot call commands by the names of the configuration: {0}")]
+    Names(String),
     #[error("the append-only file cannot be begun: {0}")]
     FirstBase(String),
     #[error("the end was asked for while the data was loaded")]
@@ -148,6 +151,7 @@ impl Server {
         let config = fit_maxclients(config);
         let settings = Arc::new(config.settings());
         let acl = Acl::from_config(&config).map_err(StartError::Users)?;
+        let names = Names::new(config.renames()).map_err(StartError::Names)?;
         // Ports first: two servers on one folder and port should learn of the port.
         let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
         let bound: Vec<SocketAddr> = ports.addresses().collect();
@@ -160,7 +164,7 @@ impl Server {
         let unix_path = settings.unixsocket.clone();
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let (shared, seed) = shared(config, settings, acl, &polls, ports)?;
+        let (shared, seed) = shared(config, settings, (acl, names), &polls, ports)?;
         if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
             tracing::warn!(%error, "oom-score-adj has no effect");
         }
@@ -284,7 +288,7 @@ impl Stopper {
 fn shared(
     config: Config,
     settings: Arc<Settings>,
-    acl: Acl,
+    (acl, names): (Acl, Names),
     polls: &[mio::Poll],
     ports: Ports,
 ) -> io::Result<(Arc<Shared>, Random)> {
@@ -302,6 +306,7 @@ fn shared(
         pubsub: PubSub::new(loops_len),
         clients: Default::default(),
         acl,
+        names,
         mailboxes,
         stats: (0..loops_len).map(|_| LoopStats::default()).collect(),
         journal: Default::default(),

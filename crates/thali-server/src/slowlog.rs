@@ -112,7 +112,7 @@ pub(crate) fn is_secret(spec: &Spec, args: &[&[u8]], at: usize) -> bool {
     ];
     match spec.name {
         "auth" => at > 0,
-        "hello" => at > 1,
+        "hello" => at > 2 && args[at.max(4) - 2..at].iter().any(|word| word.eq_ignore_ascii_case(b"auth")),
         "setuser" | "deluser" | "getuser" => at > 1,
         "set" if at > 2 && args[0].eq_ignore_ascii_case(b"config") => {
             SETTINGS.iter().any(|name| args[at - 1].eq_ignore_ascii_case(name.as_bytes()))
@@ -137,7 +137,11 @@ mod tests {
             assert_eq!(shown, expected);
         };
         check(&["AUTH", "user", "pw"], &["AUTH", "(redacted)", "(redacted)"]);
-        check(&["HELLO", "3", "AUTH", "u", "pw"], &["HELLO", "3", "(redacted)", "(redacted)", "(redacted)"]);
+        check(
+            &["HELLO", "3", "auth", "u", "pw", "SETNAME", "n"],
+            &["HELLO", "3", "auth", "(redacted)", "(redacted)", "SETNAME", "n"],
+        );
+        check(&["HELLO", "3", "AUTH", "pw"], &["HELLO", "3", "AUTH", "(redacted)"]);
         check(
             &["CONFIG", "SET", "timeout", "5", "RequirePass", "pw"],
             &["CONFIG", "SET", "timeout", "5", "RequirePass", "(redacted)"],

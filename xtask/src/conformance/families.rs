@@ -14,8 +14,8 @@ pub struct Family {
 pub const PENDING: [&str; 0] = [];
 
 /// Commands whose elements come in an order that Redis does not promise; compared as sets.
-pub const UNORDERED: [&str; 11] = [
-    "SMEMBERS", "SUNION", "SINTER", "SDIFF", "HGETALL", "HKEYS", "HVALS", "KEYS", "SSCAN", "HSCAN",
+pub const UNORDERED: [&str; 12] = [
+    "SMEMBERS", "SUNION", "SINTER", "SDIFF", "HGETALL", "HKEYS", "HVALS", "KEYS", "SCAN", "SSCAN", "HSCAN",
     "FUNCTION",
 ];
 
@@ -340,6 +340,112 @@ pub const FAMILIES: &[Family] = &[
             "EVAL_RO|EVAL return(redis.call('GET',KEYS[1])) 1 $k",
             "SET $k $v",
             "DEL $k",
+        ],
+    },
+    Family {
+        // Without nan, of which LuaJIT prints a sign.
+        name: "lua",
+        templates: &[
+            "EVAL $L 1 $k $J $v $P",
+            "EVAL $L 1 $k $J $n $P",
+            "EVAL $L 1 $k $J $B $P",
+            "EVAL_RO $L 1 $k $J 0.1|-2.5|3|1e3|5.0e-3 $P",
+            "DEL $k",
+        ],
+    },
+    Family {
+        name: "transactions",
+        templates: &[
+            "WATCH { $k }",
+            "UNWATCH",
+            "EXEC",
+            "DISCARD",
+            "SET $k $v",
+            "GET $k",
+            "INCR $k",
+            "LPUSH $k $v",
+            "GET",
+            "NOSUCHCOMMAND",
+            "DEL $k",
+        ],
+    },
+    Family {
+        name: "databases",
+        templates: &[
+            "SELECT 3|4|5|16|x",
+            "SELECT 3|4|5",
+            "SET $k $v",
+            "SET $k $v PXAT $T",
+            "LPUSH $k $v",
+            "GET|TYPE|EXISTS $k",
+            "MOVE $k 3|4|5|99",
+            "COPY $k $k DB 3|4|5 [ REPLACE ]",
+            "SWAPDB 3|4|5 0|1|2|99|x",
+            "FLUSHDB [ SYNC|ASYNC ]",
+            "DBSIZE",
+            "RANDOMKEY x",
+            "KEYS $p",
+        ],
+    },
+    Family {
+        // One step covers all: the cursor behind it is 0.
+        name: "scans",
+        templates: &[
+            "SCAN 0 COUNT 1000 [ MATCH $p ] [ TYPE string|hash|LIST|zset ]",
+            "SCAN 0 TYPE hash COUNT 1000 MATCH $p",
+            "SCAN x|0 COUNT 0|x|1000",
+            "HSCAN|SSCAN|ZSCAN $k 0 [ MATCH $p ] COUNT 1000",
+            "HSCAN|SSCAN|ZSCAN $k x",
+            "SET $k $v",
+            "HSET $k { $m $v }",
+            "SADD $k { $m }",
+            "ZADD $k { 1|2|-1|10 $m }",
+            "LPUSH $k $v",
+            "DEL { $k }",
+        ],
+    },
+    Family {
+        // Keys of its own: 7.0 has other names for lists and sets.
+        name: "encodings",
+        templates: &[
+            "SET e1|e2 $v",
+            "SET e1 $n",
+            "APPEND e1|e2 $v",
+            "INCRBYFLOAT e1 $f",
+            "SETRANGE e1 $o $v",
+            "HSET e3|e4 { $m $v }",
+            "HDEL e3|e4 $m",
+            "HINCRBY e3|e4 $m $n",
+            "ZADD e5|e6 { $s $m }",
+            "ZADD e5 $s $v",
+            "ZUNIONSTORE e6 2 e5 e6",
+            "ZREM e5|e6 $m",
+            "SADD e7 { $i }",
+            "XADD e8 9-* f v",
+            "COPY e1|e3|e5 e2|e4|e6 REPLACE",
+            "OBJECT ENCODING e1|e2|e3|e4|e5|e6|e7|e8",
+            "DEL e1|e2|e3|e4|e5|e6|e7",
+        ],
+    },
+    Family {
+        // Without flags: Redis tells inserting and deleting from updating.
+        name: "getkeys",
+        templates: &[
+            "COMMAND GETKEYS GET|SET|DEL|MGET|GETDEL|SETEX|APPEND|LPUSH|LPOP|HSET|SADD|SPOP|ZADD|XADD $k $v $v",
+            "COMMAND GETKEYS MSET $k $v $k $v",
+            "COMMAND GETKEYS RENAME|COPY|RPOPLPUSH|SDIFFSTORE|PFMERGE $k $k",
+            "COMMAND GETKEYS SMOVE|LMOVE $k $k LEFT LEFT",
+            "COMMAND GETKEYS EVAL|EVALSHA|FCALL s $c $k $k $v",
+            "COMMAND GETKEYS ZUNIONSTORE|ZINTERSTORE $k $c $k $k $v",
+            "COMMAND GETKEYS LMPOP|ZMPOP|SINTERCARD $c $k $k LEFT",
+            "COMMAND GETKEYS BLPOP|BRPOP|BZPOPMIN $k $k 0",
+            "COMMAND GETKEYS XREAD [ COUNT $c ] STREAMS $k $k $d $d",
+            "COMMAND GETKEYS XREADGROUP GROUP g c STREAMS $k >",
+            "COMMAND GETKEYS XGROUP CREATE $k g $",
+            "COMMAND GETKEYS OBJECT ENCODING $k",
+            "COMMAND GETKEYS MIGRATE h 1 $k 0 5",
+            "COMMAND GETKEYS PING|NOSUCH|GET $k [ $v $v ]",
+            "COMMAND GETKEYS BITOP AND $k $k $k",
         ],
     },
     Family {

@@ -17,6 +17,7 @@
 //! | `$o` `$O` `$w` | a bit offset from 0 to 69, one that mostly is wrong; a bit field's type |
 //! | `$B` | bytes with long runs of equal bits |
 //! | `$F` | a library of functions, one of few names and functions |
+//! | `$L` `$J` `$P` | a script on Lua's libraries; a JSON text, some broken; a format of `struct` |
 //!
 //! `-$o` and `#$c` put a sign before what is filled in.
 
@@ -121,6 +122,9 @@ fn fill(word: &str, rng: &mut Rng) -> Vec<u8> {
         "$h" => format!("h{}", rng.u8(1..=5)),
         "$e" => rng.u32(0..20_000).to_string(),
         "$F" => library(rng),
+        "$L" => pick(&SCRIPTS, rng),
+        "$J" => json(rng, 0),
+        "$P" => struct_format(rng),
         plain => plain.to_owned(),
     };
     text.into_bytes()
@@ -150,6 +154,96 @@ fn bits(rng: &mut Rng) -> Vec<u8> {
         }));
     }
     bytes
+}
+
+/// Scripts over two or three arguments. None iterates over a table with several keys, whose order is open, or asks for
+/// `%q`, which LuaJIT writes otherwise.
+const SCRIPTS: [&str; 40] = [
+    "return cjson.encode(cjson.decode(ARGV[1]))",
+    "return cjson.encode({cjson.decode(ARGV[1]), ARGV[2]})",
+    "return {pcall(cjson.decode, ARGV[1])}",
+    "local v = cjson.decode(ARGV[1]) return {type(v), tostring(v == cjson.null), type(v) == 'table' and #v or -1}",
+    "return cjson.decode(ARGV[1])",
+    "return cjson.encode(tonumber(ARGV[2]) or ARGV[2])",
+    "cjson.encode_number_precision(3) local t = cjson.encode(tonumber(ARGV[2]) or 0.12345) cjson.encode_number_precision(14) return t",
+    "cjson.decode_max_depth(3) local r = {pcall(cjson.decode, ARGV[1])} cjson.decode_max_depth(1000) return r",
+    "cjson.encode_max_depth(2) local ok, v = pcall(cjson.decode, ARGV[1]) local r = {pcall(cjson.encode, ok and v)} cjson.encode_max_depth(1000) return r",
+    "return cjson.encode({[1] = 1, [2] = 2, [4] = ARGV[2]})",
+    "return {pcall(cjson.encode, {[1] = 1, [100] = 2})}",
+    "return {pcall(cjson.encode, print)}",
+    "return {pcall(cjson.encode, 0/0)}",
+    "return cmsgpack.pack(cjson.decode(ARGV[1]))",
+    "return cmsgpack.pack(ARGV[1], tonumber(ARGV[2]) or ARGV[2], true, nil)",
+    "return cmsgpack.unpack(cmsgpack.pack(cjson.decode(ARGV[1])))",
+    "return {pcall(cmsgpack.unpack, ARGV[2])}",
+    "return {pcall(cmsgpack.unpack_one, ARGV[2], tonumber(ARGV[3]) or 0)}",
+    "return {pcall(cmsgpack.unpack_limit, ARGV[2], 2)}",
+    "return {pcall(struct.pack, ARGV[3], tonumber(ARGV[2]) or 7, 258, 3)}",
+    "return {pcall(struct.unpack, ARGV[3], ARGV[2] .. '0123456789abcdef')}",
+    "return {pcall(struct.size, ARGV[3])}",
+    "local n = tonumber(ARGV[2]) or 305419896 return {bit.tobit(n), bit.bnot(n), bit.bswap(n), bit.tohex(n), bit.tohex(n, -4)}",
+    "local n = tonumber(ARGV[2]) or 5 return {bit.lshift(n, 3), bit.rshift(n, 1), bit.arshift(-n, 1), bit.rol(n, 4), bit.ror(n, 4), bit.band(n, 255, 7), bit.bor(n, 8), bit.bxor(n, 1)}",
+    "return tonumber(ARGV[2])",
+    "return tostring(tonumber(ARGV[2]))",
+    "return {1, 2, nil, 4}",
+    "return {3.99, -3.99, 2^53, false, true, {ok = 'x'}, {err = 'MINE x'}}",
+    "return {ok = ARGV[2]}",
+    "return redis.error_reply(ARGV[2])",
+    "return redis.status_reply(ARGV[2])",
+    "return string.format('%s %5.2f %d %x %g', #ARGV[2], 1.005, 42, 255, tonumber(ARGV[2]) or 0.1)",
+    "return {string.byte(ARGV[2], 1, 3), #ARGV[2], string.rep(ARGV[2], 2), string.reverse(ARGV[2]), string.upper(ARGV[2])}",
+    "return {string.gsub(ARGV[2], '%w', '<%0>')}",
+    "return {string.find(ARGV[2], '(%a+)'), select('#', unpack(ARGV)), table.concat(ARGV, ',')}",
+    "return redis.sha1hex(ARGV[2])",
+    "local t = {3, 1, 2, tonumber(ARGV[2])} table.sort(t) return t",
+    "redis.setresp(3) redis.call('DEL', KEYS[1]) redis.call('HSET', KEYS[1], 'f', ARGV[2]) return redis.call('HGETALL', KEYS[1])",
+    "return redis.call('SET', KEYS[1], tonumber(ARGV[2]) or 1.5)",
+    "x = 1",
+];
+
+/// A JSON value: arrays and objects of one member, so that their order says nothing; now and then broken.
+fn json(rng: &mut Rng, depth: u8) -> String {
+    const SCALARS: [&str; 22] = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "1",
+        "-12",
+        "1.5",
+        "1e3",
+        "1E-2",
+        "123456789012345678",
+        "0.1",
+        "\"\"",
+        "\"a\"",
+        "\"\\u00e9\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\n\\t\\/\\\\\\\"\"",
+        "\"\u{e9}\"",
+        "\"\u{7f}\"",
+        "-",
+        "nul",
+        "\"\\ud83d\"",
+    ];
+    let good = SCALARS.len() - 3;
+    match rng.u8(0..10) {
+        0 | 1 if depth < 4 => {
+            let items: Vec<String> = (0..rng.usize(0..4)).map(|_| json(rng, depth + 1)).collect();
+            format!("[{}]", items.join(if rng.bool() { "," } else { " , " }))
+        }
+        2 | 3 if depth < 4 => format!("{{\"k\" : {}}}", json(rng, depth + 1)),
+        4 if rng.u8(0..4) == 0 => SCALARS[rng.usize(good..SCALARS.len())].to_owned(),
+        5 if rng.u8(0..8) == 0 => "[1,]".to_owned(),
+        _ => SCALARS[rng.usize(0..good)].to_owned(),
+    }
+}
+
+fn struct_format(rng: &mut Rng) -> String {
+    const PARTS: [&str; 16] =
+        ["b", "B", "h", "H", "l", "i4", "I2", "i8", ">", "<", "!4", "x", "d", "f", "s", "c3"];
+    (0..rng.usize(0..4)).map(|_| PARTS[rng.usize(0..PARTS.len())]).collect()
 }
 
 /// What functions do; the last ones are mistakes, seen when they are called or when the library is loaded.

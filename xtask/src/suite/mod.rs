@@ -7,11 +7,13 @@
 //! - [`valkey`]: Valkey's Tcl suite in spawn mode, which starts its servers itself.
 //! - `output`: what the harness prints, counted.
 //! - `record`: the outcome as table, Markdown and JSON.
-//! - `skips`: the names that are left out.
+//! - [`published`]: what `tests/suites/records` keeps of a run, and COMPATIBILITY.md shows.
+//! - `reasons`: why tests are left out or fail.
 
 mod output;
+pub mod published;
+mod reasons;
 mod record;
-mod skips;
 mod valkey;
 
 use anyhow::Result;

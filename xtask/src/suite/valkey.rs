@@ -18,8 +18,9 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::output::Outcome;
+use super::published::{self, Published};
+use super::reasons::Reasons;
 use super::record::{FileRecord, Record};
-use super::skips::Skips;
 use crate::shell;
 
 /// Beside the server: what the suite calls a tool, and what stands in for it.
@@ -85,6 +86,10 @@ pub struct ValkeyArguments {
     /// Where the record is kept; a run changes the entries of the files that it ran.
     #[arg(long)]
     record: Option<PathBuf>,
+    /// Keep the outcome in tests/suites/records, for COMPATIBILITY.md; each failure needs a reason in
+    /// tests/suites/valkey/failures.json.
+    #[arg(long)]
+    publish: bool,
     /// The configuration files and logs of the servers are left in the suite's `tests/tmp`.
     #[arg(long)]
     keep: bool,
@@ -94,7 +99,12 @@ pub fn run(arguments: &ValkeyArguments) -> Result<()> {
     let suite = arguments.path.canonicalize().context("--path: the suite's folder")?;
     ensure!(suite.join("tests/test_helper.tcl").is_file(), "{} holds no tests of Valkey", suite.display());
     ensure!(shell::find("tclsh").is_some(), "tclsh is missing; Debian's package is 'tcl'");
-    let skips = Skips::read(&crate::root().join("tests/suites/valkey-skips.json"))?;
+    let lists = crate::root().join("tests/suites/valkey");
+    let skips = Reasons::read(&lists.join("skips.json"))?;
+    ensure!(
+        !arguments.publish || (arguments.file.is_empty() && arguments.only.is_empty()),
+        "--publish is for a whole --group"
+    );
     let files = files(arguments, &suite)?;
     prepare(arguments, &suite)?;
     let folder = shell::target().join("suites");
@@ -129,7 +139,45 @@ pub fn run(arguments: &ValkeyArguments) -> Result<()> {
         let _ = std::fs::remove_dir_all(suite.join("tests/tmp"));
     }
     println!("\n{}", done.markdown());
+    if arguments.publish {
+        let failures = Reasons::read(&lists.join("failures.json"))?;
+        for group in arguments.group.as_deref().map_or(vec!["persistence", "unit"], |group| vec![group]) {
+            publish(group, &done, &skips, &failures)?;
+        }
+    }
     Ok(())
+}
+
+/// Keeps a group's outcome in the repository; an error where a failure has no reason.
+fn publish(group: &str, done: &Record, skips: &Reasons, failures: &Reasons) -> Result<()> {
+    let is_of_group = |file: &str| PERSISTENCE.contains(&file) == (group == "persistence");
+    let mut published = Published {
+        suite: format!("Valkey 8.0, {group}"),
+        date: published::today()?,
+        command: format!("cargo xtask suite valkey --path DIR --group {group}"),
+        ..Default::default()
+    };
+    let mut unexplained = Vec::new();
+    for (file, FileRecord { outcome, .. }) in done.iter().filter(|(file, _)| is_of_group(file)) {
+        published.passed += outcome.passed;
+        published.failed += outcome.ran() - outcome.passed;
+        let broke_off = outcome.broke_off.as_ref().map(|_| "the rest of the file");
+        let names = outcome.failed.iter().map(|failure| failure.name.as_str()).chain(broke_off);
+        for name in names {
+            match failures.why(file, name) {
+                Some(why) => published.failures.push(published::Case::new(file, name, why)),
+                None => unexplained.push(format!("{file}: {name}")),
+            }
+        }
+        let left_out = skips.of(file).iter().map(|skip| published::Case::new(file, &skip.name, &skip.why));
+        published.left_out.extend(left_out);
+    }
+    ensure!(
+        unexplained.is_empty(),
+        "tests/suites/valkey/failures.json has no reason for:\n{}",
+        unexplained.join("\n")
+    );
+    published.write(&format!("valkey-{group}"))
 }
 
 /// The files to run, in order.
@@ -221,7 +269,7 @@ fn call(tool: &Path, at: &Path) -> Result<()> {
 struct Harness<'a> {
     arguments: &'a ValkeyArguments,
     suite: &'a Path,
-    skips: &'a Skips,
+    skips: &'a Reasons,
     /// For logs and lists.
     folder: &'a Path,
 }

@@ -36,7 +36,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         None => (increment, None),
     };
     let text = sum.to_string();
-    cx.put(key, Str::from_bytes(text.as_bytes()), expire_at);
+    cx.put(key, Str::from_text(text.as_bytes()), expire_at);
     cx.modified(EventClass::STRING, "incrbyfloat", key);
     cx.effect(&[b"SET", key, text.as_bytes(), b"KEEPTTL"]);
     reply.bulk(text.as_bytes());
@@ -56,6 +56,7 @@ mod tests {
             ("INCRBYFLOAT n -5", "$3\n5.6"),
             ("SET n 5.0e3", "+OK"),
             ("INCRBYFLOAT n 2.0e2", "$4\n5200"),
+            ("OBJECT ENCODING n", "$6\nembstr"),
             ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
             ("INCRBYFLOAT n inf", "-ERR increment would produce NaN or Infinity"),
         ]);

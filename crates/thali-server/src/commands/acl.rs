@@ -197,8 +197,9 @@ fn dryrun(
 ) -> Result<(), ErrorReply> {
     let shown = String::from_utf8_lossy;
     let user = call.shared.acl.find(name).ok_or_else(|| err(format!("User '{}' not found", shown(name))))?;
-    let (row, spec) = table::find_request(request)
-        .ok_or_else(|| err(format!("Command '{}' not found", shown(request[0]))))?;
+    let not_found = || err(format!("Command '{}' not found", shown(request[0])));
+    let translated = call.shared.names.translate(request).map_err(|_| not_found())?;
+    let (row, spec) = table::find_request(&translated).ok_or_else(not_found)?;
     if !spec.arity_fits(request.len()) {
         return Err(ErrorReply::wrong_arity(&table::full_name(row, spec)));
     }

@@ -8,8 +8,9 @@ use super::Entry;
 use crate::acl::{self, CATEGORIES};
 use crate::call::Call;
 use crate::dispatch;
+use crate::names::Names;
 use crate::scripts::runs_scripts;
-use crate::table::{self, Handler};
+use crate::table::{self, Handler, Row};
 
 const SUB: Spec = Spec {
     group: Group::Server,
@@ -59,27 +60,29 @@ const COMMAND: Spec = Spec {
 
 pub(super) const TABLE: &[Entry] = &[(&COMMAND, Handler::Server(command))];
 
-fn command(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+fn command(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let names = &call.shared.names;
+    let rows: Vec<&Row> = table::rows().iter().filter(|row| names.offers(row.spec.name)).collect();
     let Some(sub) = args.get(1) else {
-        all_infos(reply);
+        all_infos(&rows, reply);
         return Ok(Flow::Done);
     };
     match sub.to_ascii_lowercase().as_slice() {
-        b"count" => reply.integer(table::rows().len() as i64),
-        b"info" if args.len() == 2 => all_infos(reply),
+        b"count" => reply.integer(rows.len() as i64),
+        b"info" if args.len() == 2 => all_infos(&rows, reply),
         b"info" => {
             reply.array(args.len() - 2);
             for name in &args[2..] {
-                match named(name) {
+                match named(names, name) {
                     Some((name, spec)) => info(&name, spec, reply),
                     None => reply.null_array(),
                 }
             }
         }
-        b"docs" => docs(&args[2..], reply),
-        b"list" => list(&args[2..], reply)?,
-        b"getkeys" => keys_of(&args[2..], false, reply)?,
-        b"getkeysandflags" => keys_of(&args[2..], true, reply)?,
+        b"docs" => docs(names, &rows, &args[2..], reply),
+        b"list" => list(&rows, &args[2..], reply)?,
+        b"getkeys" => keys_of(names, &args[2..], false, reply)?,
+        b"getkeysandflags" => keys_of(names, &args[2..], true, reply)?,
         _ => super::help(
             reply,
             "COMMAND",
@@ -98,13 +101,16 @@ fn command(_: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
 }
 
 /// The command, or the subcommand behind a `|`, with its full name.
-fn named(name: &[u8]) -> Option<(String, &'static Spec)> {
-    table::named(name).map(|(row, spec)| (table::full_name(row, spec).into_owned(), spec))
+fn named(names: &Names, name: &[u8]) -> Option<(String, &'static Spec)> {
+    let end = name.iter().position(|byte| *byte == b'|').unwrap_or(name.len());
+    let own = names.translate(&[&name[..end]]).ok()?[0].to_vec();
+    table::named(&[&own, &name[end..]].concat())
+        .map(|(row, spec)| (table::full_name(row, spec).into_owned(), spec))
 }
 
-fn all_infos(reply: &mut Reply<'_>) {
-    reply.array(table::rows().len());
-    table::rows().iter().for_each(|row| info(row.spec.name, row.spec, reply));
+fn all_infos(rows: &[&Row], reply: &mut Reply<'_>) {
+    reply.array(rows.len());
+    rows.iter().for_each(|row| info(row.spec.name, row.spec, reply));
 }
 
 /// The positions that COMMAND shows: first, last, step.
@@ -262,11 +268,11 @@ fn group_name(group: Group) -> &'static str {
     }
 }
 
-fn docs(names: &[&[u8]], reply: &mut Reply<'_>) {
-    let chosen: Vec<(String, &'static Spec)> = if names.is_empty() {
-        table::rows().iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
+fn docs(names: &Names, rows: &[&Row], asked: &[&[u8]], reply: &mut Reply<'_>) {
+    let chosen: Vec<(String, &'static Spec)> = if asked.is_empty() {
+        rows.iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
     } else {
-        names.iter().filter_map(|name| named(name)).collect()
+        asked.iter().filter_map(|name| named(names, name)).collect()
     };
     reply.map(chosen.len());
     for (name, spec) in chosen {
@@ -298,7 +304,7 @@ fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
 /// Whether COMMAND LIST shows a command of this full name.
 type Filter = Box<dyn Fn(&str, &Spec) -> bool>;
 
-fn list(args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn list(rows: &[&Row], args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let keep: Filter = match args {
         [] => Box::new(|_, _| true),
         [word, by, what] if is_word(word, "FILTERBY") => {
@@ -317,7 +323,7 @@ fn list(args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
         _ => return Err(ErrorReply::SYNTAX),
     };
     let mut names = Vec::new();
-    for row in table::rows() {
+    for row in rows {
         for spec in std::iter::once(row.spec).chain(row.spec.subcommands) {
             let name = table::full_name(row, spec);
             if keep(&name, spec) {
@@ -330,12 +336,21 @@ fn list(args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     Ok(())
 }
 
-fn keys_of(request: &[&[u8]], with_flags: bool, reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+const INVALID_COMMAND: &str = "ERR Invalid command specified";
+
+fn keys_of(
+    names: &Names,
+    request: &[&[u8]],
+    with_flags: bool,
+    reply: &mut Reply<'_>,
+) -> Result<(), ErrorReply> {
+    let request = names.translate(request).map_err(|_| ErrorReply::new(INVALID_COMMAND))?;
+    let request = &*request;
     let (row, spec) = dispatch::resolve(request).map_err(|error| {
         if error.text().starts_with(b"ERR wrong number") {
             ErrorReply::new("ERR Invalid number of arguments specified for command")
         } else {
-            ErrorReply::new("ERR Invalid command specified")
+            ErrorReply::new(INVALID_COMMAND)
         }
     })?;
     let mut found = Vec::new();

@@ -22,6 +22,7 @@ pub use settings::{Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Se
 use table::{Change, TABLE};
 
 use crate::acl;
+use crate::names::Names;
 
 /// The configuration of a process.
 #[derive(Clone, Debug)]
@@ -180,12 +181,18 @@ impl Config {
         &self.others
     }
 
+    /// `rename-command`: old and new names, in their order.
+    pub(crate) fn renames(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.others.iter().filter(|words| words[0] == "rename-command").map(|words| (&*words[1], &*words[2]))
+    }
+
     /// Refuses what the server cannot honour and what would open it to strangers, in one sentence that
     /// says what to do. To be asked before the start.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(other) = self.others.iter().find(|words| words[0] != "user") {
+        if let Some(other) = self.others.iter().find(|words| words[0] == "loadmodule") {
             return Err(format!("'{}' is not supported yet; remove it from the configuration", other[0]));
         }
+        Names::new(self.renames())?;
         let unsupported = [
             (!self.text("replicaof").is_empty(), "replicaof"),
             (self.flag("cluster-enabled"), "cluster-enabled yes"),

@@ -343,7 +343,10 @@ fn what_cannot_be_honoured_stops_the_start() {
         ("bind 0.0.0.0\nprotected-mode no", Ok(())),
         ("bind 127.0.0.1 -::1 localhost", Ok(())),
         ("replicaof host 6379", Err("'replicaof' is not supported")),
-        ("rename-command GET x", Err("'rename-command' is not supported")),
+        ("rename-command FLUSHALL \"\"\nrename-command CONFIG c0nf", Ok(())),
+        ("rename-command NOSUCH x", Err("no such command in rename-command")),
+        ("rename-command GET set", Err("target command name already exists")),
+        ("loadmodule m.so", Err("'loadmodule' is not supported")),
         ("cluster-enabled yes", Err("'cluster-enabled yes' is not supported")),
         ("tls-port 6380", Err("'tls-port'")),
     ];
