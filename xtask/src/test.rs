@@ -56,6 +56,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", run: Once(build) },
     Step { name: "docs", run: Once(commands_page) },
     Step { name: "unit", run: Once(unit) },
+    Step { name: "models", run: Once(models) },
     Step { name: "conformance", run: On(compare) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
     Step { name: "browser", run: On(browser) },
@@ -183,8 +184,22 @@ fn commands_page() -> Result<Count> {
 fn unit() -> Result<Count> {
     let mut nextest = shell::cargo();
     nextest.env("THALI_BIN", binary());
-    nextest.args(["nextest", "run", "--cargo-profile", PROFILE, "--workspace"]);
-    nextest.args(["--no-fail-fast", "--no-tests=pass"]);
+    nextest.args(["nextest", "run", "--cargo-profile", PROFILE, "--workspace", "--no-tests=pass"]);
+    count_nextest(nextest)
+}
+
+/// Locks and mailboxes under a scheduler that tries their threads in many orders: a build of its own of two small
+/// crates.
+fn models() -> Result<Count> {
+    let mut nextest = shell::cargo();
+    nextest.args(["nextest", "run", "--cargo-profile", PROFILE, "-p", "thali-sync", "-p", "thali-keyspace"]);
+    nextest.args(["--features", "thali-sync/shuttle,thali-keyspace/shuttle"]);
+    nextest.args(["--filterset", "binary(/_models$/)"]);
+    count_nextest(nextest)
+}
+
+fn count_nextest(mut nextest: Command) -> Result<Count> {
+    nextest.arg("--no-fail-fast");
     nextest.args(["--status-level=fail", "--final-status-level=fail"]);
     let ran = shell::run(&mut nextest)?;
     let summary = ran.lines.iter().rev().find(|line| line.contains(" tests run: "));

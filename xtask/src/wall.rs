@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::shell;
 
-const STORE: [&str; 8] = [
+const STORE: [&str; 9] = [
+    "thali-sync",
     "thali-resp",
     "thali-data",
     "thali-keyspace",

@@ -17,8 +17,8 @@
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+use thali_sync::{Mutex, MutexGuard};
 
 use crate::shard::Shard;
 use crate::slot::slot_of;

@@ -225,7 +225,7 @@ impl Shard {
 mod tests {
     use std::collections::BTreeMap;
 
-    use parking_lot::Mutex;
+    use thali_sync::Mutex;
 
     use super::*;
     use crate::{Uses, Value};

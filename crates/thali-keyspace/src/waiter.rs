@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use thali_sync::Mutex;
 
 /// Where a session lives: its event loop and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

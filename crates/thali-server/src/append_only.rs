@@ -16,7 +16,7 @@ use crate::call::Shared;
 use crate::config::Settings;
 use crate::functions::Loader;
 use crate::latency::event;
-use crate::mailbox::Mailbox;
+use crate::mailbox::Message;
 use crate::recovery;
 
 /// How long a journal that was taken out is waited for: loops may be about to use it still.
@@ -154,7 +154,9 @@ pub(crate) fn let_go(mut journal: Arc<Journal>) -> bool {
 /// Loops that hold replies are told how far the journal is, and LATENCY how long the disk took.
 fn tell_loops(shared: &Shared, journal: &Journal) {
     let mailboxes = Arc::clone(&shared.mailboxes);
-    journal.set_on_sync(Box::new(move |_| mailboxes.iter().for_each(Mailbox::tell_synced)));
+    journal.set_on_sync(Box::new(move |_| {
+        mailboxes.iter().for_each(|mailbox| mailbox.tell(|| Message::Synced))
+    }));
     let latency = Arc::clone(&shared.latency);
     journal.set_on_disk(Box::new(move |step, took| {
         let event = match step {

@@ -585,11 +585,11 @@ impl EventLoop {
             self.flush(id);
         }
         if !self.core.side.durable_waits.is_empty() {
-            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].ask();
             self.end_durable_waits();
         }
         if !self.held.is_empty() {
-            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].await_sync();
+            self.core.shared.mailboxes[usize::from(self.core.side.event_loop)].ask();
             for id in std::mem::take(&mut self.held) {
                 self.flush(id);
             }

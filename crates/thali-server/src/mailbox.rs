@@ -1,10 +1,9 @@
-//! How loops and threads talk to a loop: a queue and a waker.
+//! What loops and threads tell a loop, by `thali_sync`'s mailbox.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use parking_lot::Mutex;
 use thali_journal::Seq;
+use thali_sync::Wake;
 
 use crate::acl::User;
 use crate::listener::{Accepted, Listener};
@@ -52,64 +51,16 @@ pub(crate) enum Message {
     Shutdown,
 }
 
-/// One loop's queue. Its length is bounded by what sessions ask for: each request sends few messages.
+/// One loop's mailbox. Its length is bounded by what sessions ask for: each request sends few messages.
+pub(crate) type Mailbox = thali_sync::Mailbox<Message, PollWaker>;
+
+/// Ends a loop's wait for events.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
-    queue: Mutex<Vec<Message>>,
-    waker: mio::Waker,
-    /// A wake-up is under way: no need for a second system call.
-    woken: AtomicBool,
-    /// The loop holds replies until the journal gets further.
-    awaits_sync: AtomicBool,
-}
+pub(crate) struct PollWaker(pub mio::Waker);
 
-impl Mailbox {
-    pub fn new(waker: mio::Waker) -> Self {
-        Self {
-            queue: Mutex::default(),
-            waker,
-            woken: AtomicBool::new(false),
-            awaits_sync: AtomicBool::new(false),
-        }
-    }
-
-    /// Queues a message and wakes the loop.
-    pub fn send(&self, message: Message) {
-        self.queue.lock().push(message);
-        self.wake();
-    }
-
-    /// Wakes the loop.
-    pub fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            // A closed poll means that the loop has ended and nobody reads its mail.
-            let _ = self.waker.wake();
-        }
-    }
-
-    /// Asks for [`Message::Synced`], once. To be followed by another look at how far the journal is: what
-    /// it did before this call, it told nobody.
-    pub fn await_sync(&self) {
-        self.awaits_sync.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The journal got further: wakes the loop if it asked for that.
-    pub fn tell_synced(&self) {
-        fence(Ordering::SeqCst);
-        if self.awaits_sync.load(Ordering::SeqCst) && self.awaits_sync.swap(false, Ordering::SeqCst) {
-            self.send(Message::Synced);
-        }
-    }
-
-    /// Whether something has come that the loop has not taken. True for all that was sent before this call.
-    pub fn has_mail(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
-    }
-
-    /// Takes what has come, into an empty `into`.
-    pub fn take(&self, into: &mut Vec<Message>) {
-        self.woken.store(false, Ordering::Release);
-        std::mem::swap(&mut *self.queue.lock(), into);
+impl Wake for PollWaker {
+    fn wake(&self) {
+        // A closed poll means that the loop has ended and nobody reads its mail.
+        let _ = self.0.wake();
     }
 }

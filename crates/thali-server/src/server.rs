@@ -27,7 +27,7 @@ use crate::freer::Freer;
 use crate::latency::Latency;
 use crate::listener::Listener;
 use crate::loading;
-use crate::mailbox::{Mailbox, Message};
+use crate::mailbox::{Mailbox, Message, PollWaker};
 use crate::memory;
 use crate::names::Names;
 use crate::open_files;
@@ -297,7 +297,7 @@ fn shared(
     let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
     let mailboxes = polls
         .iter()
-        .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(Mailbox::new))
+        .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(|waker| Mailbox::new(PollWaker(waker))))
         .collect::<io::Result<Arc<[_]>>>()?;
     let seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
     let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
