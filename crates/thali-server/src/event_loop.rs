@@ -3,6 +3,7 @@
 //! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
 //! mail and timers, then write each session's output once. A connection stays on its loop.
 
+mod accepting;
 mod clients;
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,14 +15,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll, Token};
 use thali_commands::ErrorReply;
 use thali_journal::Seq;
-use thali_keyspace::SessionAddress;
 use thali_resp::{Limits, Reply, Step};
 
 use crate::call::Core;
-use crate::clients::ClientInfo;
 use crate::commands::{persistence, pubsub};
 use crate::dispatch;
-use crate::listener::{Accepted, Listener, Stream};
+use crate::listener::Listener;
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
@@ -44,9 +43,6 @@ const TICK: Duration = Duration::from_millis(100);
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// Where a snapshot has to be written before it can go on, a loop looks again after this.
 const WALK_AGAIN: Duration = Duration::from_millis(1);
-/// Connections taken in one turn.
-const ACCEPTS_MAX: usize = 256;
-
 pub(crate) struct EventLoop {
     pub core: Core,
     poll: Poll,
@@ -182,104 +178,6 @@ impl EventLoop {
                 self.dirty.push(id);
             }
         }
-    }
-
-    fn accept(&mut self, listener: usize) {
-        for _ in 0..ACCEPTS_MAX {
-            // An event may speak of a port that CONFIG SET has closed.
-            let Some(found) = self.listeners.get(listener) else { return };
-            match found.accept() {
-                Ok(accepted) => {
-                    let to = self.next_free_loop();
-                    if to == usize::from(self.core.side.event_loop) {
-                        self.welcome(accepted);
-                    } else {
-                        self.core.shared.mailboxes[to].send(Message::Accepted(accepted));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.accept_again.remove(&listener);
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It listens no more: CONFIG SET has changed the ports, and the new ones are in the mail.
-                Err(error) if error.kind() == ErrorKind::InvalidInput => return,
-                Err(error) => {
-                    // No event will speak of those that wait already: the timer asks again.
-                    if self.accept_again.is_empty() {
-                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
-                    }
-                    self.accept_again.insert(listener);
-                    return;
-                }
-            }
-        }
-        // More may wait; the edge-triggered poll will not say so again.
-        self.core.shared.mailboxes[usize::from(self.core.side.event_loop)]
-            .send(Message::AcceptMore(listener));
-    }
-
-    /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&self) -> usize {
-        let loops = self.core.side.settings.loops;
-        for _ in 0..loops {
-            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
-            if self.core.shared.busy.is_free(next) {
-                return next;
-            }
-        }
-        loops
-    }
-
-    /// Takes a new connection in, or turns it away with a reason.
-    fn welcome(&mut self, accepted: Accepted) {
-        let Accepted { mut stream, peer, local, is_local } = accepted;
-        let shared = Arc::clone(&self.core.shared);
-        let stats = shared.stats_of(self.core.side.event_loop);
-        stats.connections.add(1);
-        let settings = &self.core.side.settings;
-        let refusal = if shared.clients.len() >= settings.maxclients {
-            Some("-ERR max number of clients reached\r\n")
-        } else if !is_local && settings.protected_mode && shared.acl.lets_everybody_in() {
-            Some(PROTECTED)
-        } else {
-            None
-        };
-        if let Some(text) = refusal {
-            stats.rejected.add(1);
-            let _ = stream.write(text.as_bytes());
-            return;
-        }
-        let session = self.next_session;
-        self.next_session += 1;
-        if let Err(error) = stream.register(self.poll.registry(), Token(session as usize)) {
-            tracing::warn!(%error, "cannot watch a new connection");
-            return;
-        }
-        if let Stream::Tcp(tcp) = &stream
-            && settings.tcp_keepalive_s > 0
-        {
-            let time = Duration::from_secs(settings.tcp_keepalive_s);
-            let keepalive = socket2::TcpKeepalive::new().with_time(time);
-            let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
-        }
-        let address = SessionAddress { event_loop: self.core.side.event_loop, session };
-        let (id, now_ms) = (shared.clients.next_id(), self.core.side.now_ms);
-        let mut info = ClientInfo::new(
-            id,
-            address,
-            Arc::clone(shared.acl.default_user()),
-            (peer, local),
-            stream.fd(),
-            now_ms,
-        );
-        info.is_unix = matches!(stream, Stream::Unix(_));
-        let info = Arc::new(info);
-        shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
-        let new = Session::new(stream, state);
-        client_memory::count(&self.core, &new);
-        self.sessions.insert(session, new);
     }
 
     /// One session's turn: read what is there, run what is complete.
@@ -761,10 +659,6 @@ fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
 
 /// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
 const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
-
-const PROTECTED: &str = "-DENIED Thali is running in protected mode because no password is set and it was not \
-told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
-set protected-mode no if only trusted machines can reach this port.\r\n";
 
 fn nanos_since(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
