@@ -5,10 +5,10 @@
 
 mod accepting;
 mod clients;
+mod handshakes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use thali_commands::ErrorReply;
 use thali_journal::Seq;
 use thali_resp::{Limits, Reply, Step};
 
+use self::handshakes::Handshakes;
 use crate::call::Core;
 use crate::commands::{persistence, pubsub};
 use crate::dispatch;
@@ -48,6 +49,7 @@ pub(crate) struct EventLoop {
     poll: Poll,
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
+    handshakes: Handshakes,
     next_session: u64,
     ready: Vec<u64>,
     dirty: Vec<u64>,
@@ -79,6 +81,7 @@ impl EventLoop {
             poll,
             listeners,
             sessions: HashMap::default(),
+            handshakes: Handshakes::default(),
             next_session: SESSIONS as u64,
             ready: Vec::new(),
             dirty: Vec::new(),
@@ -99,7 +102,8 @@ impl EventLoop {
     pub fn run(mut self) -> std::io::Result<()> {
         let mut events = Events::with_capacity(1024);
         while !self.is_ending {
-            let timeout = if self.ready.is_empty() { self.until_next_timer() } else { Duration::ZERO };
+            let has_more = !self.ready.is_empty() || self.handshakes.is_ready();
+            let timeout = if has_more { Duration::ZERO } else { self.until_next_timer() };
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != ErrorKind::Interrupted
             {
@@ -118,6 +122,7 @@ impl EventLoop {
             for id in std::mem::take(&mut self.ready) {
                 self.turn(id);
             }
+            self.shake_hands();
             self.handle_mail();
             self.timers();
             self.make_room();
@@ -164,7 +169,7 @@ impl EventLoop {
     }
 
     fn note_event(&mut self, id: u64, event: &mio::event::Event) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return self.handshakes.note_event(id) };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             session.readable = true;
             session.peer_ended |= event.is_read_closed() || event.is_error();
@@ -317,7 +322,7 @@ impl EventLoop {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Accepted(accepted) => self.welcome(accepted),
+            Message::Accepted(accepted) => self.take_in(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
             Message::Served { session, reply, seq, nanos } => {
                 if let Some(Session { state, .. }) = self.sessions.get(&session)
@@ -392,6 +397,7 @@ impl EventLoop {
                 let shared = &self.core.shared;
                 shared.snapshots.emptied(!shared.settings.load().save.is_empty());
             }
+            Message::Listen(listener) => self.listen(listener),
             Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
         }
@@ -452,6 +458,7 @@ impl EventLoop {
             self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.end_late_handshakes();
             self.stats().cron_nanos.add(nanos_since(now));
             for listener in self.accept_again.clone() {
                 self.accept(listener);

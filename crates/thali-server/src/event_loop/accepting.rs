@@ -9,6 +9,7 @@ use mio::Token;
 use thali_keyspace::SessionAddress;
 
 use super::{EventLoop, LISTENERS};
+use crate::acl::{Event, Place, Reason};
 use crate::client_memory;
 use crate::clients::ClientInfo;
 use crate::listener::{Accepted, Listener, Stream};
@@ -27,7 +28,7 @@ impl EventLoop {
                 Ok(accepted) => {
                     let to = self.next_free_loop();
                     if to == usize::from(self.core.side.event_loop) {
-                        self.welcome(accepted);
+                        self.take_in(accepted);
                     } else {
                         self.core.shared.mailboxes[to].send(Message::Accepted(accepted));
                     }
@@ -66,12 +67,21 @@ impl EventLoop {
         loops
     }
 
-    /// Takes a new connection in, or turns it away with a reason.
+    /// Takes a new connection over from the loop that accepted it.
+    pub(super) fn take_in(&mut self, accepted: Accepted) {
+        self.core.shared.stats_of(self.core.side.event_loop).connections.add(1);
+        if accepted.is_tls {
+            self.begin_handshake(accepted);
+        } else {
+            self.welcome(accepted);
+        }
+    }
+
+    /// Makes a session of a connection that may talk, or turns it away with a reason.
     pub(super) fn welcome(&mut self, accepted: Accepted) {
-        let Accepted { mut stream, peer, local, is_local } = accepted;
+        let Accepted { mut stream, peer, local, is_local, .. } = accepted;
         let shared = Arc::clone(&self.core.shared);
         let stats = shared.stats_of(self.core.side.event_loop);
-        stats.connections.add(1);
         let settings = &self.core.side.settings;
         let refusal = if shared.clients.len() >= settings.maxclients {
             Some("-ERR max number of clients reached\r\n")
@@ -91,7 +101,7 @@ impl EventLoop {
             tracing::warn!(%error, "cannot watch a new connection");
             return;
         }
-        if let Stream::Tcp(tcp) = &stream
+        if let Some(tcp) = stream.tcp()
             && settings.tcp_keepalive_s > 0
         {
             let time = Duration::from_secs(settings.tcp_keepalive_s);
@@ -111,10 +121,39 @@ impl EventLoop {
         info.is_unix = matches!(stream, Stream::Unix(_));
         let info = Arc::new(info);
         shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
+        let mut state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
+        if let Stream::Tls(tls) = &stream
+            && let Some(name) = tls.user_name()
+        {
+            self.log_in_by_certificate(&mut state, &name);
+        }
         let new = Session::new(stream, state);
         client_memory::count(&self.core, &new);
         self.sessions.insert(session, new);
+    }
+
+    /// `tls-auth-clients-user`: the certificate's name is the user. Where there is none such, the connection stays what
+    /// it would be without. SOURCE: Redis 8.6.
+    fn log_in_by_certificate(&self, state: &mut SessionState, name: &[u8]) {
+        let (acl, now_ms) = (&self.core.shared.acl, self.core.side.now_ms);
+        match acl.find_on(name) {
+            Some(user) => state.log_in(user),
+            None => {
+                let client = state.info.line(now_ms);
+                let (reason, place) = (Reason::Certificate, Place::TopLevel);
+                let event = Event { reason, place, object: b"", user: name, client };
+                acl.log.note(event, now_ms, self.core.side.settings.acllog_max_len);
+            }
+        }
+    }
+
+    /// Listens to one more socket.
+    pub(super) fn listen(&mut self, mut listener: Listener) {
+        let token = Token(LISTENERS + self.listeners.len());
+        match listener.register(self.poll.registry(), token) {
+            Ok(()) => self.listeners.push(listener),
+            Err(error) => tracing::error!(%error, "cannot watch a socket"),
+        }
     }
 
     /// Listens to other TCP ports; Unix sockets stay.
