@@ -127,7 +127,13 @@ impl EventLoop {
         {
             self.log_in_by_certificate(&mut state, &name);
         }
-        let new = Session::new(stream, state);
+        // What came behind a handshake may be read and decrypted already; no event will speak of it.
+        let has_more = matches!(stream, Stream::Tls(_));
+        let mut new = Session::new(stream, state);
+        if has_more {
+            new.is_ready = true;
+            self.ready.push(session);
+        }
         client_memory::count(&self.core, &new);
         self.sessions.insert(session, new);
     }

@@ -10,7 +10,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
-use rustls::ServerConnection;
+use rustls::{Error, InvalidMessage, ServerConnection};
 
 use super::subject;
 
@@ -147,8 +147,10 @@ impl TlsStream {
             let state = match self.connection.process_new_packets() {
                 Ok(state) => state,
                 Err(error) => {
-                    // The alert that says why.
-                    let _ = self.connection.write_tls(&mut self.socket);
+                    // The alert that says why; to who speaks no TLS it would be noise.
+                    if error != Error::InvalidMessage(InvalidMessage::InvalidContentType) {
+                        let _ = self.connection.write_tls(&mut self.socket);
+                    }
                     // What came before it is good.
                     self.has_ended = true;
                     return if filled > 0 {
