@@ -12,8 +12,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
+    CipherSuite, Error, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 
 use super::sessions::Sessions;
@@ -37,7 +38,7 @@ pub(crate) enum TlsError {
     )]
     Encrypted(PathBuf),
     #[error("Failed to use the certificate and its key: {0}")]
-    Pair(rustls::Error),
+    Pair(Error),
     #[error("Failed to configure CA certificate(s): {0}")]
     Authorities(String),
     #[error("Invalid tls-protocols specified: '{0}'; TLSv1.2 and TLSv1.3 are supported")]
@@ -45,7 +46,7 @@ pub(crate) enum TlsError {
     #[error("Failed to configure {directive}: {words}: {why}")]
     Ciphers { directive: &'static str, words: String, why: &'static str },
     #[error("Failed to configure TLS: {0}")]
-    Other(rustls::Error),
+    Other(Error),
 }
 
 /// The suites of TLS 1.2 that rustls has, by OpenSSL's names.
@@ -89,7 +90,8 @@ pub(super) fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsE
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(certificates, key).map_err(TlsError::Pair)?;
+    let pair = pair(certificates, key, builder.crypto_provider()).map_err(TlsError::Pair)?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.ignore_client_order = settings.prefer_server_ciphers;
     config.session_storage = match settings.session_caching {
         true => Arc::new(Sessions::new(settings.session_cache_len_max, settings.session_cache_timeout)),
@@ -144,6 +146,22 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         return Err(TlsError::Encrypted(path.to_owned()));
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| load_error(WHAT, path, &error))
+}
+
+/// The two together, where they belong together. Certificates of version 1, as plain `openssl x509 -req` made them for
+/// long, rustls cannot look into; it is clients who have to.
+fn pair(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Error> {
+    let is_old = webpki::EndEntityCert::try_from(&certificates[0])
+        .is_err_and(|error| error == webpki::Error::UnsupportedCertVersion);
+    if !is_old {
+        return CertifiedKey::from_der(certificates, key, provider);
+    }
+    tracing::warn!("the certificate is of version 1: whether the key is its own cannot be told");
+    Ok(CertifiedKey::new(certificates, provider.key_provider.load_private_key(key)?))
 }
 
 /// Whose certificates of clients are good: those of the file, and of all files of the folder that hold any.
