@@ -366,7 +366,21 @@ fn sessions_are_resumed_where_they_are_kept() {
 }
 
 #[test]
-fn debians_redis_cli_and_openssl_get_what_they_ask_for() {
+fn a_certificate_of_version_1_is_shown_to_clients_who_take_it() {
+    let store = Store::start(&[]);
+    let signed =
+        ["x509", "-req", "-in", "server.csr", "-out", "old.crt", "-CA", "ca.crt", "-CAkey", "ca.key"];
+    openssl(&[&signed[..], &["-CAcreateserial"]].concat(), &folder(&store));
+    assert_eq!(store.set(&format!("tls-cert-file {}", store.authority.path("old.crt").display())), "+OK");
+    assert!(!store.lets_in(None), "rustls's clients take none");
+    let port = store.tls.rsplit(':').next().unwrap();
+    let mut cli = Command::new("redis-cli");
+    cli.args(["--tls", "-p", port, "--cacert"]).arg(store.authority.ca()).arg("PING");
+    assert_eq!(cli.output().expect("redis-cli").stdout, b"PONG\n");
+}
+
+#[test]
+fn debians_redis_cli_gets_what_it_asks_for() {
     let store = Store::start(&[("tls-auth-clients", "yes"), ("tls-protocols", "TLSv1.2")]);
     let (client, port) = (store.authority.sign("client", 2), store.tls.rsplit(':').next().unwrap());
     let cli = |arguments: &[&str], input: &str| {
