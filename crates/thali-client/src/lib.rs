@@ -3,6 +3,8 @@
 //! This is the upper side of the wall: nothing here, or above, knows a store crate. Whoever needs a
 //! store holds a [`StoreAddress`] and opens what it needs from it.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::IntoConnectionInfo as _;
@@ -32,14 +34,49 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(250);
 pub struct StoreAddress {
     url: String,
     client: redis::Client,
+    certificates: Option<Arc<Certificates>>,
 }
 
-/// An address that cannot be understood.
+/// The files that a store over TLS asks for.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Whose certificates of stores are good; without it, those that browsers believe.
+    pub ca: Option<PathBuf>,
+    /// What is shown to the store, with its key.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+/// What stands in [`TlsFiles`], in PEM: for other clients of the same store.
+#[derive(Clone)]
+pub struct Certificates {
+    pub ca: Option<Vec<u8>>,
+    /// Certificate and key.
+    pub own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificates")
+    }
+}
+
+/// An address that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("'{url}' is no address of a store ({reason}); write redis://HOST:PORT or redis+unix:///PATH")]
-pub struct AddressError {
-    url: String,
-    reason: String,
+pub enum AddressError {
+    #[error(
+        "'{url}' is no address of a store ({reason}); write redis://HOST:PORT, rediss://HOST:PORT for TLS, or \
+         redis+unix:///PATH"
+    )]
+    Url { url: String, reason: String },
+    #[error("cannot read {}: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("a certificate for the store and its key go together: give both --store-cert and --store-key")]
+    HalfAPair,
+    #[error("the certificates for the store cannot be used: {reason}")]
+    Certificates { reason: String },
+    #[error("certificates for the store are for rediss:// alone, and '{url}' is another kind of address")]
+    NotTls { url: String },
 }
 
 /// Why a store cannot be worked with, with what to do about it. Passwords are left out.
@@ -61,15 +98,33 @@ pub enum ReachError {
 impl StoreAddress {
     /// Reads an address; does not connect.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
+        Self::parse_with(url, &TlsFiles::default())
+    }
+
+    /// The same with files for TLS, which are read now.
+    pub fn parse_with(url: &str, files: &TlsFiles) -> Result<Self, AddressError> {
+        let shown = || without_password(url);
         let refused =
-            |error: redis::RedisError| AddressError { url: without_password(url), reason: error.to_string() };
+            |error: redis::RedisError| AddressError::Url { url: shown(), reason: error.to_string() };
+        let certificates = files.read()?;
         // A second call finds one installed, by us or by the program.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Requests are small and answers are waited for; Nagle's algorithm would add 40 ms to some.
         let settings = TcpSettings::default().set_nodelay(true);
         let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(settings);
-        let client = redis::Client::open(info).map_err(refused)?;
-        Ok(Self { url: url.to_owned(), client })
+        let is_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
+        let client = match &certificates {
+            None => redis::Client::open(info).map_err(refused)?,
+            Some(_) if !is_tls => return Err(AddressError::NotTls { url: shown() }),
+            Some(certificates) => redis::Client::build_with_tls(info, certificates.to_redis())
+                .map_err(|error| AddressError::Certificates { reason: error.to_string() })?,
+        };
+        Ok(Self { url: url.to_owned(), client, certificates: certificates.map(Arc::new) })
+    }
+
+    /// Certificates for TLS, where files name some.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_deref()
     }
 
     /// The address as it was given.
@@ -112,6 +167,32 @@ impl StoreAddress {
             .set_min_delay(RETRY_DELAY_MIN)
             .set_max_delay(RETRY_DELAY_MAX);
         self.client.get_connection_manager_with_config(config).await
+    }
+}
+
+impl TlsFiles {
+    fn read(&self) -> Result<Option<Certificates>, AddressError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| AddressError::File { path: path.to_owned(), error })
+        };
+        let own = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+            (None, None) => None,
+            _ => return Err(AddressError::HalfAPair),
+        };
+        let ca = self.ca.as_deref().map(read).transpose()?;
+        Ok((ca.is_some() || own.is_some()).then_some(Certificates { ca, own }))
+    }
+}
+
+impl Certificates {
+    fn to_redis(&self) -> redis::TlsCertificates {
+        let own = self.own.clone();
+        redis::TlsCertificates {
+            client_tls: own
+                .map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key }),
+            root_cert: self.ca.clone(),
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bullmq::options::RedisConnectionOptions;
 use bullmq::worker::WorkerEvent;
 use bullmq::{QueueKeys, WorkerOptions};
 use redis::AsyncCommands;
@@ -201,7 +200,7 @@ async fn connect(
     processor: bullmq::worker::ProcessorFn,
 ) -> Result<bullmq::Worker, bullmq::Error> {
     let options = WorkerOptions {
-        connection: RedisConnectionOptions::new().url(store.url()),
+        connection: crate::connection::options(store),
         prefix: config.prefix.clone(),
         name: config.name.clone(),
         concurrency: config.concurrency,

@@ -37,6 +37,7 @@ use crate::session::SessionState;
 use crate::slowlog::Slowlog;
 use crate::snapshots::{self, Asked, Snapshots};
 use crate::stats::LoopStats;
+use crate::tls::Tls;
 use crate::tracking::Tracking;
 use crate::unit::Leftover;
 
@@ -77,6 +78,10 @@ pub(crate) struct Shared {
     pub run_id: String,
     /// The TCP ports in use.
     pub ports: Mutex<Ports>,
+    /// What new TLS connections begin with; none while there is no `tls-port`.
+    pub tls: ArcSwapOption<Tls>,
+    /// Connections whose handshake is under way: no clients yet, but they count towards `maxclients`.
+    pub handshakes_len: AtomicUsize,
     pub tracking: Tracking,
     pub pause: Pause,
     pub client_memory: ClientMemory,

@@ -3,25 +3,25 @@
 //! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
 //! mail and timers, then write each session's output once. A connection stays on its loop.
 
+mod accepting;
 mod clients;
+mod handshakes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
 use thali_commands::ErrorReply;
 use thali_journal::Seq;
-use thali_keyspace::SessionAddress;
 use thali_resp::{Limits, Reply, Step};
 
+use self::handshakes::Handshakes;
 use crate::call::Core;
-use crate::clients::ClientInfo;
 use crate::commands::{persistence, pubsub};
 use crate::dispatch;
-use crate::listener::{Accepted, Listener, Stream};
+use crate::listener::Listener;
 use crate::mailbox::Message;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState, TimeUp};
 use crate::snapshots::{Stepped, Walker};
@@ -44,14 +44,12 @@ const TICK: Duration = Duration::from_millis(100);
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
 /// Where a snapshot has to be written before it can go on, a loop looks again after this.
 const WALK_AGAIN: Duration = Duration::from_millis(1);
-/// Connections taken in one turn.
-const ACCEPTS_MAX: usize = 256;
-
 pub(crate) struct EventLoop {
     pub core: Core,
     poll: Poll,
     listeners: Vec<Listener>,
     sessions: HashMap<u64, Session, foldhash::fast::RandomState>,
+    handshakes: Handshakes,
     next_session: u64,
     ready: Vec<u64>,
     dirty: Vec<u64>,
@@ -83,6 +81,7 @@ impl EventLoop {
             poll,
             listeners,
             sessions: HashMap::default(),
+            handshakes: Handshakes::default(),
             next_session: SESSIONS as u64,
             ready: Vec::new(),
             dirty: Vec::new(),
@@ -103,7 +102,8 @@ impl EventLoop {
     pub fn run(mut self) -> std::io::Result<()> {
         let mut events = Events::with_capacity(1024);
         while !self.is_ending {
-            let timeout = if self.ready.is_empty() { self.until_next_timer() } else { Duration::ZERO };
+            let has_more = !self.ready.is_empty() || self.handshakes.is_ready();
+            let timeout = if has_more { Duration::ZERO } else { self.until_next_timer() };
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != ErrorKind::Interrupted
             {
@@ -122,6 +122,7 @@ impl EventLoop {
             for id in std::mem::take(&mut self.ready) {
                 self.turn(id);
             }
+            self.shake_hands();
             self.handle_mail();
             self.timers();
             self.make_room();
@@ -168,7 +169,7 @@ impl EventLoop {
     }
 
     fn note_event(&mut self, id: u64, event: &mio::event::Event) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return self.handshakes.note_event(id) };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             session.readable = true;
             session.peer_ended |= event.is_read_closed() || event.is_error();
@@ -182,104 +183,6 @@ impl EventLoop {
                 self.dirty.push(id);
             }
         }
-    }
-
-    fn accept(&mut self, listener: usize) {
-        for _ in 0..ACCEPTS_MAX {
-            // An event may speak of a port that CONFIG SET has closed.
-            let Some(found) = self.listeners.get(listener) else { return };
-            match found.accept() {
-                Ok(accepted) => {
-                    let to = self.next_free_loop();
-                    if to == usize::from(self.core.side.event_loop) {
-                        self.welcome(accepted);
-                    } else {
-                        self.core.shared.mailboxes[to].send(Message::Accepted(accepted));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.accept_again.remove(&listener);
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It listens no more: CONFIG SET has changed the ports, and the new ones are in the mail.
-                Err(error) if error.kind() == ErrorKind::InvalidInput => return,
-                Err(error) => {
-                    // No event will speak of those that wait already: the timer asks again.
-                    if self.accept_again.is_empty() {
-                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
-                    }
-                    self.accept_again.insert(listener);
-                    return;
-                }
-            }
-        }
-        // More may wait; the edge-triggered poll will not say so again.
-        self.core.shared.mailboxes[usize::from(self.core.side.event_loop)]
-            .send(Message::AcceptMore(listener));
-    }
-
-    /// The next loop in turn that no script keeps busy; the spare one where all others are.
-    fn next_free_loop(&self) -> usize {
-        let loops = self.core.side.settings.loops;
-        for _ in 0..loops {
-            let next = self.core.shared.next_loop.fetch_add(1, Relaxed) % loops;
-            if self.core.shared.busy.is_free(next) {
-                return next;
-            }
-        }
-        loops
-    }
-
-    /// Takes a new connection in, or turns it away with a reason.
-    fn welcome(&mut self, accepted: Accepted) {
-        let Accepted { mut stream, peer, local, is_local } = accepted;
-        let shared = Arc::clone(&self.core.shared);
-        let stats = shared.stats_of(self.core.side.event_loop);
-        stats.connections.add(1);
-        let settings = &self.core.side.settings;
-        let refusal = if shared.clients.len() >= settings.maxclients {
-            Some("-ERR max number of clients reached\r\n")
-        } else if !is_local && settings.protected_mode && shared.acl.lets_everybody_in() {
-            Some(PROTECTED)
-        } else {
-            None
-        };
-        if let Some(text) = refusal {
-            stats.rejected.add(1);
-            let _ = stream.write(text.as_bytes());
-            return;
-        }
-        let session = self.next_session;
-        self.next_session += 1;
-        if let Err(error) = stream.register(self.poll.registry(), Token(session as usize)) {
-            tracing::warn!(%error, "cannot watch a new connection");
-            return;
-        }
-        if let Stream::Tcp(tcp) = &stream
-            && settings.tcp_keepalive_s > 0
-        {
-            let time = Duration::from_secs(settings.tcp_keepalive_s);
-            let keepalive = socket2::TcpKeepalive::new().with_time(time);
-            let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
-        }
-        let address = SessionAddress { event_loop: self.core.side.event_loop, session };
-        let (id, now_ms) = (shared.clients.next_id(), self.core.side.now_ms);
-        let mut info = ClientInfo::new(
-            id,
-            address,
-            Arc::clone(shared.acl.default_user()),
-            (peer, local),
-            stream.fd(),
-            now_ms,
-        );
-        info.is_unix = matches!(stream, Stream::Unix(_));
-        let info = Arc::new(info);
-        shared.clients.add(Arc::clone(&info));
-        let state = SessionState::new(info, shared.acl.lets_everybody_in(), is_local);
-        let new = Session::new(stream, state);
-        client_memory::count(&self.core, &new);
-        self.sessions.insert(session, new);
     }
 
     /// One session's turn: read what is there, run what is complete.
@@ -419,7 +322,7 @@ impl EventLoop {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Accepted(accepted) => self.welcome(accepted),
+            Message::Accepted(accepted) => self.take_in(accepted),
             Message::AcceptMore(listener) => self.accept(listener),
             Message::Served { session, reply, seq, nanos } => {
                 if let Some(Session { state, .. }) = self.sessions.get(&session)
@@ -494,6 +397,7 @@ impl EventLoop {
                 let shared = &self.core.shared;
                 shared.snapshots.emptied(!shared.settings.load().save.is_empty());
             }
+            Message::Listen(listener) => self.listen(listener),
             Message::Ports(listeners) => self.listen_to(listeners),
             Message::Shutdown => self.is_ending = true,
         }
@@ -554,6 +458,7 @@ impl EventLoop {
             self.core.side.clock = now;
             self.cron.run(&mut self.core);
             self.check_clients();
+            self.end_late_handshakes();
             self.stats().cron_nanos.add(nanos_since(now));
             for listener in self.accept_again.clone() {
                 self.accept(listener);
@@ -761,10 +666,6 @@ fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
 
 /// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
 const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
-
-const PROTECTED: &str = "-DENIED Thali is running in protected mode because no password is set and it was not \
-told to listen on this address. Connect from the same machine, or set a password (requirepass) and bind, or \
-set protected-mode no if only trusted machines can reach this port.\r\n";
 
 fn nanos_since(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)

@@ -46,6 +46,7 @@ mod slowlog;
 mod snapshots;
 mod stats;
 mod table;
+mod tls;
 mod tracking;
 mod unit;
 

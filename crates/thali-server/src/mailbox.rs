@@ -45,6 +45,8 @@ pub(crate) enum Message {
     Emptied,
     /// CONFIG SET `appendonly no` in a transaction that is done now.
     AppendOnlyOff,
+    /// One more socket to listen on.
+    Listen(Listener),
     /// The TCP ports to listen on from now on.
     Ports(Vec<Listener>),
     /// Finish and end.

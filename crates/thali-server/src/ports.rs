@@ -1,4 +1,5 @@
-//! The TCP ports: opened at the start, and changed by CONFIG SET of `bind` and `port` while clients are served.
+//! The TCP ports, plain and TLS: opened at the start, and changed by CONFIG SET of `bind`, `port` and `tls-port` while
+//! clients are served.
 //!
 //! Two loops accept on copies of the same sockets. A socket that stays wanted stays open. One that is not ends
 //! listening at once, before its copies are closed, as its address may overlap with a new one (127.0.0.1 and 0.0.0.0
@@ -14,8 +15,15 @@ use crate::listener::Listener;
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     open: Vec<Port>,
-    /// The port in use, also while `bind` names no address.
-    number: u16,
+    /// Those in use, also while `bind` names no address.
+    numbers: Numbers,
+}
+
+/// The two numbers of an address; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub plain: u16,
+    pub tls: u16,
 }
 
 /// Who accepts: the first loop and the spare one, as a script can keep the first one busy.
@@ -28,6 +36,7 @@ pub(crate) type Copies = [Vec<Listener>; ACCEPTING_LOOPS];
 struct Port {
     /// With the port that it really has, where any was asked for.
     address: SocketAddr,
+    is_tls: bool,
     listener: Listener,
 }
 
@@ -43,38 +52,50 @@ pub(crate) enum PortError {
 }
 
 impl Ports {
-    /// Opens the ports of the start.
+    /// Opens the ports of the start. A plain port of 0 is any that is free, or none where there is one for TLS.
     pub fn open(settings: &Settings) -> Result<(Self, Copies), PortError> {
-        let addresses = addresses(&settings.bind, settings.port)?;
-        let open = addresses.into_iter().map(|address| Port::open(address, settings.tcp_backlog));
+        let mut wanted = Vec::new();
+        if settings.port > 0 || settings.tls.port == 0 {
+            wanted.extend(
+                addresses(&settings.bind, settings.port)?.into_iter().map(|address| (address, false)),
+            );
+        }
+        let tls = Numbers { plain: 0, tls: settings.tls.port };
+        wanted.extend(wanted_addresses(&settings.bind, tls)?);
+        let open = wanted.into_iter().map(|wanted| Port::open(wanted, settings.tcp_backlog));
         let open = open.collect::<Result<Vec<_>, _>>()?;
         let copies = copies(open.iter())?;
-        let number = open.first().map_or(settings.port, |port| port.address.port());
-        Ok((Self { open, number }, copies))
+        let plain = open.iter().find(|port| !port.is_tls).map_or(settings.port, |port| port.address.port());
+        Ok((Self { open, numbers: Numbers { plain, ..tls } }, copies))
     }
 
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.open.iter().map(|port| port.address)
+    /// Where clients connect without TLS.
+    pub fn plain_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.open.iter().filter(|port| !port.is_tls).map(|port| port.address)
     }
 
-    /// The port in use; 0: none.
-    pub fn number(&self) -> u16 {
-        self.number
+    pub fn tls_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.open.iter().filter(|port| port.is_tls).map(|port| port.address)
     }
 
-    /// Listens on other addresses. A port of 0 closes all.
-    pub fn change(&mut self, bind: &[String], port: u16, backlog: i32) -> Result<Copies, PortError> {
-        let wanted = if port == 0 { Vec::new() } else { addresses(bind, port)? };
+    /// The ports in use.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// Listens on other addresses. A number of 0 closes the ports of its kind.
+    pub fn change(&mut self, bind: &[String], numbers: Numbers, backlog: i32) -> Result<Copies, PortError> {
+        let wanted = wanted_addresses(bind, numbers)?;
         let (mut kept, old): (Vec<Port>, Vec<Port>) =
-            std::mem::take(&mut self.open).into_iter().partition(|port| wanted.contains(&port.address));
+            std::mem::take(&mut self.open).into_iter().partition(|port| wanted.contains(&port.wanted()));
         old.iter().for_each(|port| port.listener.stop_listening());
-        let missing = wanted.iter().filter(|address| kept.iter().all(|port| port.address != **address));
-        let opened = missing.map(|address| Port::open(*address, backlog)).collect::<Result<Vec<_>, _>>();
+        let missing = wanted.iter().filter(|wanted| kept.iter().all(|port| port.wanted() != **wanted));
+        let opened = missing.map(|wanted| Port::open(*wanted, backlog)).collect::<Result<Vec<_>, _>>();
         let opened = opened.and_then(|opened| Ok((copies(kept.iter().chain(&opened))?, opened)));
         match opened {
             Ok((copies, opened)) => {
                 kept.extend(opened);
-                (self.open, self.number) = (kept, port);
+                (self.open, self.numbers) = (kept, numbers);
                 Ok(copies)
             }
             Err(error) => {
@@ -92,16 +113,34 @@ impl Ports {
 }
 
 impl Port {
-    fn open(address: SocketAddr, backlog: i32) -> Result<Self, PortError> {
+    fn open((address, is_tls): Wanted, backlog: i32) -> Result<Self, PortError> {
         let listener =
-            Listener::tcp(address, backlog).map_err(|error| PortError::Listen { address, error })?;
-        Ok(Self { address: listener.local_addr().unwrap_or(address), listener })
+            Listener::tcp(address, backlog, is_tls).map_err(|error| PortError::Listen { address, error })?;
+        Ok(Self { address: listener.local_addr().unwrap_or(address), is_tls, listener })
+    }
+
+    fn wanted(&self) -> Wanted {
+        (self.address, self.is_tls)
     }
 }
 
 fn copies<'p>(ports: impl Iterator<Item = &'p Port> + Clone) -> Result<Copies, PortError> {
     let copy = || ports.clone().map(|port| port.listener.try_clone()).collect::<io::Result<Vec<_>>>();
     Ok([copy().map_err(PortError::Copy)?, copy().map_err(PortError::Copy)?])
+}
+
+/// An address, and whether connections to it begin with a handshake of TLS.
+type Wanted = (SocketAddr, bool);
+
+/// The addresses of `bind` with each port that there is.
+fn wanted_addresses(bind: &[String], numbers: Numbers) -> Result<Vec<Wanted>, PortError> {
+    let mut wanted = Vec::new();
+    for (port, is_tls) in
+        [(numbers.plain, false), (numbers.tls, true)].into_iter().filter(|(port, _)| *port > 0)
+    {
+        wanted.extend(addresses(bind, port)?.into_iter().map(|address| (address, is_tls)));
+    }
+    Ok(wanted)
 }
 
 /// The addresses of `bind`: names, IPs, `*`, and `-` before those that may be missing here.
@@ -146,6 +185,10 @@ mod tests {
         config.settings()
     }
 
+    fn plain(port: u16) -> Numbers {
+        Numbers { plain: port, tls: 0 }
+    }
+
     fn answers(address: &str, port: u16) -> bool {
         TcpStream::connect((address, port)).is_ok()
     }
@@ -153,19 +196,19 @@ mod tests {
     #[test]
     fn addresses_that_overlap_follow_each_other_on_one_port() {
         let (mut ports, copies) = Ports::open(&settings("127.0.0.1")).unwrap();
-        let port = ports.number();
+        let port = ports.numbers().plain;
         assert!(answers("127.0.0.1", port) && !answers("127.0.0.2", port));
-        ports.change(&words("0.0.0.0"), port, 5).unwrap();
+        ports.change(&words("0.0.0.0"), plain(port), 5).unwrap();
         assert!(answers("127.0.0.1", port) && answers("127.0.0.2", port));
-        ports.change(&words("127.0.0.2"), port, 5).unwrap();
+        ports.change(&words("127.0.0.2"), plain(port), 5).unwrap();
         assert!(!answers("127.0.0.1", port) && answers("127.0.0.2", port));
         drop(copies);
-        ports.change(&[], port, 5).unwrap();
-        assert!(!answers("127.0.0.2", port) && ports.number() == port);
-        ports.change(&words("127.0.0.2"), port, 5).unwrap();
+        ports.change(&[], plain(port), 5).unwrap();
+        assert!(!answers("127.0.0.2", port) && ports.numbers().plain == port);
+        ports.change(&words("127.0.0.2"), plain(port), 5).unwrap();
         assert!(answers("127.0.0.2", port));
-        ports.change(&words("127.0.0.2"), 0, 5).unwrap();
-        assert!(!answers("127.0.0.2", port) && ports.number() == 0);
+        ports.change(&words("127.0.0.2"), plain(0), 5).unwrap();
+        assert!(!answers("127.0.0.2", port) && ports.numbers().plain == 0);
     }
 
     #[test]
@@ -173,11 +216,25 @@ mod tests {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = other.local_addr().unwrap().port();
         let (mut ports, _copies) = Ports::open(&settings("127.0.0.1")).unwrap();
-        let port = ports.number();
-        assert!(matches!(ports.change(&words("127.0.0.1"), taken, 5), Err(PortError::Listen { .. })));
-        assert!(matches!(ports.change(&words("999.1.1.1"), port, 5), Err(PortError::Address(_))));
-        assert!(ports.change(&words("127.0.0.1 -999.1.1.1"), port, 5).is_ok());
-        assert!(answers("127.0.0.1", port) && ports.number() == port);
-        assert_eq!(ports.addresses().next(), Some(([127, 0, 0, 1], port).into()));
+        let port = ports.numbers().plain;
+        assert!(matches!(ports.change(&words("127.0.0.1"), plain(taken), 5), Err(PortError::Listen { .. })));
+        assert!(matches!(ports.change(&words("999.1.1.1"), plain(port), 5), Err(PortError::Address(_))));
+        assert!(ports.change(&words("127.0.0.1 -999.1.1.1"), plain(port), 5).is_ok());
+        assert!(answers("127.0.0.1", port) && ports.numbers().plain == port);
+        assert_eq!(ports.plain_addresses().next(), Some(([127, 0, 0, 1], port).into()));
+    }
+
+    #[test]
+    fn a_port_changes_from_plain_to_tls_and_back() {
+        let (mut ports, _copies) = Ports::open(&settings("127.0.0.1")).unwrap();
+        let port = ports.numbers().plain;
+        let address = Some(([127, 0, 0, 1], port).into());
+        ports.change(&words("127.0.0.1"), Numbers { plain: 0, tls: port }, 5).unwrap();
+        assert_eq!((ports.plain_addresses().next(), ports.tls_addresses().next()), (None, address));
+        let both = Numbers { plain: port, tls: port };
+        assert!(matches!(ports.change(&words("127.0.0.1"), both, 5), Err(PortError::Listen { .. })));
+        assert_eq!((ports.plain_addresses().next(), ports.tls_addresses().next()), (None, address));
+        ports.change(&words("127.0.0.1"), plain(port), 5).unwrap();
+        assert_eq!((ports.plain_addresses().next(), ports.tls_addresses().next()), (address, None));
     }
 }

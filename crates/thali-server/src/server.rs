@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -36,6 +36,7 @@ use crate::pubsub::{PubSub, Subscriptions};
 use crate::scripts::Scripts;
 use crate::snapshots::{self, Snapshots};
 use crate::stats::LoopStats;
+use crate::tls::{Tls, TlsError};
 
 /// Why the store did not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub enum StartError {
     Dump { path: PathBuf, why: String },
     #[error("the data of {} is loaded, but cannot be written to the append-only file: {why}", path.display())]
     Adopt { path: PathBuf, why: String },
+    #[error("Failed to configure TLS. {0}")]
+    Tls(String),
     #[error("cannot take the users of the configuration: {0}")]
     Users(String),
     #[error("cannot call commands by the names of the configuration: {0}")]
@@ -78,6 +81,12 @@ impl From<PortError> for StartError {
             PortError::Listen { address, error } => Self::Bind { address: address.to_string(), error },
             PortError::Copy(error) => Self::System(error),
         }
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error.to_string())
     }
 }
 
@@ -134,6 +143,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     snapshots: JoinHandle<()>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     unix_path: Option<PathBuf>,
 }
 
@@ -152,9 +162,14 @@ impl Server {
         let settings = Arc::new(config.settings());
         let acl = Acl::from_config(&config).map_err(StartError::Users)?;
         let names = Names::new(config.renames()).map_err(StartError::Names)?;
+        let tls = match settings.tls.port {
+            0 => None,
+            _ => Some(Arc::new(Tls::read(&settings.tls)?)),
+        };
         // Ports first: two servers on one folder and port should learn of the port.
         let (ports, [mut listeners, mut second]) = Ports::open(&settings)?;
-        let bound: Vec<SocketAddr> = ports.addresses().collect();
+        let bound = ports.plain_addresses().collect();
+        let bound_for_tls = ports.tls_addresses().collect();
         if let Some(path) = &settings.unixsocket {
             let listener = Listener::unix(path, settings.unixsocketperm)
                 .map_err(|error| StartError::BindUnix { path: path.clone(), error })?;
@@ -165,6 +180,7 @@ impl Server {
         let loops_len = settings.loops + SPARE_LOOPS;
         let polls = (0..loops_len).map(|_| mio::Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let (shared, seed) = shared(config, settings, (acl, names), &polls, ports)?;
+        shared.tls.store(tls);
         if let Err(error) = shared.oom_score.apply(&shared.settings.load()) {
             tracing::warn!(%error, "oom-score-adj has no effect");
         }
@@ -181,12 +197,28 @@ impl Server {
             }
         };
         drop(loading);
-        Ok(Self { shared, threads, snapshots, addresses: bound, unix_path })
+        Ok(Self { shared, threads, snapshots, addresses: bound, tls_addresses: bound_for_tls, unix_path })
     }
 
-    /// The TCP addresses that it listens on.
+    /// The TCP addresses that it listens on, without TLS.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Those with TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// Listens on one more Unix socket, which this user alone may open: for the rest of the process, where there is
+    /// no port without TLS.
+    pub fn listen_privately(&self, path: &Path) -> Result<(), StartError> {
+        let refused = |error| StartError::BindUnix { path: path.to_owned(), error };
+        let listener = Listener::unix(path, Some(0o600)).map_err(refused)?;
+        let spare = listener.try_clone().map_err(refused)?;
+        self.shared.mailboxes[0].send(Message::Listen(listener));
+        self.shared.mailboxes[self.shared.settings.load().loops].send(Message::Listen(spare));
+        Ok(())
     }
 
     /// The Unix socket that it listens on.
@@ -325,6 +357,8 @@ fn shared(
         started: Instant::now(),
         run_id,
         ports: Mutex::new(ports),
+        tls: Default::default(),
+        handshakes_len: Default::default(),
         tracking: Default::default(),
         pause: Default::default(),
         client_memory: ClientMemory::new(loops_len),

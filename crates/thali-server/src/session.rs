@@ -293,7 +293,7 @@ impl Session {
 
     /// After a read of `len` bytes into a room of `room`. A short one has emptied the socket.
     pub fn note_read(&mut self, len: usize, room: usize) {
-        self.readable = len == room || self.peer_ended;
+        self.readable = len == room || self.peer_ended || self.stream.has_ended();
     }
 
     /// After a read that found the end. A peer that sends no more may still listen.

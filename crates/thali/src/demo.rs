@@ -20,10 +20,12 @@ const FEED: &str = "room:judge:feed";
 pub fn run(arguments: &[String]) -> Result<()> {
     let mut start = serve::start(arguments, serve::Role::Thali)?;
     let listeners = std::mem::take(&mut start.listeners);
+    let store =
+        start.store_address.clone().context("the demo is a page: give it an address with http-bind")?;
     let runtime = start.runtime.handle().clone();
     let result = runtime.block_on(async {
-        let app = App::start(&start.settings, listeners, &start.store_address, routes()).await?;
-        let worker = exec::start(worker_config(&start.store_address)?).await?;
+        let app = App::start(&start.settings, listeners, &store, routes()).await?;
+        let worker = exec::start(worker_config(&store)?).await?;
         serve::ready(&start, Some(&app));
         if let Some(address) = app.addresses.first() {
             println!("\n  The code judge is at http://{address}\n");

@@ -1,7 +1,7 @@
 //! `thali serve`: the embedded store, or another one, and the layers above it.
 
-use anyhow::{Context, Result, anyhow, bail};
-use thali_client::StoreAddress;
+use anyhow::{Context, Result, anyhow};
+use thali_client::{StoreAddress, TlsFiles};
 use thali_server::config::{Config, Settings};
 use thali_server::{Server, StartError};
 use tokio::net::TcpListener;
@@ -19,8 +19,8 @@ pub struct Start {
     /// Open, but nobody is served yet.
     pub listeners: Vec<TcpListener>,
     pub store: Option<Server>,
-    /// Where the layers above find the store.
-    pub store_address: StoreAddress,
+    /// Where the layers above find the store; none where there are no layers.
+    pub store_address: Option<StoreAddress>,
     pub role: Role,
 }
 
@@ -67,7 +67,13 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     // Before the store: what is refused here has touched no data.
     let listeners = runtime.block_on(app::listen(&settings))?;
     if let Some(url) = &settings.store {
-        let store_address = StoreAddress::parse(url)?;
+        let files = TlsFiles {
+            ca: settings.store_ca.clone(),
+            cert: settings.store_cert.clone(),
+            key: settings.store_key.clone(),
+        };
+        let store_address = StoreAddress::parse_with(url, &files)?;
+        let store_address = Some(store_address);
         return Ok(Start { settings, runtime, signals, listeners, store: None, store_address, role });
     }
     std::fs::create_dir_all(&settings.dir).map_err(|error| {
@@ -77,7 +83,6 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
     if !listeners.is_empty() {
         config.check_own_login().map_err(anyhow::Error::msg)?;
     }
-    let password = settings.requirepass.clone();
     let store = match Server::start_unless(config, &|| signals.have_come()) {
         Err(error @ StartError::GivenUp) => {
             tracing::info!("{error}; nothing was changed");
@@ -85,13 +90,17 @@ pub fn start(arguments: &[String], role: Role) -> Result<Start> {
         }
         started => started?,
     };
-    let store_address = StoreAddress::parse(&url_of(&store, &password)?)?;
+    let store_address = match listeners.is_empty() {
+        true => None,
+        false => Some(StoreAddress::parse(&url_of(&store, &settings)?)?),
+    };
     Ok(Start { settings, runtime, signals, listeners, store: Some(store), store_address, role })
 }
 
-/// How this process itself reaches its store.
-fn url_of(store: &Server, password: &str) -> Result<String> {
-    let secret: String = password.bytes().map(|b| format!("%{b:02X}")).collect();
+/// How this process itself reaches its store: where all ports are for TLS, by a Unix socket of its own in the data
+/// folder, as its clients' certificates and the store's are for others.
+fn url_of(store: &Server, settings: &Settings) -> Result<String> {
+    let secret: String = settings.requirepass.bytes().map(|b| format!("%{b:02X}")).collect();
     if let Some(address) = store.addresses().first() {
         let mut address = *address;
         if address.ip().is_unspecified() {
@@ -100,11 +109,20 @@ fn url_of(store: &Server, password: &str) -> Result<String> {
         let user = if secret.is_empty() { String::new() } else { format!(":{secret}@") };
         return Ok(format!("redis://{user}{address}"));
     }
-    match store.unix_path() {
-        Some(path) if secret.is_empty() => Ok(format!("redis+unix://{}", path.display())),
-        Some(path) => Ok(format!("redis+unix://{}?pass={secret}", path.display())),
-        None => bail!("the store listens nowhere: set port or unixsocket"),
-    }
+    let path = match store.unix_path() {
+        Some(path) => path.to_owned(),
+        None => {
+            let path = std::path::absolute(&settings.dir)?.join(format!(".store-{}.sock", settings.tls.port));
+            store
+                .listen_privately(&path)
+                .context("give a shorter path with unixsocket, or a port besides tls-port")?;
+            path
+        }
+    };
+    Ok(match secret.is_empty() {
+        true => format!("redis+unix://{}", path.display()),
+        false => format!("redis+unix://{}?pass={secret}", path.display()),
+    })
 }
 
 /// As redis-server: the store alone, unless somebody asks for HTTP. So several can run on one machine.
@@ -161,11 +179,11 @@ fn run_started(mut start: Start) -> Result<()> {
     let runtime = start.runtime.handle().clone();
     let result = runtime.block_on(async {
         // Without an address for HTTP there is nothing above the store to run.
-        let app = match listeners.is_empty() {
-            true => None,
-            false => {
-                Some(App::start(&start.settings, listeners, &start.store_address, axum::Router::new()).await?)
+        let app = match &start.store_address {
+            Some(store) if !listeners.is_empty() => {
+                Some(App::start(&start.settings, listeners, store, axum::Router::new()).await?)
             }
+            _ => None,
         };
         ready(&start, app.as_ref());
         end(&mut start.signals, start.store.as_ref()).await;
@@ -191,8 +209,13 @@ pub fn ready(start: &Start, app: Option<&App>) {
             for address in store.addresses() {
                 println!("Store on {address}");
             }
+            for address in store.tls_addresses() {
+                println!("Store on {address}, with TLS");
+            }
         }
-        None => println!("Store at {}", start.store_address.shown()),
+        None => {
+            println!("Store at {}", start.store_address.as_ref().map(StoreAddress::shown).unwrap_or_default())
+        }
     }
     println!("Ready to accept connections");
 }

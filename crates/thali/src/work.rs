@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use thali_client::StoreAddress;
+use thali_client::{StoreAddress, TlsFiles};
 use thali_jobs::exec::{self, ExecConfig};
 use thali_sandbox::{Mechanism, Network};
 
@@ -20,6 +20,15 @@ pub struct WorkArgs {
     /// Where the store is.
     #[arg(long, env = "THALI_STORE", hide_env_values = true, default_value = STORE_DEFAULT)]
     store: String,
+    /// Whose certificates are good, where the store is at rediss://: a file in PEM.
+    #[arg(long, env = "THALI_STORE_CA")]
+    store_ca: Option<PathBuf>,
+    /// The certificate that the store is shown, in PEM.
+    #[arg(long, env = "THALI_STORE_CERT")]
+    store_cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, env = "THALI_STORE_KEY")]
+    store_key: Option<PathBuf>,
     /// First part of BullMQ's keys.
     #[arg(long, default_value = "bull")]
     prefix: String,
@@ -66,7 +75,8 @@ pub fn run(args: WorkArgs) -> Result<()> {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("THALI_LOG").unwrap_or_else(|_| "info,bullmq=off".into());
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_env_filter(filter).init();
-    let store = StoreAddress::parse(&args.store)?;
+    let files = TlsFiles { ca: args.store_ca, cert: args.store_cert, key: args.store_key };
+    let store = StoreAddress::parse_with(&args.store, &files)?;
     let config = ExecConfig {
         prefix: args.prefix,
         concurrency: args.concurrency,

@@ -83,6 +83,9 @@ pub struct ValkeyArguments {
     /// Seconds without an outcome after which a file counts as hung.
     #[arg(long, default_value_t = 120)]
     patience: u64,
+    /// The suite's clients talk TLS: needs Debian's tcl-tls, and the suite's utils/gen-test-certs.sh run before.
+    #[arg(long)]
+    tls: bool,
     /// Where the record is kept; a run changes the entries of the files that it ran.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -320,6 +323,9 @@ impl Harness<'_> {
             .arg(&skipfile)
             .stdin(Stdio::null())
             .stderr(Stdio::null());
+        if self.arguments.tls {
+            command.arg("--tls");
+        }
         for name in &self.arguments.only {
             command.args(["--only", name]);
         }

@@ -11,6 +11,7 @@ use bullmq::{Queue, QueueOptions};
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
+use thali_client::StoreAddress;
 use tokio::sync::Mutex;
 
 use super::Queues;
@@ -44,9 +45,9 @@ struct Open {
 }
 
 impl Manager {
-    pub(crate) fn new(url: &str, prefix: &str) -> Self {
+    pub(crate) fn new(address: &StoreAddress, prefix: &str) -> Self {
         Self {
-            connection: RedisConnectionOptions::new().url(url),
+            connection: crate::connection::options(address),
             prefix: prefix.to_owned(),
             open: Mutex::default(),
         }

@@ -99,7 +99,7 @@ impl Queues {
         Ok(Self {
             shared: Arc::new(Shared {
                 directory: Directory::new(&config.prefix),
-                manager: Manager::new(address.url(), &config.prefix),
+                manager: Manager::new(address, &config.prefix),
                 handles: RwLock::default(),
                 prefix: config.prefix,
                 store,

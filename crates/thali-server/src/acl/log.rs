@@ -20,10 +20,12 @@ pub(crate) enum Reason {
     Channel,
     /// A wrong password, or no such user.
     Auth,
+    /// The name in a client's certificate is no user's that is on. SOURCE for the word: Redis 8.6.
+    Certificate,
 }
 
 impl Reason {
-    const LEN: usize = 4;
+    const LEN: usize = 5;
 
     pub fn word(self) -> &'static str {
         match self {
@@ -31,6 +33,7 @@ impl Reason {
             Self::Key => "key",
             Self::Channel => "channel",
             Self::Auth => "auth",
+            Self::Certificate => "tls-cert",
         }
     }
 }

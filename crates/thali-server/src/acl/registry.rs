@@ -109,6 +109,11 @@ impl Acl {
         self.find(name).filter(|user| user.rules().accepts(password))
     }
 
+    /// The user of a certificate that was found to be good: no password is asked for.
+    pub fn find_on(&self, name: &[u8]) -> Option<Arc<User>> {
+        self.find(name).filter(|user| user.rules().is_on())
+    }
+
     /// In the order of their names.
     pub fn all(&self) -> Vec<Arc<User>> {
         self.users.read().values().cloned().collect()

@@ -13,7 +13,9 @@ use crate::loading::LOADING;
 use crate::mailbox::Message;
 use crate::memory;
 use crate::open_files;
+use crate::ports::Numbers;
 use crate::table::Handler;
+use crate::tls::Tls;
 
 const SUB: Spec = Spec {
     group: Group::Server,
@@ -120,23 +122,45 @@ fn config(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     Ok(Flow::Done)
 }
 
+fn refused(name: &str, why: &str) -> ErrorReply {
+    ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+}
+
+/// What new TLS connections begin with, where one of `pairs` has to do with it: the files are read again, though
+/// their names may be the same.
+fn new_tls(pairs: &[(String, String)], settings: &Settings) -> Result<Option<Arc<Tls>>, ErrorReply> {
+    let Some((name, _)) = pairs.iter().rfind(|(name, _)| name.starts_with("tls-")) else { return Ok(None) };
+    if settings.tls.port == 0 {
+        return Ok(None);
+    }
+    match Tls::read(&settings.tls) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(error) => {
+            tracing::warn!("{error} TLS stays as it was");
+            Err(refused(name, "Unable to update TLS configuration. Check server logs."))
+        }
+    }
+}
+
 /// Listens where the new settings say; nothing else has changed yet, so a refusal leaves all as it was.
 fn change_ports(call: &Call<'_, '_>, settings: &Settings) -> Result<(), ErrorReply> {
     let before = call.shared.settings.load();
-    let is_same_port = before.port == settings.port;
-    if is_same_port && before.bind == settings.bind {
+    let (is_same_port, is_same_tls_port) =
+        (before.port == settings.port, before.tls.port == settings.tls.port);
+    if is_same_port && is_same_tls_port && before.bind == settings.bind {
         return Ok(());
     }
     let mut ports = call.shared.ports.lock();
-    // The start took any port for 0; a change of the addresses alone keeps it.
-    let port = if is_same_port { ports.number() } else { settings.port };
-    let [first, spare] = ports.change(&settings.bind, port, settings.tcp_backlog).map_err(|error| {
+    // The start took any port for 0; a change of something else keeps it.
+    let plain = if is_same_port { ports.numbers().plain } else { settings.port };
+    let numbers = Numbers { plain, tls: settings.tls.port };
+    let [first, spare] = ports.change(&settings.bind, numbers, settings.tcp_backlog).map_err(|error| {
         tracing::warn!(%error, "the ports stay as they were");
-        let (name, why) = match is_same_port {
-            true => ("bind", "Failed to bind to specified addresses."),
-            false => ("port", "Unable to listen on this port. Check server logs."),
-        };
-        ErrorReply::owned(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+        match (is_same_port, is_same_tls_port) {
+            (true, true) => refused("bind", "Failed to bind to specified addresses."),
+            (false, _) => refused("port", "Unable to listen on this port. Check server logs."),
+            (true, false) => refused("tls-port", "Unable to listen on this port. Check server logs."),
+        }
     })?;
     // With the lock held: who changes them next comes after this in the loops' mail.
     call.shared.mailboxes[0].send(Message::Ports(first));
@@ -148,10 +172,10 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     let room = open_files::clients_max();
     if pairs.iter().any(|(name, value)| name == "maxclients" && value.parse().is_ok_and(|n: usize| n > room))
     {
-        return Err(ErrorReply::owned(format!(
-            "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able \
-             to handle the specified number of clients, try with {room}"
-        )));
+        let why = format!(
+            "The operating system is not able to handle the specified number of clients, try with {room}"
+        );
+        return Err(refused("maxclients", &why));
     }
     // Their files are being read. SOURCE: Valkey 8.0 `config.c`, DENY_LOADING_CONFIG.
     if call.shared.loading.is_on() && pairs.iter().any(|(name, _)| name == "dir" || name == "appendonly") {
@@ -170,14 +194,17 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
         let mut changed = config.clone();
         changed.set_as(pairs, is_local).map_err(|error| ErrorReply::owned(error.to_string()))?;
         let settings = Arc::new(changed.settings());
+        let tls = new_tls(pairs, &settings)?;
         let oom_score = &call.shared.oom_score;
-        oom_score.apply(&settings).map_err(|error| {
-            ErrorReply::owned(format!(
-                "ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') - Failed to set the score: \
-                 {error}"
-            ))
-        })?;
+        oom_score
+            .apply(&settings)
+            .map_err(|error| refused("oom-score-adj", &format!("Failed to set the score: {error}")))?;
+        // Before a port for it: nobody is accepted without.
+        let tls_before = tls.map(|tls| call.shared.tls.swap(Some(tls)));
         change_ports(call, &settings).inspect_err(|_| {
+            if let Some(before) = tls_before {
+                call.shared.tls.store(before);
+            }
             if let Err(error) = oom_score.apply(&call.shared.settings.load()) {
                 tracing::warn!(%error, "oom-score-adj stays changed");
             }

@@ -97,7 +97,8 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "multiplexing_api:epoll")?;
     writeln!(text, "process_id:{}", std::process::id())?;
     writeln!(text, "run_id:{}", shared.run_id)?;
-    writeln!(text, "tcp_port:{}", shared.ports.lock().number())?;
+    let ports = shared.ports.lock().numbers();
+    writeln!(text, "tcp_port:{}", if ports.plain > 0 { ports.plain } else { ports.tls })?;
     writeln!(text, "server_time_usec:{}", call.cx.now_ms * 1000)?;
     writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
     writeln!(text, "hz:10\nconfigured_hz:10")?;
@@ -262,9 +263,13 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     for (name, value) in figures {
         writeln!(text, "{name}:{value}")?;
     }
-    for (name, reason) in
-        [("auth", Reason::Auth), ("cmd", Reason::Command), ("key", Reason::Key), ("channel", Reason::Channel)]
-    {
+    for (name, reason) in [
+        ("auth", Reason::Auth),
+        ("cmd", Reason::Command),
+        ("key", Reason::Key),
+        ("channel", Reason::Channel),
+        ("tls_cert", Reason::Certificate),
+    ] {
         writeln!(text, "acl_access_denied_{name}:{}", call.shared.acl.log.count(reason))?;
     }
     writeln!(text, "pubsub_channels:{}", call.shared.pubsub.len(Kind::Channel))?;

@@ -18,7 +18,9 @@ use std::str::FromStr;
 
 pub use error::{ConfigError, SetError};
 pub(crate) use rewrite::replace as replace_file;
-pub use settings::{Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Settings};
+pub use settings::{
+    ClientCertificates, Eviction, GatewayAuth, MemoryLimit, OutputLimit, SaveRule, Settings, TlsSettings,
+};
 use table::{Change, TABLE};
 
 use crate::acl;
@@ -196,7 +198,6 @@ impl Config {
         let unsupported = [
             (!self.text("replicaof").is_empty(), "replicaof"),
             (self.flag("cluster-enabled"), "cluster-enabled yes"),
-            (self.text("tls-port") != "0", "tls-port"),
         ];
         if let Some((_, name)) = unsupported.iter().find(|(used, _)| *used) {
             return Err(format!("'{name}' is not supported yet; remove it from the configuration"));

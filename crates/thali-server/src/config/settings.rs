@@ -137,6 +137,42 @@ pub enum GatewayAuth {
     Jwt,
 }
 
+/// `tls-auth-clients`: whether clients show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    No,
+    /// One that is shown must be good.
+    Optional,
+    Yes,
+}
+
+/// The `tls-*` directives.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// 0: none.
+    pub port: u16,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub ca_cert_file: Option<PathBuf>,
+    pub ca_cert_dir: Option<PathBuf>,
+    pub auth_clients: ClientCertificates,
+    /// `tls-auth-clients-user CN`.
+    pub names_users: bool,
+    /// Empty: all that there are.
+    pub protocols: Vec<String>,
+    pub ciphers: String,
+    pub ciphersuites: String,
+    pub prefer_server_ciphers: bool,
+    pub session_caching: bool,
+    /// 0: no bound of the administrator's.
+    pub session_cache_len_max: usize,
+    pub session_cache_timeout: Duration,
+    /// Steps of handshakes in one turn of a loop.
+    pub handshakes_per_cycle_max: usize,
+    /// Directives that are set and change nothing.
+    pub without_effect: Vec<&'static str>,
+}
+
 /// A snapshot of the configuration. Names are those of redis.conf; where a unit matters it is the last word.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -144,6 +180,7 @@ pub struct Settings {
     /// Somebody chose `bind`; protected mode trusts them.
     pub bind_given: bool,
     pub port: u16,
+    pub tls: TlsSettings,
     pub unixsocket: Option<PathBuf>,
     pub unixsocketperm: Option<u32>,
     pub tcp_backlog: i32,
@@ -231,6 +268,10 @@ pub struct Settings {
 
     /// The store's URL; `None`: the embedded one.
     pub store: Option<String>,
+    /// Files for a store over TLS: whom to believe, and what to show it.
+    pub store_ca: Option<PathBuf>,
+    pub store_cert: Option<PathBuf>,
+    pub store_key: Option<PathBuf>,
     pub http_bind: Vec<String>,
     pub http_port: u16,
     pub http_token: Option<String>,
@@ -287,6 +328,7 @@ impl From<&Config> for Settings {
             bind: c.words("bind"),
             bind_given: c.is_given("bind"),
             port: c.number("port"),
+            tls: tls(c),
             unixsocket: c.some("unixsocket").map(PathBuf::from),
             unixsocketperm: u32::from_str_radix(c.text("unixsocketperm"), 8).ok().filter(|mode| *mode > 0),
             tcp_backlog: c.number("tcp-backlog"),
@@ -295,7 +337,7 @@ impl From<&Config> for Settings {
             maxclients: c.number("maxclients"),
             protected_mode: c.flag("protected-mode"),
             requirepass: c.text("requirepass").to_owned(),
-            aclfile: aclfile(c),
+            aclfile: c.some("aclfile").map(|path| from_dir(c, path)),
             acllog_max_len: c.number("acllog-max-len"),
             acl_pubsub_all: c.text("acl-pubsub-default") == "allchannels",
             databases: c.number("databases"),
@@ -361,6 +403,9 @@ impl From<&Config> for Settings {
                 .collect(),
             enable_debug_command: c.text("enable-debug-command").to_owned(),
             store: c.some("store"),
+            store_ca: c.some("store-ca").map(PathBuf::from),
+            store_cert: c.some("store-cert").map(PathBuf::from),
+            store_key: c.some("store-key").map(PathBuf::from),
             http_bind: c.words("http-bind"),
             http_port: c.number("http-port"),
             http_token: c.some("http-token"),
@@ -389,9 +434,46 @@ fn loops(c: &Config, cores: usize) -> usize {
 
 /// As in Redis, which goes to `dir` where somebody set it: a relative path begins there, else where the
 /// process stands.
-fn aclfile(c: &Config) -> Option<PathBuf> {
-    let path = PathBuf::from(c.some("aclfile")?);
-    Some(if c.is_given("dir") { PathBuf::from(c.text("dir")).join(path) } else { path })
+fn from_dir(c: &Config, path: String) -> PathBuf {
+    if c.is_given("dir") { PathBuf::from(c.text("dir")).join(path) } else { path.into() }
+}
+
+fn tls(c: &Config) -> TlsSettings {
+    const WITHOUT_EFFECT: [&str; 7] = [
+        "tls-key-file-pass",
+        "tls-client-cert-file",
+        "tls-client-key-file",
+        "tls-client-key-file-pass",
+        "tls-dh-params-file",
+        "tls-replication",
+        "tls-cluster",
+    ];
+    let path = |name: &str| c.some(name).map(|path| from_dir(c, path));
+    TlsSettings {
+        port: c.number("tls-port"),
+        cert_file: path("tls-cert-file"),
+        key_file: path("tls-key-file"),
+        ca_cert_file: path("tls-ca-cert-file"),
+        ca_cert_dir: path("tls-ca-cert-dir"),
+        auth_clients: match c.text("tls-auth-clients") {
+            "no" => ClientCertificates::No,
+            "optional" => ClientCertificates::Optional,
+            _ => ClientCertificates::Yes,
+        },
+        names_users: c.text("tls-auth-clients-user") == "CN",
+        protocols: c.words("tls-protocols"),
+        ciphers: c.text("tls-ciphers").to_owned(),
+        ciphersuites: c.text("tls-ciphersuites").to_owned(),
+        prefer_server_ciphers: c.flag("tls-prefer-server-ciphers"),
+        session_caching: c.flag("tls-session-caching"),
+        session_cache_len_max: c.number("tls-session-cache-size"),
+        session_cache_timeout: Duration::from_secs(c.number("tls-session-cache-timeout")),
+        handshakes_per_cycle_max: c.number("max-new-tls-connections-per-cycle"),
+        without_effect: WITHOUT_EFFECT
+            .into_iter()
+            .filter(|name| !matches!(c.text(name), "" | "no"))
+            .collect(),
+    }
 }
 
 fn limits(c: &Config) -> Limits {

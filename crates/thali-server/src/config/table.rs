@@ -271,6 +271,7 @@ pub(super) static TABLE: &[Directive] = &[
     live("tls-cluster", Bool, "no"),
     live("tls-replication", Bool, "no"),
     live("tls-auth-clients", Enum(&["no", "yes", "optional"]), "yes"),
+    live("tls-auth-clients-user", Enum(&["off", "CN"]), "off"), // Redis 8.6, Valkey 9
     live("tls-prefer-server-ciphers", Bool, "no"),
     live("tls-session-caching", Bool, "yes"),
     live("tls-session-cache-size", COUNT, "20480"),
@@ -292,6 +293,9 @@ pub(super) static TABLE: &[Directive] = &[
     fixed("loops", Int(0, 1024), "0"),
     fixed("worker-threads", Int(0, 1024), "0"),
     fixed("store", Text, ""),
+    fixed("store-ca", Text, ""),
+    fixed("store-cert", Text, ""),
+    fixed("store-key", Text, ""),
     fixed("http-bind", Bind, "127.0.0.1"),
     fixed("http-port", PORT, "8379"),
     fixed("http-token", Text, ""),

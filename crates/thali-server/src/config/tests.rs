@@ -348,7 +348,6 @@ fn what_cannot_be_honoured_stops_the_start() {
         ("rename-command GET set", Err("target command name already exists")),
         ("loadmodule m.so", Err("'loadmodule' is not supported")),
         ("cluster-enabled yes", Err("'cluster-enabled yes' is not supported")),
-        ("tls-port 6380", Err("'tls-port'")),
     ];
     for (text, expected) in cases {
         match (load(text).unwrap().check(), expected) {

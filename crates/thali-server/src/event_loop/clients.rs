@@ -1,15 +1,12 @@
 //! What a loop looks after beside requests: the limits of its sessions, subscribers who lost a right, what is stale
-//! for them, the end of a pause, and other ports to listen on.
+//! for them, and the end of a pause.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use mio::Token;
-
-use super::{EventLoop, LISTENERS, mark_dirty};
+use super::{EventLoop, mark_dirty};
 use crate::acl::User;
-use crate::listener::Listener;
 use crate::session::{Close, Subscribed};
 use crate::tracking::Notice;
 use crate::{client_memory, tracking};
@@ -182,22 +179,6 @@ impl EventLoop {
         let is_over = self.core.shared.pause.level(self.core.side.now_ms).is_none();
         if !self.postponed.is_empty() && is_over {
             self.end_pause();
-        }
-    }
-
-    /// Listens to other TCP ports; Unix sockets stay.
-    pub(super) fn listen_to(&mut self, listeners: Vec<Listener>) {
-        self.accept_again.clear();
-        for listener in &mut self.listeners {
-            // It was registered, so there is nothing that could fail but what is gone anyway.
-            let _ = listener.deregister(self.poll.registry());
-        }
-        let unix = std::mem::take(&mut self.listeners).into_iter().filter(|listener| !listener.is_tcp());
-        self.listeners = listeners.into_iter().chain(unix).collect();
-        for (i, listener) in self.listeners.iter_mut().enumerate() {
-            if let Err(error) = listener.register(self.poll.registry(), Token(LISTENERS + i)) {
-                tracing::error!(%error, "cannot watch a port");
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod data;
+pub mod tls;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
