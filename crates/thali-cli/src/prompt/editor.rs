@@ -62,10 +62,6 @@ impl LineEditor {
     pub fn remember(&mut self, line: &str) -> Result<(), ReadlineError> {
         self.editor.add_history_entry(line).map(|_| ())
     }
-
-    pub fn clear_screen(&mut self) -> Result<(), ReadlineError> {
-        self.editor.clear_screen()
-    }
 }
 
 struct Assistant {

@@ -146,11 +146,7 @@ fn run_line(
                 learn(client, knowledge);
             }
         }
-        b"clear" if command.len() == 1 => {
-            if let Lines::Terminal(editor, _) = lines {
-                editor.clear_screen().map_err(no_editor)?;
-            }
-        }
+        b"clear" if command.len() == 1 => print_now("\x1b[H\x1b[2J")?,
         b"help" | b"?" => print_now(&knowledge.borrow().docs.help(&command[1..]))?,
         _ => {
             let start = Instant::now();
