@@ -60,7 +60,8 @@ fn config(options: &TlsOptions) -> Result<ClientConfig, String> {
                 .map_err(|error| format!("Invalid client certificate: {}: {error}", certificate.display()))?;
             let key = PrivateKeyDer::from_pem_file(key)
                 .map_err(|error| format!("Invalid private key: {}: {error}", key.display()))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
+            let refused = |error| format!("Invalid client certificate: {}: {error}", certificate.display());
+            builder.with_client_auth_cert(chain, key).map_err(refused)
         }
         _ => Err("--cert and --key are given together".to_owned()),
     }

@@ -19,7 +19,8 @@ fn prompt(args: &[&str]) -> Prompt {
     let server = start_thali(Default::default()).unwrap();
     let home = tempfile::tempdir().unwrap();
     let mut terminal = Terminal::start(&client(&server, &home, args)).unwrap();
-    terminal.expect(&format!("{}> ", server.store));
+    terminal.expect(&server.store);
+    terminal.expect("> ");
     Prompt { server, home, terminal }
 }
 
@@ -32,7 +33,7 @@ fn client(server: &Running, home: &TempDir, args: &[&str]) -> Command {
 
 #[test]
 fn hints_show_what_may_follow_and_shrink() {
-    let Prompt { mut terminal, .. } = prompt(&[]);
+    let Prompt { mut terminal, server: _server, home: _home } = prompt(&[]);
     terminal.press("set");
     terminal.expect("\x1b[90m key value [NX|XX] [GET] [EX seconds|");
     terminal.press(" k v EX ");
@@ -59,7 +60,7 @@ fn hints_come_from_the_server_where_it_says_more() {
 
 #[test]
 fn tab_completes_commands_topics_and_words() {
-    let Prompt { mut terminal, .. } = prompt(&[]);
+    let Prompt { mut terminal, server: _server, home: _home } = prompt(&[]);
     terminal.press("zrevrangebys\t");
     terminal.expect("ZREVRANGEBYSCORE");
     terminal.press(" z + - with\t");
@@ -77,7 +78,7 @@ fn tab_completes_commands_topics_and_words() {
 
 #[test]
 fn the_prompt_shows_transactions_and_databases() {
-    let Prompt { mut terminal, server, .. } = prompt(&[]);
+    let Prompt { mut terminal, server, home: _home } = prompt(&[]);
     terminal.press("multi\r");
     terminal.expect(&format!("{}(TX)> ", server.store));
     terminal.press("select 3\r");
@@ -96,8 +97,7 @@ fn the_prompt_shows_transactions_and_databases() {
 
 #[test]
 fn a_lost_connection_is_dialled_again() {
-    let Prompt { mut terminal, server, .. } = prompt(&["-n", "1"]);
-    terminal.expect("");
+    let Prompt { mut terminal, server, home: _home } = prompt(&["-n", "1"]);
     let mut other = RespClient::connect(&server.store).unwrap();
     other.command(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     terminal.press("ping\r");
@@ -115,7 +115,7 @@ fn a_lost_connection_is_dialled_again() {
 
 #[test]
 fn ctrl_c_leaves_views_and_ends_the_prompt() {
-    let Prompt { mut terminal, server, .. } = prompt(&["-3"]);
+    let Prompt { mut terminal, server, home: _home } = prompt(&["-3"]);
     let mut other = RespClient::connect(&server.store).unwrap();
     terminal.press("subscribe ch\r");
     terminal.expect("Reading messages...");
@@ -164,7 +164,7 @@ fn history_lasts_without_passwords() {
 
 #[test]
 fn control_characters_are_escaped_on_a_terminal() {
-    let Prompt { mut terminal, .. } = prompt(&[]);
+    let Prompt { mut terminal, server: _server, home: _home } = prompt(&[]);
     terminal.press("eval \"return redis.error_reply('ERR a' .. string.char(27) .. '[2Jb')\" 0\r");
     terminal.expect("(error) ERR a\\x1b[2Jb");
     terminal.press("set bin \"\\x1b[2J\\xff\"\r");
@@ -175,7 +175,7 @@ fn control_characters_are_escaped_on_a_terminal() {
 
 #[test]
 fn slow_commands_are_told_their_time() {
-    let Prompt { mut terminal, .. } = prompt(&[]);
+    let Prompt { mut terminal, server: _server, home: _home } = prompt(&[]);
     terminal.press("blpop none 0.6\r");
     terminal.expect("(nil)\r\n(0.");
 }

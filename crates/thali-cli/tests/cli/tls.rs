@@ -16,12 +16,13 @@ fn openssl(folder: &Path, line: &str) {
 fn certificates(folder: &Path) {
     std::fs::write(folder.join("san"), "subjectAltName=DNS:localhost,DNS:other.example,IP:127.0.0.1")
         .unwrap();
+    std::fs::write(folder.join("use"), "extendedKeyUsage=clientAuth").unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(folder, &format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
-    for (name, extra) in [("server", " -extfile san"), ("client", "")] {
+    for (name, extra) in [("server", "san"), ("client", "use")] {
         openssl(folder, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         let sign = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2";
-        openssl(folder, &format!("x509 -req -in {name}.csr {sign} -out {name}.crt{extra}"));
+        openssl(folder, &format!("x509 -req -in {name}.csr {sign} -out {name}.crt -extfile {extra}"));
     }
 }
 
