@@ -12,7 +12,7 @@ use rustix::event::PollFlags;
 use crate::client::Client;
 use crate::connection::{Connection, wait};
 use crate::stop::Stop;
-use crate::wire::{Reply, WireError, read_reply};
+use crate::wire::{Reply, WireError, io_words, read_reply};
 
 /// Bytes taken from stdin at once, and the most that wait to be sent.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -107,13 +107,13 @@ impl Pipe<'_> {
             match self.link.write_some(&self.outgoing[self.sent..]) {
                 Ok(len) => self.sent += len,
                 Err(error) if is_later(&error) => return Ok(()),
-                Err(error) => return Err(io::Error::other(format!("Error writing to the server: {error}"))),
+                Err(error) => return Err(cannot_write(&error)),
             }
         }
         match self.link.flush() {
             Ok(()) => self.flushed = true,
             Err(error) if is_later(&error) => {}
-            Err(error) => return Err(io::Error::other(format!("Error writing to the server: {error}"))),
+            Err(error) => return Err(cannot_write(&error)),
         }
         Ok(())
     }
@@ -127,6 +127,10 @@ impl Pipe<'_> {
         crate::wire::write_request(&[b"ECHO", self.mark.as_slice()], &mut self.outgoing);
         io::stdout().write_all(b"All data transferred. Waiting for the last reply...\n")
     }
+}
+
+fn cannot_write(error: &io::Error) -> io::Error {
+    io::Error::other(format!("Error writing to the server: {}", io_words(error)))
 }
 
 fn is_later(error: &io::Error) -> bool {

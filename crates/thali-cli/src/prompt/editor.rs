@@ -40,6 +40,8 @@ impl LineEditor {
         let config = Config::builder()
             .completion_type(CompletionType::Circular)
             .max_history_size(LINES_MAX)?
+            // A line end that is pasted ends a command, as one that is typed.
+            .bracketed_paste(false)
             .history_ignore_space(false)
             .build();
         let history = MemHistory::with_config(&config);

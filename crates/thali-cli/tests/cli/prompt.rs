@@ -41,7 +41,7 @@ fn hints_show_what_may_follow_and_shrink() {
     terminal.press("10\r");
     terminal.expect("OK");
     terminal.press(":set nohints\rget ");
-    terminal.expect("> get ");
+    terminal.expect("get ");
     terminal.press("k\r");
     terminal.expect("\"v\"");
     terminal.press(":set hints\rget ");
@@ -63,7 +63,7 @@ fn tab_completes_commands_topics_and_words() {
     let Prompt { mut terminal, server: _server, home: _home } = prompt(&[]);
     terminal.press("zrevrangebys\t");
     terminal.expect("ZREVRANGEBYSCORE");
-    terminal.press(" z + - with\t");
+    terminal.press(" z +inf -inf with\t");
     terminal.expect("WITHSCORES");
     terminal.press("\r");
     terminal.expect("(empty array)");
