@@ -331,7 +331,7 @@ impl Client {
         match stale_keys(reply).filter(|_| self.options.style.form == Form::Standard) {
             Some(keys) => {
                 text.extend_from_slice(b"-> invalidate: ");
-                let keys: Vec<_> = keys.iter().map(|key| quoted_key(key)).collect();
+                let keys: Vec<_> = keys.iter().map(quoted_key).collect();
                 text.extend_from_slice(keys.join(", ").as_bytes());
                 text.push(b'\n');
             }
