@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use crate::{root, shell};
 
 /// Program → the Debian package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("chromium", "chromium"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("python3", "python3-venv"),
     ("gcc", "gcc"),
     ("make", "make"),
+    ("openssl", "openssl"),
 ];
 
 /// Folders with a package.json and a lock file that tests run in.

@@ -23,6 +23,9 @@ const STORE: [&str; 9] = [
 ];
 const UPPER: [&str; 6] =
     ["thali-client", "thali-jobs", "thali-gateway", "thali-http", "thali-judge", "thali-sandbox"];
+/// The command-line client: reaches every server by the Redis protocol, and shares words and facts with the store.
+const CLI: &str = "thali-cli";
+const CLI_MAY_KNOW: [&str; 5] = ["thali-resp", "thali-commands", "thali-data", "thali-keyspace", "thali-rdb"];
 /// The one place that knows both sides.
 const BINARY: &str = "thali";
 const TESTKIT: &str = "thali-testkit";
@@ -74,6 +77,10 @@ fn breaches(graph: &Graph) -> Vec<String> {
                 "speaks to the store by another way than the Redis protocol"
             } else if side(&STORE) && UPPER.contains(&other) {
                 "makes the store know what stands on it"
+            } else if side(&[CLI]) && !CLI_MAY_KNOW.contains(&other) {
+                "is more than a client with the command table"
+            } else if other == CLI && !side(&[BINARY]) {
+                "knows the command-line client"
             } else if other == TESTKIT && !side(&TOOLS) {
                 "makes the test kit part of the product"
             } else if other == BINARY {
@@ -83,7 +90,7 @@ fn breaches(graph: &Graph) -> Vec<String> {
             };
             breaches.push(format!("{name} → {other}: {why}"));
         }
-        let placed = side(&STORE) || side(&UPPER) || side(&TOOLS) || side(&[BINARY, TESTKIT]);
+        let placed = side(&STORE) || side(&UPPER) || side(&TOOLS) || side(&[BINARY, TESTKIT, CLI]);
         if name.starts_with("thali") && !placed {
             breaches.push(format!("{name}: on neither side; add it to a list in xtask/src/wall.rs"));
         }
@@ -136,6 +143,14 @@ mod tests {
     fn testkit_stays_out_of_the_product() {
         let graph = graph_of(&[("thali-http", "thali-testkit"), ("xtask", "thali-testkit")]);
         assert_eq!(breaches(&graph).len(), 1);
+    }
+
+    #[test]
+    fn the_client_knows_the_command_table_and_no_server() {
+        let graph = graph_of(&[("thali", "thali-cli"), ("thali-cli", "thali-commands")]);
+        assert_eq!(breaches(&graph), Vec::<String>::new());
+        assert_eq!(breaches(&graph_of(&[("thali-cli", "thali-server")])).len(), 1);
+        assert_eq!(breaches(&graph_of(&[("thali-http", "thali-cli")])).len(), 1);
     }
 
     #[test]

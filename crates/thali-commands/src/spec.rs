@@ -116,6 +116,30 @@ pub enum Group {
     Cluster,
 }
 
+impl Group {
+    /// COMMAND DOCS' word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Generic => "generic",
+            Group::String => "string",
+            Group::List => "list",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Hash => "hash",
+            Group::Stream => "stream",
+            Group::Bitmap => "bitmap",
+            Group::HyperLogLog => "hyperloglog",
+            Group::Geo => "geo",
+            Group::PubSub => "pubsub",
+            Group::Transactions => "transactions",
+            Group::Scripting => "scripting",
+            Group::Connection => "connection",
+            Group::Server => "server",
+            Group::Cluster => "cluster",
+        }
+    }
+}
+
 /// Which arguments are keys. Positions count the command's name as 0.
 #[derive(Clone, Copy)]
 pub enum Keys {
@@ -272,6 +296,8 @@ pub struct Spec {
     pub name: &'static str,
     /// One sentence for COMMAND DOCS.
     pub summary: &'static str,
+    /// What follows the name, in the notation of Redis's manual: `key value [NX | XX]`. Hints and help show it.
+    pub syntax: &'static str,
     /// The Redis version that brought it.
     pub since: &'static str,
     pub group: Group,
@@ -297,6 +323,7 @@ impl Spec {
     pub const BASE: Spec = Spec {
         name: "",
         summary: "",
+        syntax: "",
         since: "1.0.0",
         group: Group::Generic,
         complexity: "O(1)",

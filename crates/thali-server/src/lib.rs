@@ -53,6 +53,11 @@ mod unit;
 pub use counting::Counting;
 pub use server::{Server, StartError, Stopper};
 
+/// The facts about every command, for who shows them to people.
+pub fn specs() -> Vec<&'static thali_commands::Spec> {
+    table::rows().iter().map(|row| row.spec).collect()
+}
+
 /// The version of Redis whose commands and replies these are: what HELLO and INFO say, as clients
 /// choose their features by it.
 pub const REDIS_VERSION: &str = "7.2.4";

@@ -46,6 +46,13 @@ enum Command {
     /// Takes a data folder, a manifest or an append-only file, and changes none of them. Ends with 0 where all
     /// is good, with 1 where something is damaged, and with 2 where it could not look.
     Check(check::CheckArgs),
+    /// Speaks to a store from the command line: redis-cli's arguments, output and prompt.
+    #[command(disable_help_flag = true)]
+    Cli {
+        /// As for redis-cli; `thali cli --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Judges one submission from standard input: the demo's command for a job.
     #[command(hide = true)]
     Judge,
@@ -53,9 +60,13 @@ enum Command {
 
 fn main() -> ExitCode {
     thali_server::memory::set_allocator(allocator::ALLOCATOR);
+    if let Some(arguments) = as_cli() {
+        return thali_cli::run(arguments, &thali_server::specs());
+    }
     let result = match as_server() {
         Some(arguments) => serve::run_as_server(&arguments),
         None => match Cli::parse().command {
+            Command::Cli { arguments } => return thali_cli::run(arguments, &thali_server::specs()),
             Command::Serve { arguments } => serve::run(&arguments),
             Command::Work(args) => work::run(*args),
             Command::Demo { arguments } => demo::run(&arguments),
@@ -70,6 +81,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments behind `thali cli`, or of a program that is called by a name that ends in `-cli`: it stands in
+/// for redis-cli then. They are taken here, as some of them would mean something else to clap.
+fn as_cli() -> Option<Vec<OsString>> {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next()?;
+    let stem = std::path::Path::new(&name).file_name()?.to_string_lossy().into_owned();
+    (stem.ends_with("-cli") || arguments.next()? == "cli").then(|| arguments.collect())
 }
 
 /// The arguments, where the program is called under a name that ends in `-server`: it stands in for

@@ -11,6 +11,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, integer};
 pub const SPEC: Spec = Spec {
     name: "bitcount",
     summary: "Counts the number of set bits (population counting) in a string.",
+    syntax: "key [start end [BYTE | BIT]]",
     since: "2.6.0",
     complexity: "O(N)",
     arity: -2,

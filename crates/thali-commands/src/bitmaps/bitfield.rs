@@ -15,6 +15,8 @@ use crate::{
 pub const BITFIELD: Spec = Spec {
     name: "bitfield",
     summary: "Performs arbitrary bitfield integer operations on strings.",
+    syntax: "key [<GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | INCRBY \
+             encoding offset increment>> [operation ...]]",
     since: "3.2.0",
     complexity: "O(1) for each subcommand specified",
     arity: -2,
@@ -38,6 +40,7 @@ fn access(args: &[&[u8]]) -> Access {
 pub const BITFIELD_RO: Spec = Spec {
     name: "bitfield_ro",
     summary: "Performs arbitrary read-only bitfield integer operations on strings.",
+    syntax: "key [GET encoding offset [GET encoding offset ...]]",
     since: "6.0.0",
     complexity: BITFIELD.complexity,
     arity: -2,

@@ -10,6 +10,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec, 
 pub const SPEC: Spec = Spec {
     name: "bitop",
     summary: "Performs bitwise operations on multiple strings, and stores the result.",
+    syntax: "<AND | OR | XOR | NOT> destkey key [key ...]",
     since: "2.6.0",
     complexity: "O(N)",
     arity: -4,

@@ -11,6 +11,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, integer};
 pub const SPEC: Spec = Spec {
     name: "bitpos",
     summary: "Finds the first set (1) or clear (0) bit in a string.",
+    syntax: "key bit [start [end [BYTE | BIT]]]",
     since: "2.8.7",
     complexity: "O(N)",
     arity: -3,

@@ -8,6 +8,7 @@ use crate::{Context, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "getbit",
     summary: "Returns a bit value by offset.",
+    syntax: "key offset",
     since: "2.2.0",
     arity: 3,
     flags: super::READ.flags.union(Flags::FAST),

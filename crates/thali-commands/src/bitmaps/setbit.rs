@@ -10,6 +10,7 @@ use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec, parse_i64};
 pub const SPEC: Spec = Spec {
     name: "setbit",
     summary: "Sets or clears the bit at offset of the string value. Creates the key if it doesn't exist.",
+    syntax: "key offset value",
     since: "2.2.0",
     arity: 4,
     ..super::WRITE

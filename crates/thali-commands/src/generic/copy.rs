@@ -7,6 +7,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome,
 pub const SPEC: Spec = Spec {
     name: "copy",
     summary: "Copies the value of a key to a new key.",
+    syntax: "source destination [DB destination-db] [REPLACE]",
     since: "6.2.0",
     complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
     arity: -3,

@@ -10,6 +10,7 @@ use crate::{
 pub const SELECT: Spec = Spec {
     name: "select",
     summary: "Changes the selected database.",
+    syntax: "index",
     group: Group::Connection,
     arity: 2,
     flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
@@ -19,6 +20,7 @@ pub const SELECT: Spec = Spec {
 pub const SWAPDB: Spec = Spec {
     name: "swapdb",
     summary: "Swaps two Redis databases.",
+    syntax: "index1 index2",
     since: "4.0.0",
     group: Group::Server,
     complexity: "O(N) where N is the count of clients watching or blocking on keys from both databases.",
@@ -30,6 +32,7 @@ pub const SWAPDB: Spec = Spec {
 pub const MOVE: Spec = Spec {
     name: "move",
     summary: "Moves a key to another database.",
+    syntax: "key db",
     arity: 3,
     flags: Flags::WRITE.union(Flags::FAST),
     keys: Keys::one(Access::READ_WRITE),
@@ -46,6 +49,7 @@ pub const DBSIZE: Spec = Spec {
 pub const FLUSHDB: Spec = Spec {
     name: "flushdb",
     summary: "Removes all keys from the current database.",
+    syntax: "[ASYNC | SYNC]",
     group: Group::Server,
     complexity: "O(N) where N is the number of keys in the selected database",
     arity: -1,
@@ -53,8 +57,12 @@ pub const FLUSHDB: Spec = Spec {
     categories: Categories::KEYSPACE.union(Categories::DANGEROUS),
     ..super::BASE
 };
-pub const FLUSHALL: Spec =
-    Spec { name: "flushall", summary: "Removes all keys from all databases.", ..FLUSHDB };
+pub const FLUSHALL: Spec = Spec {
+    name: "flushall",
+    summary: "Removes all keys from all databases.",
+    syntax: "[ASYNC | SYNC]",
+    ..FLUSHDB
+};
 
 pub fn select(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     cx.db = super::db_number(cx, args[1])?;

@@ -8,6 +8,7 @@ use crate::{Access, Categories, Context, Flags, Flow, Group, Keys, Outcome, Spec
 pub const DEL: Spec = Spec {
     name: "del",
     summary: "Deletes one or more keys.",
+    syntax: "key [key ...]",
     since: "1.0.0",
     group: Group::Generic,
     complexity: "O(N) where N is the number of keys that will be removed.",
@@ -21,6 +22,7 @@ pub const DEL: Spec = Spec {
 pub const UNLINK: Spec = Spec {
     name: "unlink",
     summary: "Asynchronously deletes one or more keys.",
+    syntax: "key [key ...]",
     since: "4.0.0",
     flags: Flags::WRITE.union(Flags::FAST),
     ..DEL

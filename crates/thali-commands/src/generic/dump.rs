@@ -8,6 +8,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "dump",
     summary: "Returns a serialized representation of the value stored at a key.",
+    syntax: "key",
     since: "2.6.0",
     complexity: "O(1) to access the key and additional O(N*M) to serialize it, where N is the number of Redis \
                  objects composing the value and M their average size. For small string values the time \

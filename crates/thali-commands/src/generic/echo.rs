@@ -6,11 +6,17 @@ use crate::{Categories, Context, ErrorReply, Flags, Flow, Group, Outcome, Spec};
 
 const BASE: Spec =
     Spec { group: Group::Connection, flags: Flags::FAST, categories: Categories::CONNECTION, ..Spec::BASE };
-pub const PING: Spec =
-    Spec { name: "ping", summary: "Returns the server's liveliness response.", arity: -1, ..BASE };
+pub const PING: Spec = Spec {
+    name: "ping",
+    summary: "Returns the server's liveliness response.",
+    syntax: "[message]",
+    arity: -1,
+    ..BASE
+};
 pub const ECHO: Spec = Spec {
     name: "echo",
     summary: "Returns the given string.",
+    syntax: "message",
     arity: 2,
     flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
     ..BASE

@@ -7,6 +7,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const EXISTS: Spec = Spec {
     name: "exists",
     summary: "Determines whether one or more keys exist.",
+    syntax: "key [key ...]",
     complexity: "O(N) where N is the number of keys to check.",
     arity: -2,
     flags: Flags::READONLY.union(Flags::FAST),
@@ -17,6 +18,7 @@ pub const TOUCH: Spec = Spec {
     name: "touch",
     summary: "Returns the number of existing keys out of those specified after updating the time they were last \
               accessed.",
+    syntax: "key [key ...]",
     since: "3.2.1",
     ..EXISTS
 };

@@ -11,6 +11,7 @@ use crate::{
 pub const EXPIRE: Spec = Spec {
     name: "expire",
     summary: "Sets the expiration time of a key in seconds.",
+    syntax: "key seconds [NX | XX | GT | LT]",
     arity: -3,
     flags: Flags::WRITE.union(Flags::FAST),
     keys: Keys::one(Access::WRITE),
@@ -19,18 +20,21 @@ pub const EXPIRE: Spec = Spec {
 pub const PEXPIRE: Spec = Spec {
     name: "pexpire",
     summary: "Sets the expiration time of a key in milliseconds.",
+    syntax: "key milliseconds [NX | XX | GT | LT]",
     since: "2.6.0",
     ..EXPIRE
 };
 pub const EXPIREAT: Spec = Spec {
     name: "expireat",
     summary: "Sets the expiration time of a key to a Unix timestamp.",
+    syntax: "key unix-time-seconds [NX | XX | GT | LT]",
     since: "1.2.0",
     ..EXPIRE
 };
 pub const PEXPIREAT: Spec = Spec {
     name: "pexpireat",
     summary: "Sets the expiration time of a key to a Unix milliseconds timestamp.",
+    syntax: "key unix-time-milliseconds [NX | XX | GT | LT]",
     since: "2.6.0",
     ..EXPIRE
 };

@@ -7,6 +7,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "type",
     summary: "Determines the type of value stored at a key.",
+    syntax: "key",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
     keys: Keys::one(Access::PRESENCE),

@@ -19,18 +19,30 @@ pub const SPEC: Spec = Spec {
     complexity: "Depends on subcommand.",
     arity: -2,
     subcommands: &[
-        Spec { name: "encoding", summary: "Returns the internal encoding of a Redis object.", ..SUB },
+        Spec {
+            name: "encoding",
+            summary: "Returns the internal encoding of a Redis object.",
+            syntax: "key",
+            ..SUB
+        },
         Spec {
             name: "freq",
             summary: "Returns the logarithmic access frequency counter of a Redis object.",
+            syntax: "key",
             ..SUB
         },
         Spec {
             name: "idletime",
             summary: "Returns the time since the last access to a Redis object.",
+            syntax: "key",
             ..SUB
         },
-        Spec { name: "refcount", summary: "Returns the reference count of a value of a key.", ..SUB },
+        Spec {
+            name: "refcount",
+            summary: "Returns the reference count of a value of a key.",
+            syntax: "key",
+            ..SUB
+        },
         Spec {
             name: "help",
             summary: "Returns helpful text about the different subcommands.",

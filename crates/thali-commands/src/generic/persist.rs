@@ -7,6 +7,7 @@ use crate::{Access, Context, EventClass, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "persist",
     summary: "Removes the expiration time of a key.",
+    syntax: "key",
     since: "2.2.0",
     arity: 2,
     flags: Flags::WRITE.union(Flags::FAST),

@@ -7,6 +7,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome,
 pub const RENAME: Spec = Spec {
     name: "rename",
     summary: "Renames a key and overwrites the destination.",
+    syntax: "key newkey",
     arity: 3,
     flags: Flags::WRITE,
     keys: Keys::Pair { first: (1, Access::READ_WRITE), second: (2, Access::WRITE) },
@@ -15,6 +16,7 @@ pub const RENAME: Spec = Spec {
 pub const RENAMENX: Spec = Spec {
     name: "renamenx",
     summary: "Renames a key only when the target key name doesn't exist.",
+    syntax: "key newkey",
     flags: Flags::WRITE.union(Flags::FAST),
     ..RENAME
 };

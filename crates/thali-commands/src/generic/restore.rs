@@ -13,6 +13,7 @@ use crate::{
 pub const SPEC: Spec = Spec {
     name: "restore",
     summary: "Creates a key from the serialized representation of a value.",
+    syntax: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
     since: "2.6.0",
     complexity: "O(1) to create the new key and additional O(N*M) to reconstruct the serialized value, where N \
                  is the number of Redis objects composing the value and M their average size. For small string \

@@ -14,6 +14,7 @@ use crate::{
 pub const SCAN: Spec = Spec {
     name: "scan",
     summary: "Iterates over the key names in the database.",
+    syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
     since: "2.8.0",
     complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor \
                  to return back to 0.",
@@ -24,6 +25,7 @@ pub const SCAN: Spec = Spec {
 pub const KEYS: Spec = Spec {
     name: "keys",
     summary: "Returns all key names that match a pattern.",
+    syntax: "pattern",
     complexity: "O(N) with N being the number of keys in the database",
     arity: 2,
     flags: Flags::READONLY.union(Flags::EACH_SHARD),

@@ -26,6 +26,8 @@ use crate::{
 pub const SORT: Spec = Spec {
     name: "sort",
     summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.",
+    syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA] \
+             [STORE destination]",
     complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of \
                  returned elements. When the elements are not sorted, complexity is O(N).",
     arity: -2,
@@ -49,6 +51,7 @@ pub const SORT: Spec = Spec {
 pub const SORT_RO: Spec = Spec {
     name: "sort_ro",
     summary: "Returns the sorted elements of a list, a set, or a sorted set.",
+    syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]",
     since: "7.0.0",
     flags: Flags::READONLY.union(Flags::MOVABLE_KEYS),
     keys: Keys::one(Access::READ),

@@ -7,6 +7,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const TTL: Spec = Spec {
     name: "ttl",
     summary: "Returns the expiration time in seconds of a key.",
+    syntax: "key",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
     keys: Keys::one(Access::READ),
@@ -15,18 +16,21 @@ pub const TTL: Spec = Spec {
 pub const PTTL: Spec = Spec {
     name: "pttl",
     summary: "Returns the expiration time in milliseconds of a key.",
+    syntax: "key",
     since: "2.6.0",
     ..TTL
 };
 pub const EXPIRETIME: Spec = Spec {
     name: "expiretime",
     summary: "Returns the expiration time of a key as a Unix timestamp.",
+    syntax: "key",
     since: "7.0.0",
     ..TTL
 };
 pub const PEXPIRETIME: Spec = Spec {
     name: "pexpiretime",
     summary: "Returns the expiration time of a key as a Unix milliseconds timestamp.",
+    syntax: "key",
     since: "7.0.0",
     ..TTL
 };

@@ -8,6 +8,7 @@ use crate::{Access, Context, ErrorReply, Flags, Keys, Outcome, Spec, is_word};
 pub const SPEC: Spec = Spec {
     name: "geoadd",
     summary: "Adds one or more members to a geospatial index. The key is created if it doesn't exist.",
+    syntax: "key [NX | XX] [CH] longitude latitude member [longitude latitude member ...]",
     complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
     arity: -5,
     flags: Flags::WRITE.union(Flags::DENYOOM),

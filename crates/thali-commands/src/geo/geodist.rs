@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "geodist",
     summary: "Returns the distance between two members of a geospatial index.",
+    syntax: "key member1 member2 [M | KM | FT | MI]",
     arity: -4,
     ..super::READ_ONE
 };

@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const GEOPOS: Spec = Spec {
     name: "geopos",
     summary: "Returns the longitude and latitude of members from a geospatial index.",
+    syntax: "key member [member ...]",
     complexity: "O(1) for each member requested.",
     arity: -2,
     ..super::READ_ONE
@@ -17,6 +18,7 @@ pub const GEOPOS: Spec = Spec {
 pub const GEOHASH: Spec = Spec {
     name: "geohash",
     summary: "Returns members from a geospatial index as geohash strings.",
+    syntax: "key member [member ...]",
     ..GEOPOS
 };
 

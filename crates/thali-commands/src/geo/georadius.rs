@@ -10,6 +10,8 @@ pub const GEORADIUS: Spec = Spec {
     name: "georadius",
     summary: "Queries a geospatial index for members within a distance from a coordinate, optionally stores the \
               result.",
+    syntax: "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT \
+             count [ANY]] [ASC | DESC] [STORE key] [STOREDIST key]",
     complexity: "O(N+log(M)) where N is the number of elements inside the bounding box of the circular area \
                  delimited by center and radius and M is the number of items inside the index.",
     arity: -6,
@@ -21,6 +23,8 @@ pub const GEORADIUS: Spec = Spec {
 pub const GEORADIUS_RO: Spec = Spec {
     name: "georadius_ro",
     summary: "Returns members from a geospatial index that are within a distance from a coordinate.",
+    syntax: "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT \
+             count [ANY]] [ASC | DESC]",
     since: "3.2.10",
     complexity: GEORADIUS.complexity,
     arity: -6,
@@ -31,6 +35,8 @@ pub const GEORADIUSBYMEMBER: Spec = Spec {
     name: "georadiusbymember",
     summary: "Queries a geospatial index for members within a distance from a member, optionally stores the \
               result.",
+    syntax: "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] \
+             [ASC | DESC] [STORE key] [STOREDIST key]",
     arity: -5,
     ..GEORADIUS
 };
@@ -38,6 +44,8 @@ pub const GEORADIUSBYMEMBER: Spec = Spec {
 pub const GEORADIUSBYMEMBER_RO: Spec = Spec {
     name: "georadiusbymember_ro",
     summary: "Returns members from a geospatial index that are within a distance from a member.",
+    syntax: "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] \
+             [ASC | DESC]",
     arity: -5,
     ..GEORADIUS_RO
 };

@@ -8,6 +8,9 @@ use crate::{Access, Context, Keys, Outcome, Spec};
 pub const GEOSEARCH: Spec = Spec {
     name: "geosearch",
     summary: "Queries a geospatial index for members inside an area of a box or a circle.",
+    syntax: "key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | \
+             BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] \
+             [WITHHASH]",
     since: "6.2.0",
     complexity: "O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the \
                  shape provided as the filter and M is the number of items inside the shape",
@@ -19,6 +22,9 @@ pub const GEOSEARCHSTORE: Spec = Spec {
     name: "geosearchstore",
     summary: "Queries a geospatial index for members inside an area of a box or a circle, optionally stores the \
               result.",
+    syntax: "destination source <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | \
+             KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] \
+             [STOREDIST]",
     since: GEOSEARCH.since,
     complexity: GEOSEARCH.complexity,
     arity: -8,

@@ -8,6 +8,7 @@ use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hdel",
     summary: "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.",
+    syntax: "key field [field ...]",
     complexity: "O(N) where N is the number of fields to be removed.",
     arity: -3,
     flags: Flags::WRITE.union(Flags::FAST),

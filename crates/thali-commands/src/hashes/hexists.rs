@@ -8,6 +8,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hexists",
     summary: "Determines whether a field exists in a hash.",
+    syntax: "key field",
     arity: 3,
     keys: Keys::one(Access::PRESENCE),
     ..super::READ

@@ -6,8 +6,13 @@ use thali_resp::Reply;
 use crate::elements::ReplyElements;
 use crate::{Context, Flow, Outcome, Spec};
 
-pub const SPEC: Spec =
-    Spec { name: "hget", summary: "Returns the value of a field in a hash.", arity: 3, ..super::READ };
+pub const SPEC: Spec = Spec {
+    name: "hget",
+    summary: "Returns the value of a field in a hash.",
+    syntax: "key field",
+    arity: 3,
+    ..super::READ
+};
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     match cx.read::<Hash>(args[1])?.and_then(|hash| hash.get(args[2])) {

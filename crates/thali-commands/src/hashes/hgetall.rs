@@ -14,11 +14,13 @@ const ALL: Spec = Spec {
 };
 
 pub const HGETALL: Spec =
-    Spec { name: "hgetall", summary: "Returns all fields and values in a hash.", ..ALL };
+    Spec { name: "hgetall", summary: "Returns all fields and values in a hash.", syntax: "key", ..ALL };
 
-pub const HKEYS: Spec = Spec { name: "hkeys", summary: "Returns all fields in a hash.", ..ALL };
+pub const HKEYS: Spec =
+    Spec { name: "hkeys", summary: "Returns all fields in a hash.", syntax: "key", ..ALL };
 
-pub const HVALS: Spec = Spec { name: "hvals", summary: "Returns all values in a hash.", ..ALL };
+pub const HVALS: Spec =
+    Spec { name: "hvals", summary: "Returns all values in a hash.", syntax: "key", ..ALL };
 
 pub fn hgetall(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let hash = cx.read::<Hash>(args[1])?;

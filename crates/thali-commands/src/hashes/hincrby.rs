@@ -9,6 +9,7 @@ pub const SPEC: Spec = Spec {
     name: "hincrby",
     summary: "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the \
               field doesn't exist.",
+    syntax: "key field increment",
     arity: 4,
     keys: Keys::one(Access::READ_WRITE),
     ..super::WRITE

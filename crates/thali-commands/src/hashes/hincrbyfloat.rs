@@ -12,6 +12,7 @@ pub const SPEC: Spec = Spec {
     name: "hincrbyfloat",
     summary: "Increments the floating point value of a field by a number. Uses 0 as initial value if the \
               field doesn't exist.",
+    syntax: "key field increment",
     since: "2.6.0",
     arity: 4,
     keys: Keys::one(Access::READ_WRITE),

@@ -8,6 +8,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hlen",
     summary: "Returns the number of fields in a hash.",
+    syntax: "key",
     arity: 2,
     keys: Keys::one(Access::PRESENCE),
     ..super::READ

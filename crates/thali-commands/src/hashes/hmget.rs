@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hmget",
     summary: "Returns the values of all fields in a hash.",
+    syntax: "key field [field ...]",
     complexity: "O(N) where N is the number of fields being requested.",
     arity: -3,
     ..super::READ

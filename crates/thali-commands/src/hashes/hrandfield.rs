@@ -10,6 +10,7 @@ use crate::{Context, ErrorReply, Flags, Flow, Outcome, Spec, is_word};
 pub const SPEC: Spec = Spec {
     name: "hrandfield",
     summary: "Returns one or more random fields from a hash.",
+    syntax: "key [count [WITHVALUES]]",
     since: "6.2.0",
     complexity: "O(N) where N is the number of fields returned",
     arity: -2,

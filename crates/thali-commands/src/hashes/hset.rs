@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec};
 pub const HSET: Spec = Spec {
     name: "hset",
     summary: "Creates or modifies the value of a field in a hash.",
+    syntax: "key field value [field value ...]",
     complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is \
                  called with multiple field/value pairs.",
     arity: -4,
@@ -17,6 +18,7 @@ pub const HSET: Spec = Spec {
 pub const HMSET: Spec = Spec {
     name: "hmset",
     summary: "Sets the values of multiple fields.",
+    syntax: "key field value [field value ...]",
     complexity: "O(N) where N is the number of fields being set.",
     ..HSET
 };

@@ -8,6 +8,7 @@ use crate::{Context, EventClass, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hsetnx",
     summary: "Sets the value of a field in a hash only when the field doesn't exist.",
+    syntax: "key field value",
     arity: 4,
     ..super::WRITE
 };

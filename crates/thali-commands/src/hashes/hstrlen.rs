@@ -8,6 +8,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "hstrlen",
     summary: "Returns the length of the value of a field.",
+    syntax: "key field",
     since: "3.2.0",
     arity: 3,
     keys: Keys::one(Access::PRESENCE),

@@ -10,6 +10,7 @@ use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "pfadd",
     summary: "Adds elements to a HyperLogLog key. Creates the key if it doesn't exist.",
+    syntax: "key [element [element ...]]",
     complexity: "O(1) to add every element.",
     arity: -2,
     flags: super::WRITE.flags.union(Flags::FAST),

@@ -12,6 +12,7 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "pfcount",
     summary: "Returns the approximated cardinality of the set(s) observed by the HyperLogLog key(s).",
+    syntax: "key [key ...]",
     complexity: "O(1) with a very small average constant time when called with a single key. O(N) with N being \
                  the number of keys, and much bigger constant times, when called with multiple keys.",
     arity: -2,

@@ -9,6 +9,7 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec, is_wo
 pub const SPEC: Spec = Spec {
     name: "pfdebug",
     summary: "Internal commands for debugging HyperLogLog values.",
+    syntax: "subcommand key",
     complexity: "N/A",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::ADMIN),

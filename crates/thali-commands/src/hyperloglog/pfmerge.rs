@@ -10,6 +10,7 @@ use crate::{Access, Context, EventClass, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "pfmerge",
     summary: "Merges one or more HyperLogLog values into a single key.",
+    syntax: "destkey sourcekey [sourcekey ...]",
     complexity: "O(N) to merge N HyperLogLogs, but with high constant times.",
     arity: -2,
     keys: Keys::Into { at: 1, access: Access::READ_WRITE },

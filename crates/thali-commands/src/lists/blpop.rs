@@ -14,6 +14,7 @@ pub const BLPOP: Spec = Spec {
     name: "blpop",
     summary: "Removes and returns the first element in a list. Blocks until an element is available otherwise. \
               Deletes the list if the last element was popped.",
+    syntax: "key [key ...] timeout",
     since: "2.0.0",
     complexity: "O(N) where N is the number of provided keys.",
     arity: -3,
@@ -26,6 +27,7 @@ pub const BRPOP: Spec = Spec {
     name: "brpop",
     summary: "Removes and returns the last element in a list. Blocks until an element is available otherwise. \
               Deletes the list if the last element was popped.",
+    syntax: "key [key ...] timeout",
     ..BLPOP
 };
 

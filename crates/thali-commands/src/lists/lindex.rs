@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec, from_end, integer};
 pub const SPEC: Spec = Spec {
     name: "lindex",
     summary: "Returns an element from a list by its index.",
+    syntax: "key index",
     complexity: "O(N) where N is the number of elements to traverse to get to the element at index. This makes \
                  asking for the first or the last element of the list O(1).",
     arity: 3,

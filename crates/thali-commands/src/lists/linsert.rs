@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, is_word
 pub const SPEC: Spec = Spec {
     name: "linsert",
     summary: "Inserts an element before or after another element in a list.",
+    syntax: "key <BEFORE | AFTER> pivot element",
     since: "2.2.0",
     complexity: "O(N) where N is the number of elements to traverse before seeing the value pivot. This means \
                  that inserting somewhere on the left end on the list (head) can be considered O(1) and \

@@ -17,6 +17,7 @@ pub const LMOVE: Spec = Spec {
     name: "lmove",
     summary: "Returns an element after popping it from one list and pushing it to another. Deletes the list if \
               the last element was moved.",
+    syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
     since: "6.2.0",
     arity: 5,
     flags: Flags::WRITE.union(Flags::DENYOOM),
@@ -28,6 +29,7 @@ pub const RPOPLPUSH: Spec = Spec {
     name: "rpoplpush",
     summary: "Returns the last element of a list after removing and pushing it to another list. Deletes the \
               list if the last element was popped.",
+    syntax: "source destination",
     since: "1.2.0",
     arity: 3,
     ..LMOVE
@@ -37,6 +39,7 @@ pub const BLMOVE: Spec = Spec {
     name: "blmove",
     summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is \
               available otherwise. Deletes the list if the last element was moved.",
+    syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
     arity: 6,
     flags: LMOVE.flags.union(Flags::BLOCKING),
     ..LMOVE
@@ -46,6 +49,7 @@ pub const BRPOPLPUSH: Spec = Spec {
     name: "brpoplpush",
     summary: "Pops an element from a list, pushes it to another list and returns it. Block until an element is \
               available otherwise. Deletes the list if the last element was popped.",
+    syntax: "source destination timeout",
     since: "2.2.0",
     arity: 4,
     ..BLMOVE

@@ -18,6 +18,7 @@ pub const LMPOP: Spec = Spec {
     name: "lmpop",
     summary: "Returns multiple elements from a list after removing them. Deletes the list if the last element \
               was popped.",
+    syntax: "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
     since: "7.0.0",
     complexity: "O(N+M) where N is the number of provided keys and M is the number of elements returned.",
     arity: -4,
@@ -30,6 +31,7 @@ pub const BLMPOP: Spec = Spec {
     name: "blmpop",
     summary: "Pops the first element from one of multiple lists. Blocks until an element is available \
               otherwise. Deletes the list if the last element was popped.",
+    syntax: "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
     arity: -5,
     flags: LMPOP.flags.union(Flags::BLOCKING),
     keys: Keys::Counted { at: 2, first: 3, access: Access::READ_WRITE, before: &[] },

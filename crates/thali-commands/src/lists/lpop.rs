@@ -12,6 +12,7 @@ pub const LPOP: Spec = Spec {
     name: "lpop",
     summary: "Returns the first elements in a list after removing it. Deletes the list if the last element was \
               popped.",
+    syntax: "key [count]",
     complexity: "O(N) where N is the number of elements returned",
     arity: -2,
     flags: Flags::WRITE.union(Flags::FAST),
@@ -22,6 +23,7 @@ pub const LPOP: Spec = Spec {
 pub const RPOP: Spec = Spec {
     name: "rpop",
     summary: "Returns and removes the last elements of a list. Deletes the list if the last element was popped.",
+    syntax: "key [count]",
     ..LPOP
 };
 

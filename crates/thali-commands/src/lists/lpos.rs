@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, is_word};
 pub const SPEC: Spec = Spec {
     name: "lpos",
     summary: "Returns the index of matching elements in a list.",
+    syntax: "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
     since: "6.0.6",
     complexity: "O(N) where N is the number of elements in the list, for the average case. When searching for \
                  elements near the head or the tail of the list, or when the MAXLEN option is provided, the \

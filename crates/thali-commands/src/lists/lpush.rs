@@ -17,18 +17,21 @@ const PUSH: Spec = Spec {
 pub const LPUSH: Spec = Spec {
     name: "lpush",
     summary: "Prepends one or more elements to a list. Creates the key if it doesn't exist.",
+    syntax: "key element [element ...]",
     ..PUSH
 };
 
 pub const RPUSH: Spec = Spec {
     name: "rpush",
     summary: "Appends one or more elements to a list. Creates the key if it doesn't exist.",
+    syntax: "key element [element ...]",
     ..PUSH
 };
 
 pub const LPUSHX: Spec = Spec {
     name: "lpushx",
     summary: "Prepends one or more elements to a list only when the list exists.",
+    syntax: "key element [element ...]",
     since: "2.2.0",
     ..PUSH
 };
@@ -36,6 +39,7 @@ pub const LPUSHX: Spec = Spec {
 pub const RPUSHX: Spec = Spec {
     name: "rpushx",
     summary: "Appends one or more elements to a list only when the list exists.",
+    syntax: "key element [element ...]",
     since: "2.2.0",
     ..PUSH
 };

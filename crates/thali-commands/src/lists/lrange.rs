@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec, integer, range};
 pub const SPEC: Spec = Spec {
     name: "lrange",
     summary: "Returns a range of elements from a list.",
+    syntax: "key start stop",
     complexity: "O(S+N) where S is the distance of start offset from HEAD for small lists, from nearest end \
                  (HEAD or TAIL) for large lists; and N is the number of elements in the specified range.",
     arity: 4,

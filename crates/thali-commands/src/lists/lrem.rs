@@ -10,6 +10,7 @@ use crate::{Context, EventClass, Flow, Outcome, Spec, integer};
 pub const SPEC: Spec = Spec {
     name: "lrem",
     summary: "Removes elements from a list. Deletes the list if the last element was removed.",
+    syntax: "key count element",
     complexity: "O(N+M) where N is the length of the list and M is the number of elements removed.",
     arity: 4,
     ..super::WRITE

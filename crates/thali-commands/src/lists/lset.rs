@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, from_en
 pub const SPEC: Spec = Spec {
     name: "lset",
     summary: "Sets the value of an element in a list by its index.",
+    syntax: "key index element",
     complexity: "O(N) where N is the length of the list. Setting either the first or the last element of the \
                  list is O(1).",
     arity: 4,

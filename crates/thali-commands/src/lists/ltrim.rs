@@ -9,6 +9,7 @@ use crate::{Context, EventClass, Flow, Outcome, Spec, integer, range};
 pub const SPEC: Spec = Spec {
     name: "ltrim",
     summary: "Removes elements from both ends a list. Deletes the list if all elements were trimmed.",
+    syntax: "key start stop",
     complexity: "O(N) where N is the number of elements to be removed by the operation.",
     arity: 4,
     ..super::WRITE

@@ -8,6 +8,7 @@ use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "sadd",
     summary: "Adds one or more members to a set. Creates the key if it doesn't exist.",
+    syntax: "key member [member ...]",
     complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with \
                  multiple arguments.",
     arity: -3,

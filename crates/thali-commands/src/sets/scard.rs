@@ -8,6 +8,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "scard",
     summary: "Returns the number of members in a set.",
+    syntax: "key",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
     keys: Keys::one(Access::PRESENCE),

@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, Outcome, Spec};
 pub const SDIFF: Spec = Spec {
     name: "sdiff",
     summary: "Returns the difference of multiple sets.",
+    syntax: "key [key ...]",
     complexity: "O(N) where N is the total number of elements in all given sets.",
     ..super::COMBINE
 };
@@ -15,6 +16,7 @@ pub const SDIFF: Spec = Spec {
 pub const SDIFFSTORE: Spec = Spec {
     name: "sdiffstore",
     summary: "Stores the difference of multiple sets in a key.",
+    syntax: "destination key [key ...]",
     complexity: SDIFF.complexity,
     ..super::COMBINE_AND_STORE
 };

@@ -9,6 +9,7 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec, is_wo
 pub const SINTER: Spec = Spec {
     name: "sinter",
     summary: "Returns the intersect of multiple sets.",
+    syntax: "key [key ...]",
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     ..super::COMBINE
 };
@@ -16,6 +17,7 @@ pub const SINTER: Spec = Spec {
 pub const SINTERSTORE: Spec = Spec {
     name: "sinterstore",
     summary: "Stores the intersect of multiple sets in a key.",
+    syntax: "destination key [key ...]",
     complexity: SINTER.complexity,
     ..super::COMBINE_AND_STORE
 };
@@ -23,6 +25,7 @@ pub const SINTERSTORE: Spec = Spec {
 pub const SINTERCARD: Spec = Spec {
     name: "sintercard",
     summary: "Returns the number of members of the intersect of multiple sets.",
+    syntax: "numkeys key [key ...] [LIMIT limit]",
     since: "7.0.0",
     complexity: SINTER.complexity,
     arity: -3,

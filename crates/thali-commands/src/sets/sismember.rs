@@ -8,6 +8,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SISMEMBER: Spec = Spec {
     name: "sismember",
     summary: "Determines whether a member belongs to a set.",
+    syntax: "key member",
     arity: 3,
     flags: Flags::READONLY.union(Flags::FAST),
     keys: Keys::one(Access::PRESENCE),
@@ -17,6 +18,7 @@ pub const SISMEMBER: Spec = Spec {
 pub const SMISMEMBER: Spec = Spec {
     name: "smismember",
     summary: "Determines whether multiple members belong to a set.",
+    syntax: "key member [member ...]",
     since: "6.2.0",
     complexity: "O(N) where N is the number of elements being checked for membership",
     arity: -3,

@@ -8,6 +8,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "smembers",
     summary: "Returns all members of a set.",
+    syntax: "key",
     complexity: "O(N) where N is the set cardinality.",
     arity: 2,
     ..super::READ

@@ -8,6 +8,7 @@ use crate::{Access, Context, EventClass, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "smove",
     summary: "Moves a member from one set to another.",
+    syntax: "source destination member",
     arity: 4,
     keys: Keys::Pair { first: (1, Access::READ_WRITE), second: (2, Access::WRITE) },
     ..super::WRITE

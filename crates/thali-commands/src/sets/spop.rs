@@ -10,6 +10,7 @@ pub const SPEC: Spec = Spec {
     name: "spop",
     summary: "Returns one or more random members from a set after removing them. Deletes the set if the last \
               member was popped.",
+    syntax: "key [count]",
     complexity: "Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
     arity: -2,
     keys: Keys::one(Access::READ_WRITE),

@@ -10,6 +10,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Random, Spec};
 pub const SPEC: Spec = Spec {
     name: "srandmember",
     summary: "Get one or multiple random members from a set",
+    syntax: "key [count]",
     complexity: "Without the count argument O(1), otherwise O(N) where N is the absolute value of the passed \
                  count.",
     arity: -2,

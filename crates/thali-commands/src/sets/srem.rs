@@ -8,6 +8,7 @@ use crate::{Context, EventClass, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "srem",
     summary: "Removes one or more members from a set. Deletes the set if the last member was removed.",
+    syntax: "key member [member ...]",
     complexity: "O(N) where N is the number of members to be removed.",
     arity: -3,
     ..super::WRITE

@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec, cursor};
 pub const SPEC: Spec = Spec {
     name: "sscan",
     summary: "Iterates over members of a set.",
+    syntax: "key cursor [MATCH pattern] [COUNT count]",
     since: "2.8.0",
     complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the \
                  cursor to return back to 0. N is the number of elements inside the collection.",

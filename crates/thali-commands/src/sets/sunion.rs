@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, Outcome, Spec};
 pub const SUNION: Spec = Spec {
     name: "sunion",
     summary: "Returns the union of multiple sets.",
+    syntax: "key [key ...]",
     complexity: "O(N) where N is the total number of elements in all given sets.",
     ..super::COMBINE
 };
@@ -15,6 +16,7 @@ pub const SUNION: Spec = Spec {
 pub const SUNIONSTORE: Spec = Spec {
     name: "sunionstore",
     summary: "Stores the union of multiple sets in a key.",
+    syntax: "destination key [key ...]",
     complexity: SUNION.complexity,
     ..super::COMBINE_AND_STORE
 };

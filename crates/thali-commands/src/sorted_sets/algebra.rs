@@ -15,6 +15,7 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec, integ
 pub const ZUNION: Spec = Spec {
     name: "zunion",
     summary: "Returns the union of multiple sorted sets.",
+    syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
     since: "6.2.0",
     complexity: "O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.",
     arity: -3,
@@ -26,6 +27,7 @@ pub const ZUNION: Spec = Spec {
 pub const ZINTER: Spec = Spec {
     name: "zinter",
     summary: "Returns the intersect of multiple sorted sets.",
+    syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
     complexity: "O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set.",
     ..ZUNION
 };
@@ -33,6 +35,7 @@ pub const ZINTER: Spec = Spec {
 pub const ZDIFF: Spec = Spec {
     name: "zdiff",
     summary: "Returns the difference between multiple sorted sets.",
+    syntax: "numkeys key [key ...] [WITHSCORES]",
     complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
     ..ZUNION
 };
@@ -40,6 +43,7 @@ pub const ZDIFF: Spec = Spec {
 pub const ZINTERCARD: Spec = Spec {
     name: "zintercard",
     summary: "Returns the number of members of the intersect of multiple sorted sets.",
+    syntax: "numkeys key [key ...] [LIMIT limit]",
     since: "7.0.0",
     complexity: "O(N*K) worst case with N being the smallest input sorted set, K being the number of input sorted sets.",
     ..ZUNION
@@ -48,6 +52,7 @@ pub const ZINTERCARD: Spec = Spec {
 pub const ZUNIONSTORE: Spec = Spec {
     name: "zunionstore",
     summary: "Stores the union of multiple sorted sets in a key.",
+    syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
     since: "2.0.0",
     arity: -4,
     flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::MOVABLE_KEYS),
@@ -58,6 +63,7 @@ pub const ZUNIONSTORE: Spec = Spec {
 pub const ZINTERSTORE: Spec = Spec {
     name: "zinterstore",
     summary: "Stores the intersect of multiple sorted sets in a key.",
+    syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
     complexity: ZINTER.complexity,
     ..ZUNIONSTORE
 };
@@ -65,6 +71,7 @@ pub const ZINTERSTORE: Spec = Spec {
 pub const ZDIFFSTORE: Spec = Spec {
     name: "zdiffstore",
     summary: "Stores the difference of multiple sorted sets in a key.",
+    syntax: "destination numkeys key [key ...]",
     since: "6.2.0",
     complexity: ZDIFF.complexity,
     ..ZUNIONSTORE

@@ -12,6 +12,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome,
 pub const ZADD: Spec = Spec {
     name: "zadd",
     summary: "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.",
+    syntax: "key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]",
     since: "1.2.0",
     complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
     arity: -4,
@@ -23,6 +24,7 @@ pub const ZADD: Spec = Spec {
 pub const ZINCRBY: Spec = Spec {
     name: "zincrby",
     summary: "Increments the score of a member in a sorted set.",
+    syntax: "key increment member",
     since: "1.2.0",
     complexity: "O(log(N)) where N is the number of elements in the sorted set.",
     arity: 4,

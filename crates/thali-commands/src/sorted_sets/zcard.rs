@@ -9,6 +9,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "zcard",
     summary: "Returns the number of members in a sorted set.",
+    syntax: "key",
     since: "1.2.0",
     arity: 2,
     keys: Keys::one(Access::PRESENCE),

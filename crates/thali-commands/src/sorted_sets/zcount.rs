@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const ZCOUNT: Spec = Spec {
     name: "zcount",
     summary: "Returns the count of members in a sorted set that have scores within a range.",
+    syntax: "key min max",
     since: "2.0.0",
     complexity: "O(log(N)) with N being the number of elements in the sorted set.",
     arity: 4,
@@ -18,6 +19,7 @@ pub const ZCOUNT: Spec = Spec {
 pub const ZLEXCOUNT: Spec = Spec {
     name: "zlexcount",
     summary: "Returns the number of members in a sorted set within a lexicographical range.",
+    syntax: "key min max",
     since: "2.8.9",
     ..ZCOUNT
 };

@@ -17,6 +17,7 @@ use crate::{
 pub const ZPOPMIN: Spec = Spec {
     name: "zpopmin",
     summary: "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
+    syntax: "key [count]",
     since: "5.0.0",
     complexity: "O(log(N)*M) with N being the number of elements in the sorted set, and M being the number of elements popped.",
     arity: -2,
@@ -28,12 +29,14 @@ pub const ZPOPMIN: Spec = Spec {
 pub const ZPOPMAX: Spec = Spec {
     name: "zpopmax",
     summary: "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
+    syntax: "key [count]",
     ..ZPOPMIN
 };
 
 pub const BZPOPMIN: Spec = Spec {
     name: "bzpopmin",
     summary: "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
+    syntax: "key [key ...] timeout",
     complexity: "O(log(N)) with N being the number of elements in the sorted set.",
     arity: -3,
     flags: ZPOPMIN.flags.union(Flags::BLOCKING),
@@ -44,12 +47,14 @@ pub const BZPOPMIN: Spec = Spec {
 pub const BZPOPMAX: Spec = Spec {
     name: "bzpopmax",
     summary: "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member available otherwise.  Deletes the sorted set if the last element was popped.",
+    syntax: "key [key ...] timeout",
     ..BZPOPMIN
 };
 
 pub const ZMPOP: Spec = Spec {
     name: "zmpop",
     summary: "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped.",
+    syntax: "numkeys key [key ...] <MIN | MAX> [COUNT count]",
     since: "7.0.0",
     complexity: "O(K) + O(M*log(N)) where K is the number of provided keys, N being the number of elements in the sorted set, and M being the number of elements popped.",
     arity: -4,
@@ -61,6 +66,7 @@ pub const ZMPOP: Spec = Spec {
 pub const BZMPOP: Spec = Spec {
     name: "bzmpop",
     summary: "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
+    syntax: "timeout numkeys key [key ...] <MIN | MAX> [COUNT count]",
     arity: -5,
     flags: ZMPOP.flags.union(Flags::BLOCKING),
     keys: Keys::Counted { at: 2, first: 3, access: Access::READ_WRITE, before: &[] },

@@ -12,6 +12,7 @@ use crate::{Context, ErrorReply, Flags, Flow, Outcome, Random, Spec, is_word};
 pub const SPEC: Spec = Spec {
     name: "zrandmember",
     summary: "Returns one or more random members from a sorted set.",
+    syntax: "key [count [WITHSCORES]]",
     since: "6.2.0",
     complexity: "O(N) where N is the number of members returned",
     arity: -2,

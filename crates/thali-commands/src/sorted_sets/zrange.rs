@@ -16,6 +16,7 @@ use crate::{
 pub const ZRANGE: Spec = Spec {
     name: "zrange",
     summary: "Returns members in a sorted set within a range of indexes.",
+    syntax: "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
     since: "1.2.0",
     complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned.",
     arity: -4,
@@ -26,12 +27,14 @@ pub const ZRANGE: Spec = Spec {
 pub const ZREVRANGE: Spec = Spec {
     name: "zrevrange",
     summary: "Returns members in a sorted set within a range of indexes in reverse order.",
+    syntax: "key start stop [WITHSCORES]",
     ..ZRANGE
 };
 
 pub const ZRANGEBYSCORE: Spec = Spec {
     name: "zrangebyscore",
     summary: "Returns members in a sorted set within a range of scores.",
+    syntax: "key min max [WITHSCORES] [LIMIT offset count]",
     since: "1.0.5",
     ..ZRANGE
 };
@@ -39,6 +42,7 @@ pub const ZRANGEBYSCORE: Spec = Spec {
 pub const ZREVRANGEBYSCORE: Spec = Spec {
     name: "zrevrangebyscore",
     summary: "Returns members in a sorted set within a range of scores in reverse order.",
+    syntax: "key max min [WITHSCORES] [LIMIT offset count]",
     since: "2.2.0",
     ..ZRANGE
 };
@@ -46,6 +50,7 @@ pub const ZREVRANGEBYSCORE: Spec = Spec {
 pub const ZRANGEBYLEX: Spec = Spec {
     name: "zrangebylex",
     summary: "Returns members in a sorted set within a lexicographical range.",
+    syntax: "key min max [LIMIT offset count]",
     since: "2.8.9",
     ..ZRANGE
 };
@@ -53,6 +58,7 @@ pub const ZRANGEBYLEX: Spec = Spec {
 pub const ZREVRANGEBYLEX: Spec = Spec {
     name: "zrevrangebylex",
     summary: "Returns members in a sorted set within a lexicographical range in reverse order.",
+    syntax: "key max min [LIMIT offset count]",
     since: "2.8.9",
     ..ZRANGE
 };
@@ -60,6 +66,7 @@ pub const ZREVRANGEBYLEX: Spec = Spec {
 pub const ZRANGESTORE: Spec = Spec {
     name: "zrangestore",
     summary: "Stores a range of members from sorted set in a key.",
+    syntax: "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
     since: "6.2.0",
     complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements stored into the destination key.",
     arity: -5,

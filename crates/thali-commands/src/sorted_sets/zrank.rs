@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, is_word};
 pub const ZRANK: Spec = Spec {
     name: "zrank",
     summary: "Returns the index of a member in a sorted set ordered by ascending scores.",
+    syntax: "key member [WITHSCORE]",
     since: "2.0.0",
     complexity: "O(log(N))",
     arity: -3,
@@ -18,6 +19,7 @@ pub const ZRANK: Spec = Spec {
 pub const ZREVRANK: Spec = Spec {
     name: "zrevrank",
     summary: "Returns the index of a member in a sorted set ordered by descending scores.",
+    syntax: "key member [WITHSCORE]",
     ..ZRANK
 };
 

@@ -9,6 +9,7 @@ use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "zrem",
     summary: "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed.",
+    syntax: "key member [member ...]",
     since: "1.2.0",
     complexity: "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.",
     arity: -3,

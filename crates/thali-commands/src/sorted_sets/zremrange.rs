@@ -11,6 +11,7 @@ use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec, integer, range
 pub const BY_RANK: Spec = Spec {
     name: "zremrangebyrank",
     summary: "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed.",
+    syntax: "key start stop",
     since: "2.0.0",
     complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
     arity: 4,
@@ -20,6 +21,7 @@ pub const BY_RANK: Spec = Spec {
 pub const BY_SCORE: Spec = Spec {
     name: "zremrangebyscore",
     summary: "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed.",
+    syntax: "key min max",
     since: "1.2.0",
     ..BY_RANK
 };
@@ -27,6 +29,7 @@ pub const BY_SCORE: Spec = Spec {
 pub const BY_LEX: Spec = Spec {
     name: "zremrangebylex",
     summary: "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed.",
+    syntax: "key min max",
     since: "2.8.9",
     ..BY_RANK
 };

@@ -12,6 +12,7 @@ use crate::{Context, Flags, Flow, Outcome, Spec, cursor};
 pub const SPEC: Spec = Spec {
     name: "zscan",
     summary: "Iterates over members and scores of a sorted set.",
+    syntax: "key cursor [MATCH pattern] [COUNT count]",
     since: "2.8.0",
     complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
     arity: -3,

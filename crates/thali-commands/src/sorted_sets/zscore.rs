@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const ZSCORE: Spec = Spec {
     name: "zscore",
     summary: "Returns the score of a member in a sorted set.",
+    syntax: "key member",
     since: "1.2.0",
     arity: 3,
     ..READ_ONE
@@ -17,6 +18,7 @@ pub const ZSCORE: Spec = Spec {
 pub const ZMSCORE: Spec = Spec {
     name: "zmscore",
     summary: "Returns the score of one or more members in a sorted set.",
+    syntax: "key member [member ...]",
     since: "6.2.0",
     complexity: "O(N) where N is the number of members being requested.",
     arity: -3,

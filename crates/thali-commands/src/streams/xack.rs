@@ -9,6 +9,7 @@ use crate::{Context, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "xack",
     summary: "Returns the number of messages that were successfully acknowledged by the consumer group member of a stream.",
+    syntax: "key group id [id ...]",
     complexity: "O(1) for each message ID processed.",
     arity: -4,
     ..WRITE_ONE

@@ -12,6 +12,8 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, is_word
 pub const SPEC: Spec = Spec {
     name: "xadd",
     summary: "Appends a new message to a stream. Creates the key if it doesn't exist.",
+    syntax: "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value \
+             [field value ...]",
     complexity: "O(1) when adding a new entry, O(N) when trimming where N being the number of entries evicted.",
     arity: -5,
     flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),

@@ -13,6 +13,8 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, integer, is_word, parse_i6
 pub const XCLAIM: Spec = Spec {
     name: "xclaim",
     summary: "Changes, or acquires, ownership of a message in a consumer group, as if the message was delivered a consumer group member.",
+    syntax: "key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] \
+             [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID id]",
     complexity: "O(log N) with N being the number of messages in the PEL of the consumer group.",
     arity: -6,
     ..WRITE_ONE
@@ -21,6 +23,7 @@ pub const XCLAIM: Spec = Spec {
 pub const XAUTOCLAIM: Spec = Spec {
     name: "xautoclaim",
     summary: "Changes, or acquires, ownership of messages in a consumer group, as if the messages were delivered to as consumer group member.",
+    syntax: "key group consumer min-idle-time start [COUNT count] [JUSTID]",
     since: "6.2.0",
     complexity: "O(1) if COUNT is small.",
     ..XCLAIM

@@ -9,6 +9,7 @@ use crate::{Context, EventClass, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "xdel",
     summary: "Returns the number of messages after removing them from a stream.",
+    syntax: "key id [id ...]",
     complexity: "O(1) for each single item to delete in the stream, regardless of the stream size.",
     arity: -3,
     ..WRITE_ONE

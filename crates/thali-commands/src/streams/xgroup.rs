@@ -22,14 +22,22 @@ pub const SPEC: Spec = Spec {
         Spec {
             name: "create",
             summary: "Creates a consumer group.",
+            syntax: "key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read]",
             arity: -5,
             flags: Flags::WRITE.union(Flags::DENYOOM),
             ..SUB
         },
-        Spec { name: "setid", summary: "Sets the last-delivered ID of a consumer group.", arity: -5, ..SUB },
+        Spec {
+            name: "setid",
+            summary: "Sets the last-delivered ID of a consumer group.",
+            syntax: "key group <id | $> [ENTRIESREAD entries-read]",
+            arity: -5,
+            ..SUB
+        },
         Spec {
             name: "destroy",
             summary: "Destroys a consumer group.",
+            syntax: "key group",
             complexity: "O(N) where N is the number of entries in the group's pending entries list (PEL).",
             arity: 4,
             ..SUB
@@ -37,12 +45,19 @@ pub const SPEC: Spec = Spec {
         Spec {
             name: "createconsumer",
             summary: "Creates a consumer in a consumer group.",
+            syntax: "key group consumer",
             since: "6.2.0",
             arity: 5,
             flags: Flags::WRITE.union(Flags::DENYOOM),
             ..SUB
         },
-        Spec { name: "delconsumer", summary: "Deletes a consumer from a consumer group.", arity: 5, ..SUB },
+        Spec {
+            name: "delconsumer",
+            summary: "Deletes a consumer from a consumer group.",
+            syntax: "key group consumer",
+            arity: 5,
+            ..SUB
+        },
         Spec {
             name: "help",
             summary: "Returns helpful text about the different subcommands.",

@@ -18,16 +18,24 @@ pub const SPEC: Spec = Spec {
     flags: Flags::empty(),
     keys: Keys::None,
     subcommands: &[
-        Spec { name: "stream", summary: "Returns information about a stream.", arity: -3, ..SUB },
+        Spec {
+            name: "stream",
+            summary: "Returns information about a stream.",
+            syntax: "key [FULL [COUNT count]]",
+            arity: -3,
+            ..SUB
+        },
         Spec {
             name: "groups",
             summary: "Returns a list of the consumer groups of a stream.",
+            syntax: "key",
             arity: 3,
             ..SUB
         },
         Spec {
             name: "consumers",
             summary: "Returns a list of the consumers in a consumer group.",
+            syntax: "key group",
             arity: 4,
             ..SUB
         },

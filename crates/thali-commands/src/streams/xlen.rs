@@ -9,6 +9,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "xlen",
     summary: "Return the number of messages in a stream.",
+    syntax: "key",
     arity: 2,
     flags: Flags::READONLY.union(Flags::FAST),
     keys: Keys::one(Access::PRESENCE),

@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, integer, is_word};
 pub const SPEC: Spec = Spec {
     name: "xpending",
     summary: "Returns the information and entries from a stream consumer group's pending entries list.",
+    syntax: "key group [[IDLE min-idle-time] start end count [consumer]]",
     complexity: "O(N) with N being the number of elements returned, so asking for a small fixed number of entries per call is O(1). O(M), where M is the total number of entries scanned when used with the IDLE filter. When the command returns just the summary and the list of consumers is small, it runs in O(1) time; otherwise, an additional O(N) time for iterating every consumer.",
     arity: -3,
     ..READ_ONE

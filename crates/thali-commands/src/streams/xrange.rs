@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flow, Outcome, Spec, integer, is_word};
 pub const XRANGE: Spec = Spec {
     name: "xrange",
     summary: "Returns the messages from a stream within a range of IDs.",
+    syntax: "key start end [COUNT count]",
     complexity: "O(N) with N being the number of elements being returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1).",
     arity: -4,
     ..READ_ONE
@@ -17,6 +18,7 @@ pub const XRANGE: Spec = Spec {
 pub const XREVRANGE: Spec = Spec {
     name: "xrevrange",
     summary: "Returns the messages from a stream within a range of IDs in reverse order.",
+    syntax: "key end start [COUNT count]",
     ..XRANGE
 };
 

@@ -14,6 +14,7 @@ use crate::{
 pub const SPEC: Spec = Spec {
     name: "xread",
     summary: "Returns messages from multiple streams with IDs greater than the ones requested. Blocks until a message is available otherwise.",
+    syntax: "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
     complexity: "For each stream mentioned: O(N) with N being the number of elements being returned, it means that XREAD-ing with a fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay O(M) time in order to serve the M clients blocked on the stream getting new data.",
     arity: -4,
     flags: Flags::READONLY.union(Flags::BLOCKING).union(Flags::MOVABLE_KEYS),

@@ -15,6 +15,8 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "xreadgroup",
     summary: "Returns new or historical messages from a stream for a consumer in a group. Blocks until a message is available otherwise.",
+    syntax: "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id \
+             ...]",
     complexity: "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting new data.",
     arity: -7,
     flags: Flags::WRITE.union(Flags::BLOCKING).union(Flags::MOVABLE_KEYS),

@@ -9,6 +9,7 @@ use crate::{Context, ErrorReply, Flags, Flow, Outcome, Spec, integer, is_word};
 pub const SPEC: Spec = Spec {
     name: "xsetid",
     summary: "An internal command for replicating stream values.",
+    syntax: "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max-deleted-id]",
     arity: -3,
     flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
     ..WRITE_ONE

@@ -12,6 +12,7 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Origin, Outcome, Spec,
 pub const SPEC: Spec = Spec {
     name: "xtrim",
     summary: "Deletes messages from the beginning of a stream.",
+    syntax: "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]",
     complexity: "O(N), with N being the number of evicted entries. Constant times are very small however, since entries are organized in macro nodes containing multiple entries that can be released with a single deallocation.",
     arity: -4,
     flags: Flags::WRITE,

@@ -8,6 +8,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Outcome,
 pub const SPEC: Spec = Spec {
     name: "append",
     summary: "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+    syntax: "key value",
     since: "2.0.0",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),

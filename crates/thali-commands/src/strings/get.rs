@@ -8,6 +8,7 @@ use crate::{Access, Categories, Context, Flags, Flow, Group, Keys, Outcome, Spec
 pub const SPEC: Spec = Spec {
     name: "get",
     summary: "Returns the string value of a key.",
+    syntax: "key",
     since: "1.0.0",
     group: Group::String,
     complexity: "O(1)",

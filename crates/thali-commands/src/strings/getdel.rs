@@ -7,6 +7,7 @@ use crate::{Context, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "getdel",
     summary: "Returns the string value of a key after deleting the key.",
+    syntax: "key",
     since: "6.2.0",
     arity: 2,
     flags: Flags::WRITE.union(Flags::FAST),

@@ -8,6 +8,8 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, is_word
 pub const SPEC: Spec = Spec {
     name: "getex",
     summary: "Returns the string value of a key after setting its expiration time.",
+    syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | \
+             PERSIST]",
     since: "6.2.0",
     arity: -2,
     flags: Flags::WRITE.union(Flags::FAST),

@@ -8,6 +8,7 @@ use crate::{Context, Flags, Flow, Outcome, Spec, integer};
 pub const GETRANGE: Spec = Spec {
     name: "getrange",
     summary: "Returns a substring of the string stored at a key.",
+    syntax: "key start end",
     since: "2.4.0",
     complexity: "O(N) where N is the length of the returned string.",
     arity: 4,
@@ -15,8 +16,13 @@ pub const GETRANGE: Spec = Spec {
     ..super::READ
 };
 
-pub const SUBSTR: Spec =
-    Spec { name: "substr", summary: "Returns a substring from a string value.", since: "1.0.0", ..GETRANGE };
+pub const SUBSTR: Spec = Spec {
+    name: "substr",
+    summary: "Returns a substring from a string value.",
+    syntax: "key start end",
+    since: "1.0.0",
+    ..GETRANGE
+};
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (start, end) = (integer(args[2])?, integer(args[3])?);

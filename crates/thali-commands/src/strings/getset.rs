@@ -7,6 +7,7 @@ use crate::{Context, Flags, Flow, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "getset",
     summary: "Returns the previous string value of a key after setting it to a new value.",
+    syntax: "key value",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),
     ..super::WRITE

@@ -8,6 +8,7 @@ use crate::{Context, ErrorReply, EventClass, Flags, Flow, Outcome, Spec, integer
 pub const INCR: Spec = Spec {
     name: "incr",
     summary: "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+    syntax: "key",
     arity: 2,
     flags: super::WRITE.flags.union(Flags::FAST),
     ..super::WRITE
@@ -15,17 +16,20 @@ pub const INCR: Spec = Spec {
 pub const DECR: Spec = Spec {
     name: "decr",
     summary: "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+    syntax: "key",
     ..INCR
 };
 pub const INCRBY: Spec = Spec {
     name: "incrby",
     summary: "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+    syntax: "key increment",
     arity: 3,
     ..INCR
 };
 pub const DECRBY: Spec = Spec {
     name: "decrby",
     summary: "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist.",
+    syntax: "key decrement",
     ..INCRBY
 };
 

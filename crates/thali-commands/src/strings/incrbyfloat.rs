@@ -12,6 +12,7 @@ pub const SPEC: Spec = Spec {
     name: "incrbyfloat",
     summary: "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't \
               exist.",
+    syntax: "key increment",
     since: "2.6.0",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),

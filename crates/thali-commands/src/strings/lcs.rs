@@ -8,6 +8,7 @@ use crate::{Access, Context, ErrorReply, Flags, Flow, Keys, Outcome, Spec, integ
 pub const SPEC: Spec = Spec {
     name: "lcs",
     summary: "Finds the longest common substring.",
+    syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]",
     since: "7.0.0",
     complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively",
     arity: -3,

@@ -9,6 +9,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "mget",
     summary: "Atomically returns the string values of one or more keys.",
+    syntax: "key [key ...]",
     complexity: "O(N) where N is the number of keys to retrieve.",
     arity: -2,
     keys: Keys::all(Access::READ),

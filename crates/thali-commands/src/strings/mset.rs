@@ -7,6 +7,7 @@ use crate::{Access, Context, ErrorReply, Flow, Keys, Outcome, Spec};
 pub const MSET: Spec = Spec {
     name: "mset",
     summary: "Atomically creates or modifies the string values of one or more keys.",
+    syntax: "key value [key value ...]",
     since: "1.0.1",
     complexity: "O(N) where N is the number of keys to set.",
     arity: -3,
@@ -17,6 +18,7 @@ pub const MSET: Spec = Spec {
 pub const MSETNX: Spec = Spec {
     name: "msetnx",
     summary: "Atomically modifies the string values of one or more keys only when all keys don't exist.",
+    syntax: "key value [key value ...]",
     ..MSET
 };
 

@@ -14,6 +14,8 @@ use crate::{
 pub const SPEC: Spec = Spec {
     name: "set",
     summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+    syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT \
+             unix-time-milliseconds | KEEPTTL]",
     since: "1.0.0",
     group: Group::String,
     complexity: "O(1)",

@@ -9,6 +9,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec};
 pub const SETEX: Spec = Spec {
     name: "setex",
     summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+    syntax: "key seconds value",
     since: "2.0.0",
     arity: 4,
     keys: Keys::one(Access::WRITE),
@@ -18,6 +19,7 @@ pub const SETEX: Spec = Spec {
 pub const PSETEX: Spec = Spec {
     name: "psetex",
     summary: "Sets both string value and expiration time in milliseconds of a key.",
+    syntax: "key milliseconds value",
     since: "2.6.0",
     arity: 4,
     keys: Keys::one(Access::WRITE),

@@ -7,6 +7,7 @@ use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "setnx",
     summary: "Set the string value of a key only when the key doesn't exist.",
+    syntax: "key value",
     arity: 3,
     flags: super::WRITE.flags.union(Flags::FAST),
     keys: Keys::one(Access::WRITE),

@@ -8,6 +8,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec, 
 pub const SPEC: Spec = Spec {
     name: "setrange",
     summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+    syntax: "key offset value",
     since: "2.2.0",
     arity: 4,
     keys: Keys::one(Access::WRITE),

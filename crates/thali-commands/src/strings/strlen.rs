@@ -8,6 +8,7 @@ use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 pub const SPEC: Spec = Spec {
     name: "strlen",
     summary: "Returns the length of a string value.",
+    syntax: "key",
     since: "2.2.0",
     arity: 2,
     keys: Keys::one(Access::PRESENCE),

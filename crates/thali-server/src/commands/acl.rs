@@ -30,18 +30,21 @@ const ACL: Spec = Spec {
         Spec {
             name: "cat",
             summary: "Lists the ACL categories, or the commands inside a category.",
+            syntax: "[category]",
             arity: -2,
             ..SUB
         },
         Spec {
             name: "deluser",
             summary: "Deletes ACL users, and terminates their connections.",
+            syntax: "username [username ...]",
             arity: -3,
             ..ADMIN
         },
         Spec {
             name: "dryrun",
             summary: "Simulates the execution of a command by a user, without executing the command.",
+            syntax: "username command [arg [arg ...]]",
             since: "7.0.0",
             arity: -4,
             ..ADMIN
@@ -49,15 +52,23 @@ const ACL: Spec = Spec {
         Spec {
             name: "genpass",
             summary: "Generates a pseudorandom, secure password that can be used to identify ACL users.",
+            syntax: "[bits]",
             arity: -2,
             ..SUB
         },
-        Spec { name: "getuser", summary: "Lists the ACL rules of a user.", arity: 3, ..ADMIN },
+        Spec {
+            name: "getuser",
+            summary: "Lists the ACL rules of a user.",
+            syntax: "username",
+            arity: 3,
+            ..ADMIN
+        },
         Spec { name: "list", summary: "Dumps the effective rules in ACL file format.", ..ADMIN },
         Spec { name: "load", summary: "Reloads the rules from the configured ACL file.", ..ADMIN },
         Spec {
             name: "log",
             summary: "Lists recent security events generated due to ACL rules.",
+            syntax: "[count | RESET]",
             arity: -2,
             ..ADMIN
         },
@@ -65,6 +76,7 @@ const ACL: Spec = Spec {
         Spec {
             name: "setuser",
             summary: "Creates and modifies an ACL user and its rules.",
+            syntax: "username [rule [rule ...]]",
             arity: -3,
             ..ADMIN
         },

@@ -45,18 +45,34 @@ const CLIENT: Spec = Spec {
         },
         Spec { name: "info", summary: "Returns information about the connection.", since: "6.2.0", ..SUB },
         Spec { name: "getname", summary: "Returns the name of the connection.", since: "2.6.9", ..SUB },
-        Spec { name: "setname", summary: "Sets the connection name.", since: "2.6.9", arity: 3, ..SUB },
+        Spec {
+            name: "setname",
+            summary: "Sets the connection name.",
+            syntax: "connection-name",
+            since: "2.6.9",
+            arity: 3,
+            ..SUB
+        },
         Spec {
             name: "setinfo",
             summary: "Sets information specific to the client or connection.",
+            syntax: "<LIB-NAME libname | LIB-VER libver>",
             since: "7.2.0",
             arity: 4,
             ..SUB
         },
-        Spec { name: "list", summary: "Lists open connections.", complexity: "O(N)", ..ADMIN },
+        Spec {
+            name: "list",
+            summary: "Lists open connections.",
+            syntax: "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
+            complexity: "O(N)",
+            ..ADMIN
+        },
         Spec {
             name: "kill",
             summary: "Terminates open connections.",
+            syntax: "<ip:port | <ID client-id | TYPE <NORMAL | MASTER | REPLICA | PUBSUB> | USER username | \
+                     ADDR ip:port | LADDR ip:port | SKIPME <YES | NO>> [filter ...]>",
             complexity: "O(N)",
             arity: -3,
             ..ADMIN
@@ -64,6 +80,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "unblock",
             summary: "Unblocks a client blocked by a blocking command from a different connection.",
+            syntax: "client-id [TIMEOUT | ERROR]",
             since: "5.0.0",
             arity: -3,
             ..ADMIN
@@ -71,6 +88,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "reply",
             summary: "Instructs the server whether to reply to commands.",
+            syntax: "<ON | OFF | SKIP>",
             since: "3.2.0",
             arity: 3,
             ..SUB
@@ -78,6 +96,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "pause",
             summary: "Suspends commands processing.",
+            syntax: "timeout [WRITE | ALL]",
             since: "3.0.0",
             arity: -3,
             // A transaction has all shards already, which the pause must hold for a moment.
@@ -95,6 +114,8 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "tracking",
             summary: "Controls server-assisted client-side caching for the connection.",
+            syntax: "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] \
+                     [OPTOUT] [NOLOOP]",
             complexity: "O(1). Some options may introduce additional complexity.",
             since: "6.0.0",
             arity: -3,
@@ -103,6 +124,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "caching",
             summary: "Instructs the server whether to track the keys in the next request.",
+            syntax: "<YES | NO>",
             since: "6.0.0",
             arity: 3,
             ..SUB
@@ -119,10 +141,18 @@ const CLIENT: Spec = Spec {
             since: "6.2.0",
             ..SUB
         },
-        Spec { name: "capa", summary: "A client claims its capability.", since: "8.0.0", arity: -3, ..SUB },
+        Spec {
+            name: "capa",
+            summary: "A client claims its capability.",
+            syntax: "capability [capability ...]",
+            since: "8.0.0",
+            arity: -3,
+            ..SUB
+        },
         Spec {
             name: "import-source",
             summary: "Marks the connection as one that copies data in, for which expired keys are there.",
+            syntax: "<ON | OFF>",
             since: "8.1.0",
             arity: 3,
             ..ADMIN
@@ -130,6 +160,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "no-evict",
             summary: "Sets the client eviction mode of the connection.",
+            syntax: "<ON | OFF>",
             since: "7.0.0",
             arity: 3,
             ..ADMIN
@@ -137,6 +168,7 @@ const CLIENT: Spec = Spec {
         Spec {
             name: "no-touch",
             summary: "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+            syntax: "<ON | OFF>",
             since: "7.2.0",
             arity: 3,
             ..SUB

@@ -27,23 +27,37 @@ const COMMAND: Spec = Spec {
     arity: -1,
     subcommands: &[
         Spec { name: "count", summary: "Returns a count of commands.", arity: 2, ..SUB },
-        Spec { name: "info", summary: "Returns information about one, multiple or all commands.", ..SUB },
+        Spec {
+            name: "info",
+            summary: "Returns information about one, multiple or all commands.",
+            syntax: "[command-name [command-name ...]]",
+            ..SUB
+        },
         Spec {
             name: "docs",
             summary: "Returns documentary information about commands.",
+            syntax: "[command-name [command-name ...]]",
             since: "7.0.0",
             ..SUB
         },
-        Spec { name: "list", summary: "Returns a list of command names.", since: "7.0.0", ..SUB },
+        Spec {
+            name: "list",
+            summary: "Returns a list of command names.",
+            syntax: "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
+            since: "7.0.0",
+            ..SUB
+        },
         Spec {
             name: "getkeys",
             summary: "Extracts the key names from an arbitrary command.",
+            syntax: "command [arg [arg ...]]",
             arity: -3,
             ..SUB
         },
         Spec {
             name: "getkeysandflags",
             summary: "Extracts the key names and access flags for an arbitrary command.",
+            syntax: "command [arg [arg ...]]",
             since: "7.0.0",
             arity: -3,
             ..SUB
@@ -247,27 +261,6 @@ fn typed(reply: &mut Reply<'_>, kind: &str, fields: &[(&str, i64)]) {
     }
 }
 
-fn group_name(group: Group) -> &'static str {
-    match group {
-        Group::Generic => "generic",
-        Group::String => "string",
-        Group::List => "list",
-        Group::Set => "set",
-        Group::SortedSet => "sorted-set",
-        Group::Hash => "hash",
-        Group::Stream => "stream",
-        Group::Bitmap => "bitmap",
-        Group::HyperLogLog => "hyperloglog",
-        Group::Geo => "geo",
-        Group::PubSub => "pubsub",
-        Group::Transactions => "transactions",
-        Group::Scripting => "scripting",
-        Group::Connection => "connection",
-        Group::Server => "server",
-        Group::Cluster => "cluster",
-    }
-}
-
 fn docs(names: &Names, rows: &[&Row], asked: &[&[u8]], reply: &mut Reply<'_>) {
     let chosen: Vec<(String, &'static Spec)> = if asked.is_empty() {
         rows.iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
@@ -286,7 +279,7 @@ fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     for (field, value) in [
         ("summary", spec.summary),
         ("since", spec.since),
-        ("group", group_name(spec.group)),
+        ("group", spec.group.name()),
         ("complexity", spec.complexity),
     ] {
         reply.bulk(field.as_bytes());

@@ -34,10 +34,17 @@ const CONFIG: Spec = Spec {
         Spec {
             name: "get",
             summary: "Returns the effective values of configuration parameters.",
+            syntax: "parameter [parameter ...]",
             arity: -3,
             ..SUB
         },
-        Spec { name: "set", summary: "Sets configuration parameters in-flight.", arity: -4, ..SUB },
+        Spec {
+            name: "set",
+            summary: "Sets configuration parameters in-flight.",
+            syntax: "parameter value [parameter value ...]",
+            arity: -4,
+            ..SUB
+        },
         Spec { name: "resetstat", summary: "Resets the server's statistics.", ..SUB },
         Spec {
             name: "rewrite",

@@ -23,10 +23,22 @@ const BASE: Spec = Spec {
     categories: Categories::CONNECTION,
     ..Spec::BASE
 };
-const HELLO: Spec =
-    Spec { name: "hello", summary: "Handshakes with the server.", since: "6.0.0", arity: -1, ..BASE };
-const AUTH: Spec =
-    Spec { name: "auth", summary: "Authenticates the connection.", arity: -2, complexity: "O(N)", ..BASE };
+const HELLO: Spec = Spec {
+    name: "hello",
+    summary: "Handshakes with the server.",
+    syntax: "[protover [AUTH username password] [SETNAME clientname]]",
+    since: "6.0.0",
+    arity: -1,
+    ..BASE
+};
+const AUTH: Spec = Spec {
+    name: "auth",
+    summary: "Authenticates the connection.",
+    syntax: "[username] password",
+    arity: -2,
+    complexity: "O(N)",
+    ..BASE
+};
 const QUIT: Spec = Spec { name: "quit", summary: "Closes the connection.", arity: -1, ..BASE };
 const RESET: Spec =
     Spec { name: "reset", summary: "Resets the connection.", since: "6.2.0", arity: 1, ..BASE };

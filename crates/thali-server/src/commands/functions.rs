@@ -18,6 +18,7 @@ use crate::unit::Plan;
 const FCALL: Spec = Spec {
     name: "fcall",
     summary: "Invokes a function.",
+    syntax: "function numkeys [key [key ...]] [arg [arg ...]]",
     since: "7.0.0",
     complexity: "Depends on the function that is executed.",
     ..scripting::EVAL
@@ -25,6 +26,7 @@ const FCALL: Spec = Spec {
 const FCALL_RO: Spec = Spec {
     name: "fcall_ro",
     summary: "Invokes a read-only function.",
+    syntax: "function numkeys [key [key ...]] [arg [arg ...]]",
     flags: scripting::EVAL_RO.flags,
     keys: Keys::Counted { at: 2, first: 3, access: Access::READ, before: &[] },
     ..FCALL
@@ -50,6 +52,7 @@ const FUNCTION: Spec = Spec {
         Spec {
             name: "load",
             summary: "Creates a library.",
+            syntax: "[REPLACE] function-code",
             complexity: "O(1) (considering compilation time is redundant)",
             arity: -3,
             flags: CHANGE.union(Flags::DENYOOM),
@@ -58,6 +61,7 @@ const FUNCTION: Spec = Spec {
         Spec {
             name: "delete",
             summary: "Deletes a library and its functions.",
+            syntax: "library-name",
             complexity: "O(1)",
             arity: 3,
             flags: CHANGE,
@@ -66,12 +70,19 @@ const FUNCTION: Spec = Spec {
         Spec {
             name: "flush",
             summary: "Deletes all libraries and functions.",
+            syntax: "[ASYNC | SYNC]",
             complexity: "O(N) where N is the number of functions deleted",
             arity: -2,
             flags: CHANGE,
             ..SUB
         },
-        Spec { name: "list", summary: "Returns information about all libraries.", arity: -2, ..SUB },
+        Spec {
+            name: "list",
+            summary: "Returns information about all libraries.",
+            syntax: "[LIBRARYNAME library-name-pattern] [WITHCODE]",
+            arity: -2,
+            ..SUB
+        },
         Spec {
             name: "stats",
             summary: "Returns information about a function during execution.",
@@ -90,6 +101,7 @@ const FUNCTION: Spec = Spec {
         Spec {
             name: "restore",
             summary: "Restores all libraries from a payload.",
+            syntax: "serialized-value [FLUSH | APPEND | REPLACE]",
             complexity: "O(N) where N is the number of functions on the payload",
             arity: -3,
             flags: CHANGE.union(Flags::DENYOOM),

@@ -22,6 +22,7 @@ use crate::{REDIS_VERSION, memory};
 const INFO: Spec = Spec {
     name: "info",
     summary: "Returns information and statistics about the server.",
+    syntax: "[section [section ...]]",
     group: Group::Server,
     complexity: "O(1)",
     arity: -1,

@@ -26,7 +26,13 @@ const LATENCY: Spec = Spec {
     flags: Flags::empty(),
     subcommands: &[
         Spec { name: "doctor", summary: "Returns a human-readable latency analysis report.", ..SUB },
-        Spec { name: "graph", summary: "Returns a latency graph for an event.", arity: 3, ..SUB },
+        Spec {
+            name: "graph",
+            summary: "Returns a latency graph for an event.",
+            syntax: "event",
+            arity: 3,
+            ..SUB
+        },
         Spec {
             name: "help",
             summary: "Returns helpful text about the different subcommands.",
@@ -36,14 +42,27 @@ const LATENCY: Spec = Spec {
         Spec {
             name: "histogram",
             summary: "Returns the cumulative distribution of latencies of a subset or all commands.",
+            syntax: "[command [command ...]]",
             since: "7.0.0",
             complexity: "O(N) where N is the number of commands with latency information being retrieved.",
             arity: -2,
             ..SUB
         },
-        Spec { name: "history", summary: "Returns timestamp-latency samples for an event.", arity: 3, ..SUB },
+        Spec {
+            name: "history",
+            summary: "Returns timestamp-latency samples for an event.",
+            syntax: "event",
+            arity: 3,
+            ..SUB
+        },
         Spec { name: "latest", summary: "Returns the latest latency samples for all events.", ..SUB },
-        Spec { name: "reset", summary: "Resets the latency data for one or more events.", arity: -2, ..SUB },
+        Spec {
+            name: "reset",
+            summary: "Resets the latency data for one or more events.",
+            syntax: "[event [event ...]]",
+            arity: -2,
+            ..SUB
+        },
     ],
     ..SUB
 };

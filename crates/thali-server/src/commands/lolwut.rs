@@ -12,6 +12,7 @@ use crate::table::Handler;
 const LOLWUT: Spec = Spec {
     name: "lolwut",
     summary: "Displays computer art and the server version",
+    syntax: "[VERSION version]",
     since: "5.0.0",
     group: Group::Server,
     complexity: "O(N) where N is the number of characters of the picture",

@@ -55,6 +55,7 @@ const MEMORY: Spec = Spec {
         Spec {
             name: "usage",
             summary: "Estimates the memory usage of a key.",
+            syntax: "key [SAMPLES count]",
             complexity: "O(N) where N is the number of samples.",
             arity: -3,
             flags: Flags::READONLY,

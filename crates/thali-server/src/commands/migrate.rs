@@ -10,6 +10,8 @@ use crate::table::{Handler, SessionVerb};
 const MIGRATE: Spec = Spec {
     name: "migrate",
     summary: "Atomically transfers a key from one instance to another.",
+    syntax: "host port <key | \"\"> destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username \
+             password] [KEYS key [key ...]]",
     since: "2.6.0",
     group: Group::Generic,
     complexity: "This command actually executes a DUMP+DEL in the source instance, and a RESTORE in the target \

@@ -34,15 +34,22 @@ const MODULE: Spec = Spec {
             complexity: "O(N) where N is the number of loaded modules.",
             ..SUB
         },
-        Spec { name: "load", summary: "Loads a module.", arity: -3, ..CHANGE },
+        Spec {
+            name: "load",
+            summary: "Loads a module.",
+            syntax: "path [arg [arg ...]]",
+            arity: -3,
+            ..CHANGE
+        },
         Spec {
             name: "loadex",
             summary: "Loads a module using extended parameters.",
+            syntax: "path [CONFIG name value [CONFIG name value ...]] [ARGS arg [arg ...]]",
             since: "7.0.0",
             arity: -3,
             ..CHANGE
         },
-        Spec { name: "unload", summary: "Unloads a module.", arity: 3, ..CHANGE },
+        Spec { name: "unload", summary: "Unloads a module.", syntax: "name", arity: 3, ..CHANGE },
     ],
     ..SUB
 };

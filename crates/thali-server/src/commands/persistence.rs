@@ -16,6 +16,7 @@ const BASE: Spec = Spec { group: Group::Server, ..Spec::BASE };
 const SHUTDOWN: Spec = Spec {
     name: "shutdown",
     summary: "Synchronously saves the database(s) to disk and shuts down the Redis server.",
+    syntax: "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
     arity: -1,
     flags: Flags::ADMIN
         .union(Flags::NOSCRIPT)
@@ -35,6 +36,7 @@ const SAVE: Spec = Spec {
 const BGSAVE: Spec = Spec {
     name: "bgsave",
     summary: "Asynchronously saves the database(s) to disk.",
+    syntax: "[SCHEDULE]",
     arity: -1,
     flags: Flags::ADMIN.union(Flags::NOSCRIPT),
     ..BASE
@@ -64,6 +66,7 @@ const WAIT: Spec = Spec {
     name: "wait",
     summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is \
               completed.",
+    syntax: "numreplicas timeout",
     since: "3.0.0",
     group: Group::Generic,
     arity: 3,
@@ -75,6 +78,7 @@ const WAITAOF: Spec = Spec {
     name: "waitaof",
     summary: "Blocks until all of the preceding write commands sent by the connection are written to the \
               append-only file of the master and/or replicas.",
+    syntax: "numlocal numreplicas timeout",
     since: "7.2.0",
     group: Group::Generic,
     arity: 4,

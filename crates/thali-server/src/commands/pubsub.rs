@@ -22,30 +22,35 @@ const BASE: Spec = Spec {
 const SUBSCRIBE: Spec = Spec {
     name: "subscribe",
     summary: "Listens for messages published to channels.",
+    syntax: "channel [channel ...]",
     channels: Channels::All,
     ..BASE
 };
 const UNSUBSCRIBE: Spec = Spec {
     name: "unsubscribe",
     summary: "Stops listening to messages posted to channels.",
+    syntax: "[channel [channel ...]]",
     arity: -1,
     ..BASE
 };
 const PSUBSCRIBE: Spec = Spec {
     name: "psubscribe",
     summary: "Listens for messages published to channels that match one or more patterns.",
+    syntax: "pattern [pattern ...]",
     channels: Channels::Patterns,
     ..BASE
 };
 const PUNSUBSCRIBE: Spec = Spec {
     name: "punsubscribe",
     summary: "Stops listening to messages published to channels that match one or more patterns.",
+    syntax: "[pattern [pattern ...]]",
     arity: -1,
     ..BASE
 };
 const SSUBSCRIBE: Spec = Spec {
     name: "ssubscribe",
     summary: "Listens for messages published to shard channels.",
+    syntax: "shardchannel [shardchannel ...]",
     channels: Channels::All,
     since: "7.0.0",
     ..BASE
@@ -53,6 +58,7 @@ const SSUBSCRIBE: Spec = Spec {
 const SUNSUBSCRIBE: Spec = Spec {
     name: "sunsubscribe",
     summary: "Stops listening to messages posted to shard channels.",
+    syntax: "[shardchannel [shardchannel ...]]",
     since: "7.0.0",
     arity: -1,
     ..BASE
@@ -61,6 +67,7 @@ const SUNSUBSCRIBE: Spec = Spec {
 const PUBLISH: Spec = Spec {
     name: "publish",
     summary: "Posts a message to a channel.",
+    syntax: "channel message",
     complexity: "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total \
                  number of subscribed patterns (by any client).",
     arity: 3,
@@ -72,8 +79,13 @@ const PUBLISH: Spec = Spec {
     channels: Channels::First,
     ..BASE
 };
-const SPUBLISH: Spec =
-    Spec { name: "spublish", summary: "Post a message to a shard channel", since: "7.0.0", ..PUBLISH };
+const SPUBLISH: Spec = Spec {
+    name: "spublish",
+    summary: "Post a message to a shard channel",
+    syntax: "shardchannel message",
+    since: "7.0.0",
+    ..PUBLISH
+};
 
 const INSPECT: Spec = Spec {
     arity: -2,
@@ -87,23 +99,30 @@ const PUBSUB: Spec = Spec {
     complexity: "Depends on subcommand.",
     flags: Flags::empty(),
     subcommands: &[
-        Spec { name: "channels", summary: "Returns the active channels.", ..INSPECT },
+        Spec { name: "channels", summary: "Returns the active channels.", syntax: "[pattern]", ..INSPECT },
         Spec {
             name: "numpat",
             summary: "Returns a count of unique pattern subscriptions.",
             arity: 2,
             ..INSPECT
         },
-        Spec { name: "numsub", summary: "Returns a count of subscribers to channels.", ..INSPECT },
+        Spec {
+            name: "numsub",
+            summary: "Returns a count of subscribers to channels.",
+            syntax: "[channel [channel ...]]",
+            ..INSPECT
+        },
         Spec {
             name: "shardchannels",
             summary: "Returns the active shard channels.",
+            syntax: "[pattern]",
             since: "7.0.0",
             ..INSPECT
         },
         Spec {
             name: "shardnumsub",
             summary: "Returns the count of subscribers of shard channels.",
+            syntax: "[shardchannel [shardchannel ...]]",
             since: "7.0.0",
             ..INSPECT
         },

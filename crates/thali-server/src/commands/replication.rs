@@ -10,6 +10,7 @@ use crate::table::Handler;
 const REPLICAOF: Spec = Spec {
     name: "replicaof",
     summary: "Configures a server as replica of another, or promotes it to a master.",
+    syntax: "<host port | NO ONE>",
     since: "5.0.0",
     group: Group::Server,
     complexity: "O(1)",
@@ -17,10 +18,11 @@ const REPLICAOF: Spec = Spec {
     flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE).union(Flags::NO_ASYNC_LOADING),
     ..Spec::BASE
 };
-const SLAVEOF: Spec = Spec { name: "slaveof", since: "1.0.0", ..REPLICAOF };
+const SLAVEOF: Spec = Spec { name: "slaveof", syntax: "<host port | NO ONE>", since: "1.0.0", ..REPLICAOF };
 const FAILOVER: Spec = Spec {
     name: "failover",
     summary: "Starts a coordinated failover from a server to one of its replicas.",
+    syntax: "[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
     since: "6.2.0",
     arity: -1,
     flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::STALE),

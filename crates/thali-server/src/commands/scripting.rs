@@ -15,6 +15,7 @@ use crate::table::Handler;
 pub(super) const EVAL: Spec = Spec {
     name: "eval",
     summary: "Executes a server-side Lua script.",
+    syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
     since: "2.6.0",
     group: Group::Scripting,
     complexity: "Depends on the script that is executed.",
@@ -31,6 +32,7 @@ pub(super) const EVAL: Spec = Spec {
 pub(super) const EVAL_RO: Spec = Spec {
     name: "eval_ro",
     summary: "Executes a read-only server-side Lua script.",
+    syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
     since: "7.0.0",
     flags: Flags::NOSCRIPT
         .union(Flags::STALE)
@@ -40,11 +42,16 @@ pub(super) const EVAL_RO: Spec = Spec {
     keys: Keys::Counted { at: 2, first: 3, access: Access::READ, before: &[] },
     ..EVAL
 };
-const EVALSHA: Spec =
-    Spec { name: "evalsha", summary: "Executes a server-side Lua script by SHA1 digest.", ..EVAL };
+const EVALSHA: Spec = Spec {
+    name: "evalsha",
+    summary: "Executes a server-side Lua script by SHA1 digest.",
+    syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
+    ..EVAL
+};
 const EVALSHA_RO: Spec = Spec {
     name: "evalsha_ro",
     summary: "Executes a read-only server-side Lua script by SHA1 digest.",
+    syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
     ..EVAL_RO
 };
 
@@ -58,18 +65,21 @@ const SCRIPT: Spec = Spec {
         Spec {
             name: "load",
             summary: "Loads a server-side Lua script to the script cache.",
+            syntax: "script",
             arity: 3,
             ..SUB
         },
         Spec {
             name: "exists",
             summary: "Determines whether server-side Lua scripts exist in the script cache.",
+            syntax: "sha1 [sha1 ...]",
             arity: -3,
             ..SUB
         },
         Spec {
             name: "flush",
             summary: "Removes all server-side Lua scripts from the script cache.",
+            syntax: "[ASYNC | SYNC]",
             arity: -2,
             ..SUB
         },
@@ -82,11 +92,18 @@ const SCRIPT: Spec = Spec {
         Spec {
             name: "show",
             summary: "Shows a server-side Lua script from the script cache.",
+            syntax: "sha1",
             since: "8.0.0",
             arity: 3,
             ..SUB
         },
-        Spec { name: "debug", summary: "Sets the debug mode of server-side Lua scripts.", arity: 3, ..SUB },
+        Spec {
+            name: "debug",
+            summary: "Sets the debug mode of server-side Lua scripts.",
+            syntax: "<YES | SYNC | NO>",
+            arity: 3,
+            ..SUB
+        },
         Spec {
             name: "help",
             summary: "Returns helpful text about the different subcommands.",

@@ -24,6 +24,7 @@ const SLOWLOG: Spec = Spec {
         Spec {
             name: "get",
             summary: "Returns the slow log's entries.",
+            syntax: "[count]",
             complexity: "O(N) where N is the number of entries returned",
             arity: -2,
             ..SUB

@@ -39,6 +39,7 @@ const DISCARD: Spec = Spec {
 const WATCH: Spec = Spec {
     name: "watch",
     summary: "Monitors changes to keys to determine the execution of a transaction.",
+    syntax: "key [key ...]",
     since: "2.2.0",
     complexity: "O(1) for every key.",
     arity: -2,

@@ -21,6 +21,7 @@ use crate::{append_only, loading, snapshots, tracking};
 const DEBUG: Spec = Spec {
     name: "debug",
     summary: "A container for debugging commands.",
+    syntax: "subcommand [arg [arg ...]]",
     group: Group::Server,
     complexity: "Depends on subcommand.",
     arity: -2,
