@@ -1,6 +1,5 @@
 //! HGET: one field's value.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::elements::ReplyElements;
@@ -10,7 +9,7 @@ pub const SPEC: Spec =
     Spec { name: "hget", summary: "Returns the value of a field in a hash.", arity: 3, ..super::READ };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    match cx.read::<Hash>(args[1])?.and_then(|hash| hash.get(args[2])) {
+    match cx.fields(args[1])?.and_then(|hash| hash.get(args[2])) {
         Some(value) => reply.item(value),
         None => reply.null(),
     }

@@ -134,7 +134,7 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
         (b"listpack" | b"quicklist", 3 | 4) => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let wanted = if is_word(args[1], "LISTPACK") { "listpack" } else { "quicklist" };
-            if entry.value.encoding() != wanted {
+            if entry.value.encoding().trim_end_matches("ex") != wanted {
                 return Err(ErrorReply::owned(format!("ERR Not a {wanted} encoded object.")));
             }
             reply.simple("the structure is Thali's own and shown nowhere");
