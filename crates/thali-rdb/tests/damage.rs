@@ -186,12 +186,12 @@ fn what_cannot_be_held_is_refused_by_name() {
         (
             "REDIS0012",
             b"\x18\x01k\x05\0\0\0\0\0\0\0\x02\x01\x01f\x01v\0\x01f\x01v",
-            "at byte 25: expected a field that the hash does not have yet",
+            "at byte 26: expected a field that the hash does not have yet",
         ),
         (
             "REDIS0012",
             b"\x18\x01k\xFF\xFF\xFF\xFF\xFF\xFF\0\0\x01\x02\x01f\x01v",
-            "at byte 20: expected the time of a hash's field, below 2^48",
+            "at byte 21: expected the time of a hash's field, below 2^48",
         ),
         (
             "REDIS0012",

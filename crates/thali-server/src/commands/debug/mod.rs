@@ -26,7 +26,8 @@ const DEBUG: Spec = Spec {
     arity: -2,
     flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
     keys: Keys::Found(|args, push| {
-        if args.len() == 3 && args[1].eq_ignore_ascii_case(b"OBJECT") {
+        let looks_at_one = ["OBJECT", "LISTPACK", "QUICKLIST"].iter().any(|sub| is_word(args[1], sub));
+        if args.len() > 2 && looks_at_one {
             push(2, Access::READ);
         }
         if args.len() > 2 && args[1].eq_ignore_ascii_case(b"DIGEST-VALUE") {
