@@ -18,8 +18,8 @@ const EXPIRY_REMOVED_MAX: usize = 128;
 const EXPIRY_TURNS_MAX: usize = 16;
 /// Hashes looked at, of which fields have expired, before the lock is let go.
 const EXPIRY_HASHES_MAX: usize = 64;
-/// Fields removed before the lock is let go: that takes about 100 µs.
-const EXPIRY_FIELDS_MAX: usize = 256;
+/// Fields removed before the lock is let go: in a hash of a million, each costs about 2 µs.
+const EXPIRY_FIELDS_MAX: usize = 128;
 /// Beyond this, fields wait for the next run, which begins behind the shard where this one ended.
 const EXPIRY_FIELDS_TIME_MAX: Duration = Duration::from_millis(10);
 
