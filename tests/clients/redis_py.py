@@ -22,6 +22,8 @@ class Cases:
             self.assertEqual(pipe.set("a", 1).incr("a").mget("a", "b").execute(), [True, 2, ["2", None]])
 
     def test_fields_of_hashes_have_times(self):
+        if "hsetex" not in self.client.command():
+            self.skipTest("this Redis is older than 8.0")
         self.client.hset("h", mapping={"a": 1, "b": 2, "c": 3})
         self.assertEqual(self.client.hexpire("h", 1000, "a", "x", nx=True), [1, -2])
         self.assertEqual(self.client.httl("h", "a", "b"), [1000, -1])

@@ -22,7 +22,8 @@ fn look(client: &mut RespClient) -> Vec<String> {
     let mut keys: Vec<String> = ask(client, "KEYS *").items().iter().map(Reply::text).collect();
     keys.sort();
     for key in keys {
-        let pairs: Vec<String> = ask(client, &format!("HGETALL {key}")).items().iter().map(Reply::text).collect();
+        let pairs: Vec<String> =
+            ask(client, &format!("HGETALL {key}")).items().iter().map(Reply::text).collect();
         for [field, value] in pairs.as_chunks::<2>().0 {
             let time = ask(client, &format!("HPEXPIRETIME {key} FIELDS 1 {field}")).items()[0].integer();
             seen.push(format!("{key} {field} {value} {}", time.unwrap()));
