@@ -58,7 +58,7 @@ impl<'c> Fields<'c, '_> {
     }
 
     /// Fields, with those that have expired and are not removed yet.
-    pub fn len(&self) -> usize {
+    pub fn len_with_expired(&self) -> usize {
         self.hash.len()
     }
 
@@ -69,7 +69,7 @@ impl<'c> Fields<'c, '_> {
 
     /// Fields that are there.
     pub fn live_len(&self) -> usize {
-        if self.has_expired() { self.iter().count() } else { self.len() }
+        if self.has_expired() { self.iter().count() } else { self.len_with_expired() }
     }
 
     /// Fields with their values; in insertion order while the hash is small.

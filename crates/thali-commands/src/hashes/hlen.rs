@@ -13,7 +13,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(cx.fields(args[1])?.map_or(0, |hash| hash.len()) as i64);
+    reply.integer(cx.fields(args[1])?.map_or(0, |hash| hash.len_with_expired()) as i64);
     Ok(Flow::Done)
 }
 

@@ -53,7 +53,7 @@ impl<'f, 'c, 'k> Pool<'f, 'c, 'k> {
 
     fn len(&self) -> usize {
         match self {
-            Self::Hash(hash) => hash.len(),
+            Self::Hash(hash) => hash.live_len(),
             Self::Living(pairs) => pairs.len(),
         }
     }
