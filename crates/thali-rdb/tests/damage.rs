@@ -196,12 +196,12 @@ fn what_cannot_be_held_is_refused_by_name() {
         (
             "REDIS0012",
             b"\x17\x01k\x10\x10\0\0\0\x03\0\x81f\x02\x81v\x02\x81t\x02\xFF",
-            "at byte 19: expected the time of a hash's field, below 2^48",
+            "at byte 12: damaged listpack: at its byte 6, expected the time of a hash's field, below 2^48",
         ),
         (
             "REDIS0012",
             b"\x17\x01k\x0D\x0D\0\0\0\x02\0\x81f\x02\x81v\x02\xFF",
-            "at byte 25: expected three elements that belong together",
+            "at byte 12: damaged listpack: at its byte 12, expected three elements that belong together",
         ),
         (
             "VALKEY080",
