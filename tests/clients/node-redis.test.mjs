@@ -24,6 +24,21 @@ for (const RESP of [2, 3]) {
       assert.equal(await client.hIncrBy('user:1', 'born', 1), 1816);
     });
 
+    test('fields of hashes have times of their own', async (t) => {
+      if ((await client.commandInfo(['HSETEX']))[0] === null) return t.skip('this Redis is older than 8.0');
+      await client.hSet('session', { user: 'ada', token: 't', count: '1' });
+      assert.deepEqual(await client.hExpire('session', ['token', 'none'], 1000), [1, -2]);
+      assert.deepEqual(await client.hTTL('session', ['user', 'token']), [-1, 1000]);
+      assert.deepEqual(await client.hGetEx('session', ['token'], { expiration: { type: 'PXAT', value: 4102444800000 } }), ['t']);
+      assert.deepEqual(await client.hpExpireTime('session', ['token']), [4102444800000]);
+      assert.equal(await client.hSetEx('session', { token: 'u' }, { expiration: 'KEEPTTL', mode: 'FXX' }), 1);
+      assert.deepEqual(await client.hPersist('session', ['token']), [1]);
+      assert.deepEqual(await client.hGetDel('session', ['count']), ['1']);
+      await client.hpExpire('session', ['token'], 1);
+      await until('the field to vanish', async () => (await client.hLen('session')) === 1);
+      assert.deepEqual({ ...(await client.hGetAll('session')) }, { user: 'ada' });
+    });
+
     test('sorted sets keep scores and ranks', async () => {
       await client.zAdd('board', [{ score: 1.5, value: 'a' }, { score: 3, value: 'b' }, { score: -2, value: 'c' }]);
       assert.deepEqual((await client.zRangeWithScores('board', 0, 1, { REV: true })).map((m) => [m.value, m.score]), [['b', 3], ['a', 1.5]]);

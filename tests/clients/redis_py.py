@@ -21,6 +21,21 @@ class Cases:
         with self.client.pipeline() as pipe:
             self.assertEqual(pipe.set("a", 1).incr("a").mget("a", "b").execute(), [True, 2, ["2", None]])
 
+    def test_fields_of_hashes_have_times(self):
+        if "hsetex" not in self.client.command():
+            self.skipTest("this Redis is older than 8.0")
+        self.client.hset("h", mapping={"a": 1, "b": 2, "c": 3})
+        self.assertEqual(self.client.hexpire("h", 1000, "a", "x", nx=True), [1, -2])
+        self.assertEqual(self.client.httl("h", "a", "b"), [1000, -1])
+        self.assertEqual(self.client.hpexpireat("h", 4102444800000, "a", gt=True), [1])
+        self.assertEqual(self.client.hpexpiretime("h", "a"), [4102444800000])
+        self.assertEqual(self.client.hgetex("h", "a", persist=True), ["1"])
+        self.assertEqual(self.client.hsetex("h", "d", 4, ex=1000), 1)
+        self.assertEqual(self.client.hpersist("h", "d", "a"), [1, -1])
+        self.assertEqual(self.client.hgetdel("h", "c", "x"), ["3", None])
+        self.assertEqual(self.client.hexpireat("h", 1, "a", "b", "d"), [2, 2, 2])
+        self.assertEqual(self.client.exists("h"), 0)
+
     def test_optimistic_locking_retries(self):
         self.client.set("n", 1)
         tries = []

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use thali_data::Limits;
 use thali_keyspace::locks::ShardId;
 use thali_keyspace::{
-    Access, Db, ENDLESS, Entry, Locked, Patience, SessionAddress, Shard, Tracker, Typed, Uses, Value,
+    Access, Db, ENDLESS, Entry, Locked, Patience, Plain, SessionAddress, Shard, Tracker, Typed, Uses, Value,
     WaitKind,
 };
 
+use crate::fields::ExpiredSeen;
 use crate::{ErrorReply, EventClass, Flow, Stale};
 
 /// Who runs the command.
@@ -163,6 +164,8 @@ pub struct Context<'a> {
     pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
     /// Keys found expired in shards that were looked at one after the other and are not held any more.
     pub expired_elsewhere: Vec<(u32, Box<[u8]>)>,
+    /// Fields of hashes found expired by reading; removed together with such keys.
+    pub(crate) expired_fields_seen: std::cell::RefCell<Vec<ExpiredSeen>>,
     /// What the log should say.
     pub notes: Vec<String>,
     /// Values to be freed after the locks are let go.
@@ -177,6 +180,8 @@ pub struct Context<'a> {
     /// Keys that expired, and that were evicted.
     pub expired: u64,
     pub evicted: u64,
+    /// Fields of hashes that expired.
+    pub expired_fields: u64,
     /// Expired keys count as missing and stay: CLIENT PAUSE.
     pub keeps_expired: bool,
     /// Expired keys count as there: for who copies data in.
@@ -221,6 +226,7 @@ impl<'a> Context<'a> {
             effects_named: false,
             expired_seen: Default::default(),
             expired_elsewhere: Vec::new(),
+            expired_fields_seen: Default::default(),
             notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
@@ -229,6 +235,7 @@ impl<'a> Context<'a> {
             misses: Default::default(),
             expired: 0,
             evicted: 0,
+            expired_fields: 0,
             keeps_expired: false,
             sees_expired: false,
             session: None,
@@ -303,12 +310,12 @@ impl<'a> Context<'a> {
         found
     }
 
-    fn note_use(&self, access: &Cell<Access>) {
+    pub(crate) fn note_use(&self, access: &Cell<Access>) {
         note_use(&self.uses, self.notes_uses, self.random, access);
     }
 
     /// The value of a key, for reading.
-    pub fn read<T: Typed>(&self, key: &[u8]) -> Result<Option<&T>, ErrorReply> {
+    pub fn read<T: Plain>(&self, key: &[u8]) -> Result<Option<&T>, ErrorReply> {
         match self.entry(key) {
             None => Ok(None),
             Some(entry) => T::of(&entry.value).map(Some).ok_or(ErrorReply::WRONG_TYPE),
@@ -316,7 +323,7 @@ impl<'a> Context<'a> {
     }
 
     /// The value of a key, to be changed in place. An expired key is removed first.
-    pub fn write<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, ErrorReply> {
+    pub fn write<T: Plain>(&mut self, key: &[u8]) -> Result<Option<&mut T>, ErrorReply> {
         match self.entry_mut(key) {
             None => Ok(None),
             Some(entry) => T::of_mut(&mut entry.value).map(Some).ok_or(ErrorReply::WRONG_TYPE),
@@ -325,7 +332,7 @@ impl<'a> Context<'a> {
 
     /// The value of a key, to be changed in place; where the key is missing it begins as `new()`.
     /// The caller leaves nothing empty behind ([`Context::remove_if_empty`]).
-    pub fn write_or_insert<T: Typed>(
+    pub fn write_or_insert<T: Plain>(
         &mut self,
         key: &[u8],
         new: impl FnOnce() -> T,
@@ -390,7 +397,11 @@ impl<'a> Context<'a> {
 
     /// Removes a key whose collection has become empty, with event `del`, and gives true.
     pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
-        let db = self.db;
+        self.remove_if_empty_in(self.db, key, self.session)
+    }
+
+    /// As [`Context::remove_if_empty`], in another database and whoever has emptied it.
+    pub(crate) fn remove_if_empty_in(&mut self, db: u32, key: &[u8], by: Option<SessionAddress>) -> bool {
         let shard = self.locked.shard_mut(key).db_mut(db);
         let empty = shard.get(key).is_some_and(|entry| match &entry.value {
             Value::List(v) => v.is_empty(),
@@ -401,9 +412,9 @@ impl<'a> Context<'a> {
         });
         if empty {
             shard.remove(key);
-            self.event(EventClass::GENERIC, "del", key);
+            self.event_in(db, EventClass::GENERIC, "del", key);
             self.locked.shard_mut(key).touch(db, key);
-            self.note_stale(key, self.session);
+            self.note_stale(key, by);
         }
         empty
     }
@@ -439,7 +450,7 @@ impl<'a> Context<'a> {
         self.changed_by(self.session, db, key);
     }
 
-    fn changed_by(&mut self, by: Option<SessionAddress>, db: u32, key: &[u8]) {
+    pub(crate) fn changed_by(&mut self, by: Option<SessionAddress>, db: u32, key: &[u8]) {
         self.note_stale(key, by);
         let shard = self.locked.shard_mut(key);
         shard.touch(db, key);
@@ -453,7 +464,7 @@ impl<'a> Context<'a> {
         self.event_in(self.db, class, event, key);
     }
 
-    fn event_in(&mut self, db: u32, class: EventClass, event: &'static str, key: &[u8]) {
+    pub(crate) fn event_in(&mut self, db: u32, class: EventClass, event: &'static str, key: &[u8]) {
         if self.events_wanted.intersects(class) {
             self.events.push(KeyspaceEvent { class, event, db, key: key.into() });
         }
@@ -483,14 +494,17 @@ impl<'a> Context<'a> {
         Flow::Park(wait)
     }
 
-    /// Removes the keys that reading found expired.
+    /// Removes the keys, and the fields of hashes, that reading found expired.
     pub fn remove_expired_seen(&mut self) {
+        let (keys, fields) = (self.expired_seen.take(), self.expired_fields_seen.take());
         if self.keeps_expired {
-            self.expired_seen.take();
             return;
         }
-        for (db, key) in self.expired_seen.take() {
+        for (db, key) in keys {
             self.remove_expired_if_cheap(db, &key);
+        }
+        for seen in fields {
+            self.remove_expired_fields_seen(seen);
         }
     }
 
@@ -532,7 +546,7 @@ impl<'a> Context<'a> {
 }
 
 /// Notes a use. Within one second most keys' notes stay as they are, and their memory is not written.
-fn note_use(uses: &Uses, notes_uses: bool, random: &Random, access: &Cell<Access>) {
+pub(crate) fn note_use(uses: &Uses, notes_uses: bool, random: &Random, access: &Cell<Access>) {
     if !notes_uses {
         return;
     }

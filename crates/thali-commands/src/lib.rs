@@ -12,6 +12,7 @@
 mod context;
 mod elements;
 mod error;
+mod fields;
 mod parse;
 mod spec;
 mod stale;
@@ -32,6 +33,7 @@ pub mod strings;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;
+pub use fields::Fields;
 pub use parse::*;
 pub use spec::{
     Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run,

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod eviction;
+mod field_times;
 pub mod glob;
 pub mod locks;
 pub mod shard;
@@ -16,9 +17,10 @@ mod waiter;
 
 pub use access::{Access, Lfu, Uses};
 pub use eviction::{By, Candidate, Pool, Preference};
+pub use field_times::HashMut;
 pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag, touch};
 pub use snapshot::{Part, Saver, SnapshotSink, Walked};
 pub use tracking::{Forgotten, Modes, Readers, Tracker, Tracking};
-pub use value::{Entry, Typed, Value};
+pub use value::{Entry, Plain, Typed, Value};
 pub use waiter::{SessionAddress, WaitKind, Waiter, WaiterState};

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use smallvec::SmallVec;
 use thali_data::Table;
 
+use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
 use crate::tracking::ReadKeys;
-use crate::{Access, Entry, Uses, Waiter};
+use crate::{Access, Entry, Uses, Value, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -59,6 +60,7 @@ pub struct Db {
     volatile_len: usize,
     /// Where active expiry goes on.
     expiry_cursor: u64,
+    field_times: FieldTimes,
 }
 
 impl Db {
@@ -75,6 +77,16 @@ impl Db {
     /// Keys with a time to live.
     pub fn volatile_len(&self) -> usize {
         self.volatile_len
+    }
+
+    /// Hashes with fields that vanish.
+    pub fn timed_hashes_len(&self) -> usize {
+        self.field_times.len()
+    }
+
+    /// Up to `max` hashes with fields whose times lie before `now_ms`, the earliest first.
+    pub fn hashes_due(&self, now_ms: u64, max: usize) -> Vec<Box<[u8]>> {
+        self.field_times.due(now_ms, max)
     }
 
     /// Bytes that keeping the keys takes beside themselves and their values.
@@ -97,8 +109,23 @@ impl Db {
         self.find_mut(key).map(|(entry, _)| entry)
     }
 
-    /// As [`Db::find`], to change the entry.
+    /// As [`Db::find`], to change the entry; but a hash only by [`Db::hash_mut`].
     pub fn find_mut(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>)> {
+        self.find_mut_beside_times(key).map(|(entry, access, _)| (entry, access))
+    }
+
+    /// As [`Db::find_mut`], for hashes: what changes of their fields' times is noted. `None` within where the value
+    /// is of another type.
+    pub fn hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Option<(Option<HashMut<'a>>, &'a Cell<Access>)> {
+        let (entry, access, times) = self.find_mut_beside_times(key)?;
+        let hash = match &mut entry.value {
+            Value::Hash(hash) => Some(&mut **hash),
+            _ => None,
+        };
+        Some((hash.map(|hash| HashMut { key, before: hash.next_time(), hash, times }), access))
+    }
+
+    fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>, &mut FieldTimes)> {
         let (entry, access) = self.table.get_mut_noted(key)?;
         if let Some(snapshot) = &mut self.snapshot
             && entry.mark() != self.mark
@@ -106,7 +133,7 @@ impl Db {
             snapshot.save(key, entry, access.get());
             entry.set_mark(self.mark);
         }
-        Some((entry, access))
+        Some((entry, access, &mut self.field_times))
     }
 
     /// Puts an entry, gives back what it replaced.
@@ -126,7 +153,11 @@ impl Db {
     ) -> Option<Entry> {
         self.volatile_len += usize::from(entry.expire_at().is_some());
         entry.set_mark(self.mark);
-        let (old, old_access) = self.table.insert_noted(hash, key, entry, access)?;
+        let next_time = entry.value.next_field_time();
+        let old = self.table.insert_noted(hash, key, entry, access);
+        let old_next_time = old.as_ref().and_then(|(old, _)| old.value.next_field_time());
+        self.field_times.note(key, old_next_time, next_time);
+        let (old, old_access) = old?;
         self.save_removed(key, &old, old_access);
         self.volatile_len -= usize::from(old.expire_at().is_some());
         Some(old)
@@ -167,6 +198,7 @@ impl Db {
         let (old, access) = self.table.remove_noted(self.table.hash(key), key)?;
         self.save_removed(key, &old, access);
         self.volatile_len -= usize::from(old.expire_at().is_some());
+        self.field_times.note(key, old.value.next_field_time(), None);
         Some(old)
     }
 
@@ -277,6 +309,11 @@ impl Shard {
     /// Every database that was touched here, to change it.
     pub fn dbs_mut(&mut self) -> impl Iterator<Item = (u32, &mut Db)> {
         self.dbs.iter_mut().map(|(number, db)| (*number, db))
+    }
+
+    /// Whether any hash has fields that vanish.
+    pub fn has_timed_hashes(&self) -> bool {
+        self.dbs.iter().any(|(_, db)| db.timed_hashes_len() > 0)
     }
 
     /// Swaps two databases. Watches and waiters stay with the numbers.

@@ -38,6 +38,14 @@ impl Value {
         }
     }
 
+    /// When the next field of a hash vanishes, in Unix milliseconds; `None` where none does.
+    pub fn next_field_time(&self) -> Option<u64> {
+        match self {
+            Self::Hash(hash) => hash.next_time(),
+            _ => None,
+        }
+    }
+
     /// Reads the beginning of what the value has on the heap.
     pub(crate) fn touch(&self) {
         std::hint::black_box(match self {
@@ -120,19 +128,21 @@ impl Entry {
 pub trait Typed: Sized {
     /// The structure, where the value is of this type.
     fn of(value: &Value) -> Option<&Self>;
-    /// As [`Typed::of`], to change it.
-    fn of_mut(value: &mut Value) -> Option<&mut Self>;
     /// The value that holds this structure.
     fn into_value(self) -> Value;
 }
 
+/// A structure whose elements stay until somebody removes them, so that it is read and changed as it is. A hash is
+/// none: its fields may have times, see [`crate::HashMut`].
+pub trait Plain: Typed {
+    /// As [`Typed::of`], to change it.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+}
+
 macro_rules! typed {
-    ($($type:ident $(in $boxed:ident)?),*) => {$(
+    ($($type:ident),*) => {$(
         impl Typed for $type {
             fn of(value: &Value) -> Option<&Self> {
-                match value { Value::$type(v) => Some(v), _ => None }
-            }
-            fn of_mut(value: &mut Value) -> Option<&mut Self> {
                 match value { Value::$type(v) => Some(v), _ => None }
             }
             fn into_value(self) -> Value {
@@ -142,3 +152,14 @@ macro_rules! typed {
     )*};
 }
 typed!(Str, List, Set, Hash, SortedSet, Stream);
+
+macro_rules! plain {
+    ($($type:ident),*) => {$(
+        impl Plain for $type {
+            fn of_mut(value: &mut Value) -> Option<&mut Self> {
+                match value { Value::$type(v) => Some(v), _ => None }
+            }
+        }
+    )*};
+}
+plain!(Str, List, Set, SortedSet, Stream);

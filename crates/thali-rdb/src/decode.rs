@@ -1,5 +1,6 @@
 //! From the bytes of a value to the value.
 
+use thali_data::hash::TIME_MAX_UNIX_MS;
 use thali_data::list::End;
 use thali_data::sorted_set::Inserted;
 use thali_data::{Hash, IntBuf, Item, Limits, List, Set, SortedSet, Str, double};
@@ -31,6 +32,14 @@ pub(crate) fn value(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<
         }
         kind::HASH | kind::HASH_ZIPMAP | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
             let hash = hash(kind, input, limits)?;
+            Ok((!hash.is_empty()).then(|| hash.into_value()))
+        }
+        kind::HASH_METADATA | kind::HASH_METADATA_PRE_RELEASE | kind::HASH_2 => {
+            let hash = timed_hash(kind, input, limits)?;
+            Ok((!hash.is_empty()).then(|| hash.into_value()))
+        }
+        kind::HASH_LISTPACK_EX | kind::HASH_LISTPACK_EX_PRE_RELEASE => {
+            let hash = timed_listpack(kind, input, limits)?;
             Ok((!hash.is_empty()).then(|| hash.into_value()))
         }
         kind::ZSET | kind::ZSET_2 | kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK => {
@@ -107,8 +116,10 @@ fn set(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Set, Error> {
     Ok(set)
 }
 
+const DUPLICATE_FIELD: &str = "a field that the hash does not have yet";
+const FIELD_TIME: &str = "the time of a hash's field, below 2^48";
+
 fn hash(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Error> {
-    const DUPLICATE: &str = "a field that the hash does not have yet";
     let mut hash = Hash::new();
     let mut scratch = IntBuf::new();
     let form = match kind {
@@ -121,7 +132,7 @@ fn hash(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Error>
                 let field = input.text("a field of a hash")?;
                 let value = input.text("the value of a hash's field")?;
                 if !hash.set(field.item().bytes(&mut scratch), value.item(), limits) {
-                    return Err(Error::damaged(at, DUPLICATE));
+                    return Err(Error::damaged(at, DUPLICATE_FIELD));
                 }
             }
             return Ok(hash);
@@ -130,9 +141,71 @@ fn hash(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Error>
     let blob = input.blob("a hash in one string")?;
     form.each_pair(&blob, |field, value| {
         let new = hash.set(field.bytes(&mut scratch), value, limits);
-        if new { Ok(()) } else { Err(DUPLICATE) }
+        if new { Ok(()) } else { Err(DUPLICATE_FIELD) }
     })?;
     Ok(hash)
+}
+
+/// SOURCE: redis 8.0 `rdb.c`, `rdbLoadObject`; valkey 9.0 `rdb.c`.
+fn timed_hash(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Error> {
+    let mut hash = Hash::new();
+    let mut scratch = IntBuf::new();
+    let smallest = match kind {
+        kind::HASH_METADATA => u64::from_le_bytes(input.array(FIELD_TIME)?),
+        _ => 1,
+    };
+    for _ in 0..input.count("the length of a hash")? {
+        let at = input.offset();
+        // Relative to the smallest, from 1 on; 0 is no time.
+        let after_smallest = if kind == kind::HASH_2 { 0 } else { input.count(FIELD_TIME)? };
+        let field = input.text("a field of a hash")?;
+        let value = input.text("the value of a hash's field")?;
+        let time = match kind {
+            // -1 is no time.
+            kind::HASH_2 => match i64::from_le_bytes(input.array(FIELD_TIME)?) {
+                -1 => None,
+                time => Some(u64::try_from(time).map_err(|_| Error::damaged(at, FIELD_TIME))?.max(1)),
+            },
+            _ => after_smallest.checked_sub(1).map(|after| after.saturating_add(smallest)),
+        };
+        let (field, value) = (field.item(), value.item());
+        add_timed(&mut hash, field.bytes(&mut scratch), value, time, limits)
+            .map_err(|expected| Error::damaged(at, expected))?;
+    }
+    Ok(hash)
+}
+
+fn timed_listpack(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<Hash, Error> {
+    let mut hash = Hash::new();
+    let mut scratch = IntBuf::new();
+    if kind == kind::HASH_LISTPACK_EX {
+        input.array::<8>("the smallest time of a hash's fields")?;
+    }
+    let blob = input.blob("a hash in one string")?;
+    Form::Listpack.each_triple(&blob, |field, value, time| {
+        let time = time.as_int().and_then(|time| u64::try_from(time).ok()).ok_or(FIELD_TIME)?;
+        add_timed(&mut hash, field.bytes(&mut scratch), value, Some(time).filter(|time| *time != 0), limits)
+    })?;
+    Ok(hash)
+}
+
+fn add_timed(
+    hash: &mut Hash,
+    field: &[u8],
+    value: Item<'_>,
+    time: Option<u64>,
+    limits: &Limits,
+) -> Result<(), &'static str> {
+    if time.is_some_and(|time| !(1..=TIME_MAX_UNIX_MS).contains(&time)) {
+        return Err(FIELD_TIME);
+    }
+    if !hash.set(field, value, limits) {
+        return Err(DUPLICATE_FIELD);
+    }
+    if time.is_some() {
+        hash.set_time(field, time);
+    }
+    Ok(())
 }
 
 fn sorted_set(kind: u8, input: &mut Input<'_>, limits: &Limits) -> Result<SortedSet, Error> {

@@ -1,6 +1,6 @@
 //! From values to bytes.
 
-use thali_data::{Item, Packed, Set, SortedSet};
+use thali_data::{Hash, Item, Packed, Set, SortedSet};
 use thali_keyspace::Value;
 
 use crate::Checksum;
@@ -17,6 +17,8 @@ pub enum Version {
     V10,
     /// Redis 7.2 and later, Valkey 7.2 and later.
     V11,
+    /// Redis 7.4 and later.
+    V12,
 }
 
 impl Version {
@@ -25,7 +27,16 @@ impl Version {
         match self {
             Version::V10 => 10,
             Version::V11 => 11,
+            Version::V12 => 12,
         }
+    }
+}
+
+impl Version {
+    /// The least one whose readers know the form of a value, which is the same whatever the encoder's version is.
+    /// Whoever writes a file with such a value has it in the header.
+    pub fn needed_by(value: &Value) -> Self {
+        if value.next_field_time().is_some() { Self::V12 } else { Self::V10 }
     }
 }
 
@@ -60,7 +71,8 @@ impl Encoder {
         Self { version, strings: Strings::new(false) }
     }
 
-    /// The first bytes of a file.
+    /// The first bytes of a file: with the encoder's version, which is [`Version::needed_by`] all values that follow,
+    /// or a later one.
     pub fn header(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("REDIS{:04}", self.version.number()).as_bytes());
     }
@@ -132,19 +144,19 @@ impl Encoder {
     pub fn dump(&mut self, value: &Value) -> Vec<u8> {
         let mut out = vec![0];
         out[0] = self.value(&mut out, value);
-        self.sign(out)
+        self.sign(out, self.version.max(Version::needed_by(value)))
     }
 
     /// What FUNCTION DUMP replies: each library as in a file, the version, the checksum.
     pub fn dump_functions<'a>(&mut self, libraries: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         libraries.for_each(|code| self.function(&mut out, code));
-        self.sign(out)
+        self.sign(out, self.version)
     }
 
     /// Adds the version and the checksum.
-    fn sign(&self, mut out: Vec<u8>) -> Vec<u8> {
-        out.extend_from_slice(&(self.version.number() as u16).to_le_bytes());
+    fn sign(&self, mut out: Vec<u8>, version: Version) -> Vec<u8> {
+        out.extend_from_slice(&(version.number() as u16).to_le_bytes());
         let sum = Checksum::of(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
@@ -166,6 +178,7 @@ impl Encoder {
                 kind::STRING
             }
             Value::Set(value) => small_set(value, version, strings, out),
+            Value::Hash(value) if value.next_time().is_some() => small_timed_hash(value, strings, out),
             Value::Hash(value) => {
                 strings.push_listpack(out, value.iter().flat_map(|(field, value)| [field, value]));
                 kind::HASH_LISTPACK
@@ -211,6 +224,18 @@ fn small_set(set: &Set, version: Version, strings: &mut Strings, out: &mut Vec<u
             kind::SET
         }
     }
+}
+
+/// The earliest time first, those that stay last: its readers rely on it.
+/// SOURCE: redis 7.4 `t_hash.c`, `listpackExExpire`.
+fn small_timed_hash(hash: &Hash, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {
+    out.extend_from_slice(&hash.next_time().unwrap_or(0).to_le_bytes());
+    let mut fields: Vec<_> = hash.iter_timed().collect();
+    fields.sort_by_key(|(_, _, at)| at.unwrap_or(u64::MAX));
+    let items =
+        fields.into_iter().flat_map(|(field, value, at)| [field, value, Item::Int(at.unwrap_or(0) as i64)]);
+    strings.push_listpack(out, items);
+    kind::HASH_LISTPACK_EX
 }
 
 fn small_sorted_set(sorted_set: &SortedSet, strings: &mut Strings, out: &mut Vec<u8>) -> u8 {

@@ -45,6 +45,8 @@ pub struct DbSummary {
     pub keys: u64,
     /// Keys with a time to live.
     pub expiring: u64,
+    /// Hashes with fields that have times.
+    pub timed_hashes: u64,
 }
 
 /// Of one type.
@@ -69,13 +71,14 @@ impl Summary {
             }
             Record::Function(_) => self.functions += 1,
             Record::Key(key) => {
-                if key.value(limits)?.is_none() {
+                let Some(value) = key.value(limits)? else {
                     self.empty_keys += 1;
                     return Ok(());
-                }
+                };
                 let db = self.dbs.entry(key.db).or_default();
                 db.keys += 1;
                 db.expiring += u64::from(key.meta.expire_at_unix_ms.is_some());
+                db.timed_hashes += u64::from(value.next_field_time().is_some());
                 let of_type = self.types.entry(key.type_name()).or_default();
                 let bytes = key.body_len() as u64;
                 of_type.keys += 1;

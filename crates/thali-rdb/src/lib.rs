@@ -36,8 +36,10 @@
 //! and ends the process on an error.
 //!
 //! The reader takes every file of Redis from 1.x to 8.2 and of Valkey, whose values can be held: values
-//! of modules, and hashes whose fields expire, are refused by name with their offset. What modules wrote
-//! beside the keys is passed over.
+//! of modules are refused by name with their offset. What modules wrote beside the keys is passed over.
+//!
+//! Hashes whose fields have times are in forms that Redis 7.4 brought, whatever version an encoder has; a file with
+//! one says version 12 in its header ([`Version::needed_by`]), and a payload does so by itself.
 //!
 //! # Trust
 //! Bytes may be hostile. Every length is held against the bytes that are there before memory is taken;

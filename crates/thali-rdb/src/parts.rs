@@ -72,7 +72,13 @@ impl Encoder {
         let (kind, count, first) = match Form::of(value)? {
             Form::List(list) => (kind::LIST_QUICKLIST_2, list.nodes().len(), 0),
             Form::Set(set) => (kind::SET, set.len(), 0),
-            Form::Hash(hash) => (kind::HASH, hash.len(), 0),
+            Form::Hash(hash) => match hash.next_time() {
+                None => (kind::HASH, hash.len(), 0),
+                Some(at) => {
+                    out.extend_from_slice(&at.to_le_bytes());
+                    (kind::HASH_METADATA, hash.len(), 0)
+                }
+            },
             // Highest first, as Redis does: its readers insert fastest at the head.
             Form::SortedSet(sorted_set) => (kind::ZSET_2, sorted_set.len(), sorted_set.len() as u128),
             Form::Stream(stream) if self.version >= Version::V11 => {
@@ -105,7 +111,12 @@ impl Encoder {
                 (next != 0).then_some(Place(next.into()))
             }
             Form::Hash(hash) => {
-                let next = hash.scan(place.0 as u64, elements, |field, value| {
+                let smallest = hash.next_time();
+                let next = hash.scan_timed(place.0 as u64, elements, |field, value, at| {
+                    if let Some(smallest) = smallest {
+                        // Relative to the smallest, from 1 on; 0 is no time.
+                        Strings::push_count(out, at.map_or(0, |at| at - smallest + 1));
+                    }
                     strings.push_item(out, field);
                     strings.push_item(out, value);
                 });

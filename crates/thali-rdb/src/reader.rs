@@ -9,12 +9,11 @@ use thali_keyspace::Value;
 use crate::error::{Error, Fault};
 use crate::feed::Feed;
 use crate::input::{Input, Source};
-use crate::wire::{CHECKSUM_VERSION_MIN, HEADER_BYTES, opcode};
+use crate::wire::{CHECKSUM_VERSION_MIN, HEADER_BYTES, VALKEY_VERSION, kind, opcode};
 use crate::{Checksum, KeyMeta, decode, scan};
 
 /// Versions that Redis wrote: 1 to 12 (Redis 7.4 to 8.2); Valkey 9 writes 80.
 const REDIS_VERSIONS: std::ops::RangeInclusive<u32> = 1..=12;
-const VALKEY_VERSION: u32 = 80;
 
 /// Whether files and payloads of this version can be read.
 pub(crate) fn is_known_version(version: u32) -> bool {
@@ -247,6 +246,7 @@ impl<R: Read> Reader<R> {
 
     fn cut_key(&mut self, kind: u8, kind_at: u64, meta: KeyMeta) -> Result<Cut, Error> {
         scan::check_kind(kind, kind_at)?;
+        let kind = kind::of(self.version, kind);
         let key_at = self.feed.offset();
         self.feed.skip_string("a key")?;
         let body_at = self.feed.offset();

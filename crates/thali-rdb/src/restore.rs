@@ -55,7 +55,7 @@ pub fn form_name(kind: u8) -> &'static str {
         kind::HASH_ZIPLIST => "Hash ziplist",
         kind::LIST_QUICKLIST => "Quicklist ziplist",
         kind::LIST_QUICKLIST_2 => "Quicklist listpack",
-        kind::HASH_LISTPACK => "Hash listpack",
+        kind::HASH_LISTPACK | kind::HASH_LISTPACK_EX | kind::HASH_LISTPACK_EX_PRE_RELEASE => "Hash listpack",
         kind::ZSET_LISTPACK => "Zset listpack",
         kind::SET_LISTPACK => "Set listpack",
         kind::STREAM_1 | kind::STREAM_2 | kind::STREAM_3 => "Stream listpack",
@@ -64,15 +64,15 @@ pub fn form_name(kind: u8) -> &'static str {
 }
 
 fn restore_with(payload: &[u8], limits: &Limits, checks_checksum: bool) -> Result<Value, RestoreError> {
-    let content = check_footer(payload, checks_checksum).map_err(RestoreError::Footer)?;
+    let (content, version) = check_footer(payload, checks_checksum).map_err(RestoreError::Footer)?;
     let (&kind, body) =
         content.split_first().ok_or_else(|| RestoreError::Footer(truncated(payload.len())))?;
-    value(kind, body, limits).map_err(RestoreError::Data)
+    value(version, kind, body, limits).map_err(RestoreError::Data)
 }
 
 /// The texts of the libraries in a payload that FUNCTION DUMP made.
 pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RestoreFunctionsError> {
-    let content = check_footer(payload, true).map_err(RestoreFunctionsError::Footer)?;
+    let (content, _) = check_footer(payload, true).map_err(RestoreFunctionsError::Footer)?;
     let mut input = Input::new(content, 0);
     let mut libraries = Vec::new();
     while !input.is_empty() {
@@ -92,13 +92,13 @@ fn truncated(len: usize) -> Error {
     Error { offset: len as u64, fault: Fault::Truncated { expected: "a payload" } }
 }
 
-/// What stands before the footer.
-fn check_footer(payload: &[u8], checks_checksum: bool) -> Result<&[u8], Error> {
+/// What stands before the footer, and the version in it.
+fn check_footer(payload: &[u8], checks_checksum: bool) -> Result<(&[u8], u32), Error> {
     let truncated = || truncated(payload.len());
     let (content, footer) = payload.split_last_chunk::<FOOTER_BYTES>().ok_or_else(truncated)?;
     let at = content.len() as u64;
-    let version = u16::from_le_bytes([footer[0], footer[1]]);
-    if !is_known_version(version.into()) {
+    let version = u32::from(u16::from_le_bytes([footer[0], footer[1]]));
+    if !is_known_version(version) {
         return Err(Error::unsupported(at, format!("version {version} of the format is not known")));
     }
     let (summed, stored) = payload.split_last_chunk::<8>().ok_or_else(truncated)?;
@@ -106,12 +106,13 @@ fn check_footer(payload: &[u8], checks_checksum: bool) -> Result<&[u8], Error> {
     if checks_checksum && stored != computed {
         return Err(Error { offset: at + 2, fault: Fault::Checksum { stored, computed } });
     }
-    Ok(content)
+    Ok((content, version))
 }
 
-fn value(kind: u8, body: &[u8], limits: &Limits) -> Result<Value, Error> {
+fn value(version: u32, kind: u8, body: &[u8], limits: &Limits) -> Result<Value, Error> {
     let mut input = Input::new(body, 1);
     scan::check_kind(kind, 0)?;
+    let kind = kind::of(version, kind);
     scan::value(kind, 0, &mut input.clone())?;
     let value = decode::value(kind, &mut input, limits)?;
     if !input.is_empty() {

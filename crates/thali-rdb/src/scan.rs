@@ -19,7 +19,8 @@ pub(crate) fn value<S: Source>(kind: u8, kind_at: u64, source: &mut S) -> Result
         | kind::HASH_ZIPLIST
         | kind::HASH_LISTPACK
         | kind::ZSET_LISTPACK
-        | kind::SET_LISTPACK => source.skip_string("a value in one string"),
+        | kind::SET_LISTPACK
+        | kind::HASH_LISTPACK_EX_PRE_RELEASE => source.skip_string("a value in one string"),
         kind::LIST | kind::SET | kind::LIST_QUICKLIST => {
             for _ in 0..source.count("the length of a collection")? {
                 source.skip_string("an element of a collection")?;
@@ -32,6 +33,11 @@ pub(crate) fn value<S: Source>(kind: u8, kind_at: u64, source: &mut S) -> Result
                 source.skip_string("the value of a hash's field")?;
             }
             Ok(())
+        }
+        kind::HASH_METADATA | kind::HASH_METADATA_PRE_RELEASE | kind::HASH_2 => timed_hash(kind, source),
+        kind::HASH_LISTPACK_EX => {
+            source.take(TIME_BYTES, "the smallest time of a hash's fields")?;
+            source.skip_string("a value in one string")
         }
         kind::ZSET | kind::ZSET_2 => sorted_set(kind, source),
         kind::LIST_QUICKLIST_2 => {
@@ -50,12 +56,6 @@ pub(crate) fn value<S: Source>(kind: u8, kind_at: u64, source: &mut S) -> Result
             let id = source.count("the number of a module's type")?;
             Err(Error::unsupported(kind_at, refusal_of_module(id)))
         }
-        kind::HASH_EXPIRING_FIRST..=kind::HASH_EXPIRING_LAST => Err(Error::unsupported(
-            kind_at,
-            format!(
-                "a hash whose fields expire (type {kind}) cannot be held; HPERSIST its fields before saving"
-            ),
-        )),
         _ => check_kind(kind, kind_at),
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn value<S: Source>(kind: u8, kind_at: u64, source: &mut S) -> Result
 /// Refuses bytes that are no type of value.
 pub(crate) fn check_kind(kind: u8, kind_at: u64) -> Result<(), Error> {
     match kind {
-        0..=kind::MODULE | kind::HASH_ZIPMAP..=kind::HASH_EXPIRING_LAST => Ok(()),
+        0..=kind::MODULE | kind::HASH_ZIPMAP..=kind::HASH_LISTPACK_EX => Ok(()),
         _ => Err(Error::damaged(kind_at, format!("a type of value or an opcode that is known, not {kind}"))),
     }
 }
@@ -78,6 +78,26 @@ fn refusal_of_module(id: u64) -> String {
 fn module_name(id: u64) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     (0..9).map(|n| char::from(LETTERS[(id >> (58 - 6 * n)) as usize & 0x3F])).collect()
+}
+
+/// Of a time that stands as such.
+const TIME_BYTES: u64 = 8;
+
+fn timed_hash<S: Source>(kind: u8, source: &mut S) -> Result<(), Error> {
+    if kind == kind::HASH_METADATA {
+        source.take(TIME_BYTES, "the smallest time of a hash's fields")?;
+    }
+    for _ in 0..source.count("the length of a hash")? {
+        if kind != kind::HASH_2 {
+            source.count("the time of a hash's field")?;
+        }
+        source.skip_string("a field of a hash")?;
+        source.skip_string("the value of a hash's field")?;
+        if kind == kind::HASH_2 {
+            source.take(TIME_BYTES, "the time of a hash's field")?;
+        }
+    }
+    Ok(())
 }
 
 fn sorted_set<S: Source>(kind: u8, source: &mut S) -> Result<(), Error> {

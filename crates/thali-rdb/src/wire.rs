@@ -49,10 +49,30 @@ pub(crate) mod kind {
     pub const SET_LISTPACK: u8 = 20;
     /// With the active times of consumers; since version 11.
     pub const STREAM_3: u8 = 21;
-    /// Hashes whose fields expire: 22 to 25 in Redis 7.4, 22 in Valkey 9.
-    pub const HASH_EXPIRING_FIRST: u8 = 22;
-    pub const HASH_EXPIRING_LAST: u8 = 25;
+    /// A hash with times: of each field the time, the name, the value. As release candidates of Redis 7.4 wrote it.
+    pub const HASH_METADATA_PRE_RELEASE: u8 = 22;
+    /// Field, value, time, … in a listpack, the earliest time first. As release candidates of Redis 7.4 wrote it.
+    pub const HASH_LISTPACK_EX_PRE_RELEASE: u8 = 23;
+    /// The smallest time in front, and times relative to it; since version 12.
+    pub const HASH_METADATA: u8 = 24;
+    /// The smallest time in front; since version 12.
+    pub const HASH_LISTPACK_EX: u8 = 25;
+    /// A hash with times as Valkey 9 writes it: of each field the name, the value, the time. It stands as 22 in
+    /// files of version 80, and has a number of its own only here: no file has it.
+    pub const HASH_2: u8 = 128;
+    const HASH_2_IN_FILE: u8 = 22;
+
+    /// What a file or payload of this version means by a type.
+    pub fn of(version: u32, in_file: u8) -> u8 {
+        match (version, in_file) {
+            (super::VALKEY_VERSION, HASH_2_IN_FILE) => HASH_2,
+            _ => in_file,
+        }
+    }
 }
+
+/// The version of Valkey 9.
+pub(crate) const VALKEY_VERSION: u32 = 80;
 
 /// The two highest bits of a length say how it goes on.
 pub(crate) mod length {

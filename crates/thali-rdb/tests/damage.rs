@@ -185,10 +185,39 @@ fn what_cannot_be_held_is_refused_by_name() {
         ("RUBIS0010", b"", "at byte 0: expected the magic and version of an RDB file"),
         (
             "REDIS0012",
-            b"\x18\x01k\0\0\0\0\0\0\0\0",
-            "at byte 9: a hash whose fields expire (type 24) cannot be held",
+            b"\x18\x01k\x05\0\0\0\0\0\0\0\x02\x01\x01f\x01v\0\x01f\x01v",
+            "at byte 26: expected a field that the hash does not have yet",
         ),
-        ("VALKEY080", b"\x16\x01k\0", "at byte 9: a hash whose fields expire (type 22) cannot be held"),
+        (
+            "REDIS0012",
+            b"\x18\x01k\xFF\xFF\xFF\xFF\xFF\xFF\0\0\x01\x02\x01f\x01v",
+            "at byte 21: expected the time of a hash's field, below 2^48",
+        ),
+        (
+            "REDIS0012",
+            b"\x17\x01k\x10\x10\0\0\0\x03\0\x81f\x02\x81v\x02\x81t\x02\xFF",
+            "at byte 12: damaged listpack: at its byte 6, expected the time of a hash's field, below 2^48",
+        ),
+        (
+            "REDIS0012",
+            b"\x17\x01k\x0D\x0D\0\0\0\x02\0\x81f\x02\x81v\x02\xFF",
+            "at byte 12: damaged listpack: at its byte 12, expected three elements that belong together",
+        ),
+        (
+            "VALKEY080",
+            b"\x16\x01k\x01\x01f\x01v\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            "at byte 13: expected the time of a hash's field, below 2^48",
+        ),
+        (
+            "REDIS0012",
+            b"\x80\x01k\0",
+            "at byte 9: expected a type of value or an opcode that is known, not 128",
+        ),
+        (
+            "VALKEY080",
+            b"\x1A\x01k\0",
+            "at byte 9: expected a type of value or an opcode that is known, not 26",
+        ),
         (
             "REDIS0010",
             b"\x07\x01k\x81\x81\x76\x40\x53\x20\xB7\x50\x00\0",

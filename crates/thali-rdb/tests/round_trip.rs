@@ -1,6 +1,7 @@
 //! What the encoder writes, the reader reads back: every type, every form, with and without compression.
 
 use proptest::prelude::*;
+use thali_data::hash::TIME_MAX_UNIX_MS;
 use thali_data::list::End;
 use thali_data::stream::{Pending, StreamId};
 use thali_data::{Hash, Item, Limits, List, Set, SortedSet, Str, Stream};
@@ -66,13 +67,18 @@ fn set() -> impl Strategy<Value = Shown> {
 }
 
 fn hash() -> impl Strategy<Value = Shown> {
-    prop::collection::vec((short(), bytes()), 1..200).prop_map(|fields| {
-        let mut hash = Hash::new();
-        fields.iter().for_each(|(field, value)| {
-            hash.set(field, Item::parse(value), &Limits::default());
-        });
-        Shown(hash.into_value())
-    })
+    let time = prop_oneof![2 => Just(None), 1 => (1..=TIME_MAX_UNIX_MS).prop_map(Some)];
+    let fields = |value| prop::collection::vec((short(), value, time.clone()), 1..200);
+    (prop_oneof![fields(bytes().boxed()), fields(short().boxed())], any::<bool>()).prop_map(
+        |(fields, has_times)| {
+            let mut hash = Hash::new();
+            for (field, value, at) in fields {
+                hash.set(&field, Item::parse(&value), &Limits::default());
+                hash.set_time(&field, at.filter(|_| has_times));
+            }
+            Shown(hash.into_value())
+        },
+    )
 }
 
 fn sorted_set() -> impl Strategy<Value = Shown> {
@@ -172,11 +178,12 @@ proptest! {
     #[test]
     fn files_read_back(keys in prop::collection::vec(key(), 0..6), compress: bool) {
         let limits = Limits::default();
-        let version = Version::V11;
+        let needed = keys.iter().map(|Key(_, _, _, value)| Version::needed_by(value)).max();
+        let version = needed.unwrap_or_default().max(Version::V11);
         let mut encoder = if compress { Encoder::new(version) } else { Encoder::uncompressed(version) };
         let file = write(&mut encoder, &keys);
         let mut reader = Reader::new(&file[..]).unwrap();
-        prop_assert_eq!(reader.version(), 11);
+        prop_assert_eq!(reader.version(), version.number());
         let mut batch = Batch::new();
         let (mut notes, mut libraries) = (0, 0);
         loop {
@@ -243,7 +250,13 @@ fn large_values(seed: u64) -> Vec<Value> {
     for n in (0..len).step_by(3) {
         stream.log.delete(thali_data::stream::StreamId::new(n as u64 / 3 + 1, n as u64));
     }
-    vec![list.into_value(), set.into_value(), hash.into_value(), sorted_set.into_value(), stream.into_value()]
+    let mut timed_hash = hash.clone();
+    for (field, _) in hash.iter() {
+        timed_hash.set_time(&field.to_vec(), rng.bool().then(|| rng.u64(1..1 << 48)));
+    }
+    let hashes = [hash.into_value(), timed_hash.into_value()];
+    let others = [list.into_value(), set.into_value(), sorted_set.into_value(), stream.into_value()];
+    hashes.into_iter().chain(others).collect()
 }
 
 #[test]
@@ -265,5 +278,59 @@ fn a_value_in_parts_has_the_same_bytes_as_a_whole_one() {
             let back = thali_rdb::restore(&encoder.dump(&value), &Limits::default()).unwrap();
             assert_eq!(back.elements_len(), value.elements_len(), "{}, seed {seed}", value.type_name());
         }
+    }
+}
+
+/// A payload with this version, value and a checksum.
+fn payload(version: u16, value: &[u8]) -> Vec<u8> {
+    let mut out = [value, &version.to_le_bytes()].concat();
+    out.extend_from_slice(&Checksum::of(&out).to_le_bytes());
+    out
+}
+
+/// SOURCE: redis 7.4 `rdb.c`, `rdbSaveObject` and `rdbLoadObject`; valkey 9.0 `rdb.c`.
+#[test]
+fn hashes_with_times_read_in_each_form_that_there_is() {
+    let listpack = b"\x19\x19\0\0\0\x06\0\x81a\x02\x81v\x02\xF1\x88\x13\x03\x81b\x02\x81w\x02\0\x01\xFF";
+    let smallest = 5000u64.to_le_bytes();
+    let never = u64::MAX.to_le_bytes();
+    let forms: [(u16, Vec<u8>); 6] = [
+        (12, [b"\x19", &smallest[..], listpack].concat()),
+        (11, [b"\x17", &listpack[..]].concat()),
+        (12, [b"\x18", &smallest[..], b"\x02\x01\x01a\x01v\0\x01b\x01w"].concat()),
+        (11, b"\x16\x02\x53\x88\x01a\x01v\0\x01b\x01w".to_vec()),
+        (12, b"\x16\x02\x53\x88\x01a\x01v\0\x01b\x01w".to_vec()),
+        (80, [b"\x16\x02\x01a\x01v", &smallest[..], b"\x01b\x01w", &never].concat()),
+    ];
+    for (version, form) in forms {
+        let value = restore(&payload(version, &form), &Limits::default()).unwrap();
+        let mut expected = Hash::new();
+        expected.set(b"a", Item::Bytes(b"v"), &Limits::default());
+        expected.set(b"b", Item::Bytes(b"w"), &Limits::default());
+        expected.set_time(b"a", Some(5000));
+        assert_eq!(text_of(&value), text_of(&expected.into_value()), "type {} of {version}", form[0]);
+        // What is written is Redis's own form.
+        let written = Encoder::uncompressed(Version::V10).dump(&value);
+        assert_eq!(written, payload(12, &[b"\x19", &smallest[..], listpack].concat()));
+    }
+}
+
+#[test]
+fn a_hash_that_has_no_times_any_more_is_written_as_any_other() {
+    for len in [3, 300] {
+        let mut plain = Hash::new();
+        for n in 0..len {
+            plain.set(format!("f{n}").as_bytes(), Item::Int(n), &Limits::default());
+        }
+        let mut had_times = plain.clone();
+        had_times.set_time(b"f1", Some(5));
+        let with_times = Encoder::new(Version::V10).dump(&had_times.clone().into_value());
+        assert_eq!(with_times[with_times.len() - 10], 12);
+        had_times.set_time(b"f1", None);
+        let (had_times, plain) = (had_times.into_value(), plain.into_value());
+        let written = Encoder::new(Version::V10).dump(&had_times);
+        let expected = Encoder::new(Version::V10).dump(&plain);
+        assert_eq!((written[0], written[written.len() - 10]), (expected[0], 10));
+        assert_eq!(text_of(&restore(&written, &Limits::default()).unwrap()), text_of(&plain));
     }
 }

@@ -1,8 +1,8 @@
-//! What a loop does ten times a second: expired keys of its share of the shards go, and others where memory has
-//! run out.
+//! What a loop does ten times a second: expired keys and fields of its share of the shards go, and others where
+//! memory has run out.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thali_commands::Origin;
 
@@ -16,10 +16,19 @@ const EXPIRY_SCAN_KEYS: usize = 512;
 const EXPIRY_REMOVED_MAX: usize = 128;
 /// Turns for one database of one shard in one run, while most of what is found has expired.
 const EXPIRY_TURNS_MAX: usize = 16;
+/// Hashes looked at, of which fields have expired, before the lock is let go.
+const EXPIRY_HASHES_MAX: usize = 64;
+/// Fields removed before the lock is let go: in a hash of a million, each costs about 2 µs.
+const EXPIRY_FIELDS_MAX: usize = 128;
+/// Beyond this, fields wait for the next run, which begins behind the shard where this one ended.
+const EXPIRY_FIELDS_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// State between runs.
 #[derive(Debug, Default)]
-pub(crate) struct Cron {}
+pub(crate) struct Cron {
+    /// The first of the loop's shards whose fields have their turn, counted among them.
+    next_of_fields: usize,
+}
 
 impl Cron {
     pub fn run(&mut self, core: &mut Core) {
@@ -59,8 +68,58 @@ impl Cron {
                 }
             }
         }
+        self.expire_fields(core);
         core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
     }
+}
+
+impl Cron {
+    /// Removes fields that have expired, in turns of one shard each.
+    fn expire_fields(&mut self, core: &mut Core) {
+        let begun = Instant::now();
+        let (own, loops) = (usize::from(core.side.event_loop), core.shared.mailboxes.len());
+        let shards: Vec<usize> = (own..core.shared.keyspace.shards_len()).step_by(loops).collect();
+        for n in 0..shards.len() {
+            let at = (self.next_of_fields + n) % shards.len();
+            while expire_some_fields(core, shards[at] as u16) {
+                if begun.elapsed() > EXPIRY_FIELDS_TIME_MAX {
+                    self.next_of_fields = at + 1;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Removes some expired fields of hashes in a shard, a hash's as one unit; true where there are more.
+fn expire_some_fields(core: &mut Core, shard: u16) -> bool {
+    let Core { shared, engine, side } = core;
+    // A taken shard has its turn at the next run.
+    let Some(mut locked) = shared.keyspace.try_lock_one(shard) else { return false };
+    let mut due = Vec::new();
+    for (_, shard) in locked.shards_mut() {
+        for (number, db) in shard.dbs_mut() {
+            let keys = db.hashes_due(side.now_ms, EXPIRY_HASHES_MAX);
+            due.extend(keys.into_iter().map(|key| (number, key)));
+        }
+    }
+    if due.is_empty() {
+        return false;
+    }
+    let mut cx = unit::context(locked, 0, engine, side, Origin::Unit);
+    let mut removed = 0;
+    for (db, key) in due {
+        cx.remove_expired_if_cheap(db, &key);
+        removed += cx.expire_any_fields(db, &key, EXPIRY_FIELDS_MAX - removed);
+        if removed == EXPIRY_FIELDS_MAX {
+            break;
+        }
+    }
+    unit::settle(cx, shared, side);
+    core.engine.effects.clear();
+    unit::serve_deferred(core);
+    // What a snapshot still needs stays for now: then there is no use in another turn.
+    removed > 0
 }
 
 /// Removes some expired keys of a shard; true where more are likely.

@@ -1,7 +1,7 @@
 //! DEBUG DIGEST: 20 bytes that two servers share exactly when they hold the same data, as Redis computes
 //! them. Elements without an order are combined by exclusive or.
 //!
-//! SOURCE: redis 7.0 `debug.c`, `computeDatasetDigest` and `xorObjectDigest`.
+//! SOURCE: redis 7.0 `debug.c`, `computeDatasetDigest` and `xorObjectDigest`; redis 7.4 for fields with times.
 
 use sha1::{Digest as _, Sha1};
 use thali_data::stream::StreamId;
@@ -70,7 +70,15 @@ impl Digest {
                 }
             }
             Value::Hash(hash) => {
-                hash.iter().for_each(|(field, value)| self.xor_mixed(&[&field.to_vec(), &value.to_vec()]));
+                for (field, value, at) in hash.iter_timed() {
+                    let mut element = Digest::default();
+                    element.mix(&field.to_vec());
+                    element.mix(&value.to_vec());
+                    if at.is_some() {
+                        element.xor(b"!!hexpire!!");
+                    }
+                    self.xor(&element.0);
+                }
             }
             Value::Stream(stream) => {
                 for entry in stream.log.range(StreamId::MIN, StreamId::MAX) {

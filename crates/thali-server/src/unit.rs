@@ -1,5 +1,5 @@
 //! A unit of work: shards locked, commands run, and then everything that is owed, in this order:
-//! expired keys removed, waiters served, effects journaled, those told who cache what has changed, shards let
+//! expired keys and fields removed, waiters served, effects journaled, those told who cache what has changed, shards let
 //! go, subscribers notified, waiters' replies sent, memory freed.
 
 use std::sync::Arc;
@@ -346,6 +346,7 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     stats.misses.add(cx.misses.get());
     stats.expired.add(cx.expired);
     stats.evicted.add(cx.evicted);
+    stats.expired_fields.add(cx.expired_fields);
     stats.dirty.add(cx.dirty);
     if cx.is_emptied {
         side.local.push(Message::Emptied);

@@ -112,7 +112,11 @@ fn dump_text(path: &Path, len: u64, summary: &Summary) -> String {
         out += &format!("  {} {}\n", name.escape_ascii(), value.escape_ascii());
     }
     for (number, db) in &summary.dbs {
-        out += &format!("  database {number}: {} keys, {} of them expire\n", db.keys, db.expiring);
+        out += &format!("  database {number}: {} keys, {} of them expire", db.keys, db.expiring);
+        out += &match db.timed_hashes {
+            0 => "\n".to_owned(),
+            hashes => format!(", {hashes} hashes have fields that expire\n"),
+        };
     }
     for (name, of_type) in &summary.types {
         out += &format!(

@@ -13,8 +13,8 @@ use std::cmp::Ordering;
 
 use thali_data::double::parse_double;
 use thali_data::list::End;
-use thali_data::{Hash, Item, List, SortedSet};
-use thali_keyspace::{Typed, Value};
+use thali_data::{Item, List, SortedSet};
+use thali_keyspace::Value;
 use thali_resp::Reply;
 
 use crate::elements::ReplyElements;
@@ -167,9 +167,10 @@ impl<'a> Pattern<'a> {
         let mut key = before.to_vec();
         element.write_to(&mut key);
         key.extend_from_slice(behind);
-        match (&cx.entry(&key)?.value, field) {
+        let entry = cx.entry(&key)?;
+        match (&entry.value, field) {
             (Value::Str(value), None) => Some(value.item()),
-            (value, Some(field)) => Hash::of(value)?.get(field),
+            (Value::Hash(_), Some(field)) => cx.fields_of(&key, entry)?.get(field),
             _ => None,
         }
     }

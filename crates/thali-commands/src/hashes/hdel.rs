@@ -1,6 +1,6 @@
-//! HDEL: removes fields; a hash without fields is removed as well.
+//! HDEL: removes fields; a hash without fields is removed as well. A field that has expired and is not removed yet
+//! counts, as in Redis.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
@@ -17,8 +17,8 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let key = args[1];
-    let removed = match cx.write::<Hash>(key)? {
-        Some(hash) => args[2..].iter().filter(|field| hash.remove(field)).count(),
+    let removed = match cx.hash_mut(key)? {
+        Some(mut hash) => args[2..].iter().filter(|field| hash.remove(field)).count(),
         None => 0,
     };
     if removed > 0 {

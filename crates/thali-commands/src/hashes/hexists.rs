@@ -1,6 +1,5 @@
 //! HEXISTS: whether a field is there.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::{Access, Context, Flow, Keys, Outcome, Spec};
@@ -15,7 +14,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let found = cx.read::<Hash>(args[1])?.is_some_and(|hash| hash.contains(args[2]));
+    let found = cx.fields(args[1])?.is_some_and(|hash| hash.get(args[2]).is_some());
     reply.integer(found.into());
     Ok(Flow::Done)
 }

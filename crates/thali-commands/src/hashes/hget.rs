@@ -1,6 +1,5 @@
 //! HGET: one field's value.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::elements::ReplyElements;
@@ -15,7 +14,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    match cx.read::<Hash>(args[1])?.and_then(|hash| hash.get(args[2])) {
+    match cx.fields(args[1])?.and_then(|hash| hash.get(args[2])) {
         Some(value) => reply.item(value),
         None => reply.null(),
     }

@@ -1,10 +1,9 @@
 //! HGETALL, HKEYS, HVALS: all of a hash; in the order of insertion while it is small.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::elements::ReplyElements;
-use crate::{Context, Flags, Flow, Outcome, Spec};
+use crate::{Context, Fields, Flags, Flow, Outcome, Spec};
 
 const ALL: Spec = Spec {
     complexity: "O(N) where N is the size of the hash.",
@@ -23,8 +22,8 @@ pub const HVALS: Spec =
     Spec { name: "hvals", summary: "Returns all values in a hash.", syntax: "key", ..ALL };
 
 pub fn hgetall(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let hash = cx.read::<Hash>(args[1])?;
-    reply.map(hash.map_or(0, Hash::len));
+    let hash = cx.fields(args[1])?;
+    reply.map(hash.as_ref().map_or(0, Fields::live_len));
     for (field, value) in hash.iter().flat_map(|hash| hash.iter()) {
         reply.item(field);
         reply.item(value);
@@ -33,15 +32,15 @@ pub fn hgetall(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> O
 }
 
 pub fn hkeys(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let hash = cx.read::<Hash>(args[1])?;
-    reply.array(hash.map_or(0, Hash::len));
+    let hash = cx.fields(args[1])?;
+    reply.array(hash.as_ref().map_or(0, Fields::live_len));
     hash.iter().flat_map(|hash| hash.iter()).for_each(|(field, _)| reply.item(field));
     Ok(Flow::Done)
 }
 
 pub fn hvals(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let hash = cx.read::<Hash>(args[1])?;
-    reply.array(hash.map_or(0, Hash::len));
+    let hash = cx.fields(args[1])?;
+    reply.array(hash.as_ref().map_or(0, Fields::live_len));
     hash.iter().flat_map(|hash| hash.iter()).for_each(|(_, value)| reply.item(value));
     Ok(Flow::Done)
 }

@@ -1,6 +1,6 @@
-//! HINCRBY: adds to the integer in a field; a missing field counts as 0.
+//! HINCRBY: adds to the integer in a field, which keeps its time; a missing field counts as 0.
 
-use thali_data::{Hash, Item};
+use thali_data::Item;
 use thali_resp::Reply;
 
 use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec, integer};
@@ -21,12 +21,15 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     let (key, field) = (args[1], args[2]);
     let increment = integer(args[3])?;
     let limits = cx.limits;
-    let old = match cx.write::<Hash>(key)?.and_then(|hash| hash.get(field)) {
+    cx.expire_fields(key, [field]);
+    let hash = cx.hash_mut(key)?;
+    let old = match hash.as_ref().and_then(|hash| hash.get(field)) {
         Some(value) => value.as_int().ok_or(NOT_INTEGER)?,
         None => 0,
     };
+    drop(hash);
     let new = old.checked_add(increment).ok_or(ErrorReply::OVERFLOW)?;
-    cx.write_or_insert(key, Hash::new)?.set(field, Item::Int(new), limits);
+    cx.hash_mut_or_insert(key)?.set_keeping_time(field, Item::Int(new), limits);
     cx.modified(EventClass::HASH, "hincrby", key);
     reply.integer(new);
     Ok(Flow::Done)

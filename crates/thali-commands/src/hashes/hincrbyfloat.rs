@@ -1,9 +1,10 @@
 //! HINCRBYFLOAT: adds to the number in a field, in extended precision; a missing field counts as 0.
 //!
-//! Journaled as HSET of the result, so that a replay depends on no arithmetic.
+//! Journaled as HSET of the result, so that a replay depends on no arithmetic. A field keeps its time; one that has
+//! one is journaled with HSETEX and KEEPTTL, which older servers do not know.
 
+use thali_data::Item;
 use thali_data::long_double::{LongDouble, ParseError};
-use thali_data::{Hash, Item};
 use thali_resp::Reply;
 
 use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Outcome, Spec};
@@ -29,8 +30,12 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         ParseError::Infinite => NOT_FINITE,
     })?;
     let limits = cx.limits;
-    let sum = match cx.write::<Hash>(key)?.and_then(|hash| hash.get(field)) {
-        Some(value) => {
+    cx.expire_fields(key, [field]);
+    let hash = cx.hash_mut(key)?;
+    let found = hash.as_ref().and_then(|hash| hash.get_timed(field));
+    let has_time = found.as_ref().is_some_and(|(_, at)| at.is_some());
+    let sum = match found {
+        Some((value, _)) => {
             let old = value.with_bytes(LongDouble::parse).map_err(|error| match error {
                 ParseError::Invalid => NOT_FLOAT,
                 ParseError::Infinite => ErrorReply::NAN_OR_INFINITY,
@@ -39,10 +44,14 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         }
         None => increment,
     };
+    drop(hash);
     let text = sum.to_string();
-    cx.write_or_insert(key, Hash::new)?.set(field, Item::parse(text.as_bytes()), limits);
+    cx.hash_mut_or_insert(key)?.set_keeping_time(field, Item::parse(text.as_bytes()), limits);
     cx.modified(EventClass::HASH, "hincrbyfloat", key);
-    cx.effect(&[b"HSET", key, field, text.as_bytes()]);
+    match has_time {
+        true => cx.effect(&[b"HSETEX", key, b"KEEPTTL", b"FIELDS", b"1", field, text.as_bytes()]),
+        false => cx.effect(&[b"HSET", key, field, text.as_bytes()]),
+    }
     reply.bulk(text.as_bytes());
     Ok(Flow::Done)
 }
@@ -57,6 +66,18 @@ mod tests {
         store.check(&[("HINCRBYFLOAT h f 0.1", "$3\n0.1"), ("HINCRBYFLOAT h f 0.2", "$3\n0.3")]);
         assert_eq!(store.effects, ["HSET h f 0.3"]);
         store.check(&[("HSET h n 5", ":1"), ("HINCRBYFLOAT h n -5.0e0", "$1\n0"), ("HINCRBY h n 2", ":2")]);
+    }
+
+    #[test]
+    fn the_field_keeps_its_time_in_the_journal_too() {
+        let mut store = Store::new();
+        store.run("HSET h f 1");
+        store.run("HPEXPIRE h 50 FIELDS 1 f");
+        store.check(&[("HINCRBYFLOAT h f 1.5", "$3\n2.5")]);
+        assert_eq!(store.effects, ["HSETEX h KEEPTTL FIELDS 1 f 2.5"]);
+        store.check(&[("HPTTL h FIELDS 1 f", "*1\n:50")]);
+        store.now_ms += 51;
+        store.check(&[("HINCRBYFLOAT h f 1.5", "$3\n1.5"), ("HPTTL h FIELDS 1 f", "*1\n:-1")]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! HLEN: how many fields there are.
+//! HLEN: how many fields there are; those that have expired and are not removed yet count, as in Redis.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::{Access, Context, Flow, Keys, Outcome, Spec};
@@ -15,7 +14,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(cx.read::<Hash>(args[1])?.map_or(0, Hash::len) as i64);
+    reply.integer(cx.fields(args[1])?.map_or(0, |hash| hash.len_with_expired()) as i64);
     Ok(Flow::Done)
 }
 

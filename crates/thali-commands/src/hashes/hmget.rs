@@ -1,6 +1,5 @@
 //! HMGET: several fields' values, null for those that are missing.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::elements::ReplyElements;
@@ -16,10 +15,10 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let hash = cx.read::<Hash>(args[1])?;
+    let hash = cx.fields(args[1])?;
     reply.array(args.len() - 2);
     for field in &args[2..] {
-        match hash.and_then(|hash| hash.get(field)) {
+        match hash.as_ref().and_then(|hash| hash.get(field)) {
             Some(value) => reply.item(value),
             None => reply.null(),
         }

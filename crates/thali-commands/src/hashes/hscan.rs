@@ -1,6 +1,5 @@
 //! HSCAN: walks over fields and values; a small hash comes whole.
 
-use thali_data::Hash;
 use thali_resp::Reply;
 
 use crate::elements::{ReplyElements, ScanOptions, reply_scan};
@@ -20,7 +19,7 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let cursor = cursor(args[2])?;
-    let Some(hash) = cx.read::<Hash>(args[1])? else {
+    let Some(hash) = cx.fields(args[1])? else {
         reply_scan(reply, |_| (0, 0));
         return Ok(Flow::Done);
     };

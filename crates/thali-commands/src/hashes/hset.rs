@@ -1,6 +1,7 @@
-//! HSET and HMSET: set fields. They differ in the reply: HSET counts the new fields, HMSET says OK.
+//! HSET and HMSET: set fields, which stay from then on. They differ in the reply: HSET counts the new fields, HMSET
+//! says OK.
 
-use thali_data::{Hash, Item};
+use thali_data::Item;
 use thali_resp::Reply;
 
 use crate::{Context, ErrorReply, EventClass, Flow, Outcome, Spec};
@@ -41,8 +42,10 @@ fn set_fields(cx: &mut Context<'_>, args: &[&[u8]], name: &str) -> Result<usize,
         return Err(ErrorReply::wrong_arity(name));
     }
     let (key, limits) = (args[1], cx.limits);
-    let hash = cx.write_or_insert(key, Hash::new)?;
+    cx.expire_fields(key, pairs.iter().map(|[field, _]| *field));
+    let mut hash = cx.hash_mut_or_insert(key)?;
     let added = pairs.iter().filter(|[field, value]| hash.set(field, Item::parse(value), limits)).count();
+    drop(hash);
     cx.modified(EventClass::HASH, "hset", key);
     Ok(added)
 }

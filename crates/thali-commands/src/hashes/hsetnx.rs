@@ -1,6 +1,6 @@
 //! HSETNX: sets a field that is not there yet.
 
-use thali_data::{Hash, Item};
+use thali_data::Item;
 use thali_resp::Reply;
 
 use crate::{Context, EventClass, Flow, Outcome, Spec};
@@ -15,12 +15,14 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (key, field, limits) = (args[1], args[2], cx.limits);
-    let hash = cx.write_or_insert(key, Hash::new)?;
+    cx.expire_fields(key, [field]);
+    let mut hash = cx.hash_mut_or_insert(key)?;
     if hash.contains(field) {
         reply.integer(0);
         return Ok(Flow::Done);
     }
     hash.set(field, Item::parse(args[3]), limits);
+    drop(hash);
     cx.modified(EventClass::HASH, "hset", key);
     reply.integer(1);
     Ok(Flow::Done)

@@ -1,6 +1,6 @@
 //! HSTRLEN: the length of a field's value in bytes.
 
-use thali_data::{Hash, Item};
+use thali_data::Item;
 use thali_resp::Reply;
 
 use crate::{Access, Context, Flow, Keys, Outcome, Spec};
@@ -16,7 +16,7 @@ pub const SPEC: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let value = cx.read::<Hash>(args[1])?.and_then(|hash| hash.get(args[2]));
+    let value = cx.fields(args[1])?.and_then(|hash| hash.get(args[2]));
     reply.integer(value.as_ref().map_or(0, Item::len) as i64);
     Ok(Flow::Done)
 }

@@ -190,6 +190,13 @@ impl<V, N: Copy + Default> Table<V, N> {
         self.find(hash, key).map(|s| self.segments[s.segment as usize].entry(s.place).value())
     }
 
+    /// The elements with this hash: more than one where hashes of 64 bits are the same by chance.
+    pub fn with_hash(&self, hash: u64) -> impl Iterator<Item = (&[u8], &V)> {
+        let segment = (!self.is_empty()).then(|| &self.segments[self.segment_of(hash)]);
+        let near = segment.into_iter().flat_map(move |s| s.chain(s.home_of(hash)));
+        near.filter(move |e| self.hash(e.key()) == hash).map(|e| (e.key(), e.value()))
+    }
+
     /// As [`Table::get`], with the note.
     pub fn get_noted(&self, key: &[u8]) -> Option<(&V, &Cell<N>)> {
         let spot = self.find(self.hash(key), key)?;

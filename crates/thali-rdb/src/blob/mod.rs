@@ -69,6 +69,17 @@ impl Form {
         outcome.map_err(|fault| fault.at_offset(blob.offset))
     }
 
+    /// As [`Form::each`], for elements of a listpack that come in threes.
+    pub fn each_triple(
+        self,
+        blob: &Blob<'_>,
+        see: impl FnMut(Item<'_>, Item<'_>, Item<'_>) -> Result<(), &'static str>,
+    ) -> Result<(), Error> {
+        assert_eq!(self, Self::Listpack, "only listpacks have threes");
+        let outcome = Listpack::new(&blob.bytes).and_then(|run| each_triple(run, see));
+        outcome.map_err(|fault| fault.at_offset(blob.offset))
+    }
+
     /// As [`Form::each`], for elements that come in pairs.
     pub fn each_pair(
         self,
@@ -84,6 +95,20 @@ impl Form {
         };
         outcome.map_err(|fault| fault.at_offset(blob.offset))
     }
+}
+
+fn each_triple<'a>(
+    mut run: impl Elements<'a>,
+    mut see: impl FnMut(Item<'_>, Item<'_>, Item<'_>) -> Result<(), &'static str>,
+) -> Result<(), PartFault> {
+    let mut at = run.at();
+    while let Some(first) = run.next_element()? {
+        let second = run.expect_element("three elements that belong together")?;
+        let third = run.expect_element("three elements that belong together")?;
+        see(first, second, third).map_err(|expected| PartFault { part: run.part(), at, expected })?;
+        at = run.at();
+    }
+    Ok(())
 }
 
 fn each<'a>(

@@ -20,7 +20,9 @@ pub fn text_of(value: &Value) -> String {
         Value::Hash(v) => {
             let fields: BTreeMap<Vec<u8>, Vec<u8>> =
                 v.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect();
-            format!("hash {fields:?}")
+            let times: BTreeMap<Vec<u8>, u64> =
+                v.iter_timed().filter_map(|(field, _, at)| Some((field.to_vec(), at?))).collect();
+            format!("hash {fields:?} with times {times:?}")
         }
         Value::SortedSet(v) => {
             // -0 is kept as such by some forms and not by others; they compare equal.

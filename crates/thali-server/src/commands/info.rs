@@ -236,13 +236,14 @@ fn stats(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "eventloop_duration_cmd_sum:{}", own.command_nanos.get() / 1000)?;
     let tracking = call.shared.keyspace.tracking();
     let (exceeded_ms, exceeding_ms) = call.shared.exceeded.millis(call.shared);
-    let figures: [(&str, u64); 23] = [
+    let figures: [(&str, u64); 24] = [
         ("total_connections_received", sum(call, |s| &s.connections)),
         ("total_commands_processed", sum(call, |s| &s.commands)),
         ("total_net_input_bytes", sum(call, |s| &s.input_bytes)),
         ("total_net_output_bytes", sum(call, |s| &s.output_bytes)),
         ("rejected_connections", sum(call, |s| &s.rejected)),
         ("expired_keys", sum(call, |s| &s.expired)),
+        ("expired_subkeys", sum(call, |s| &s.expired_fields)),
         ("evicted_keys", sum(call, |s| &s.evicted)),
         ("evicted_clients", sum(call, |s| &s.evicted_clients)),
         ("total_eviction_exceeded_time", exceeded_ms),
@@ -365,21 +366,22 @@ fn cpu(_: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
 
 fn keyspace(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "# Keyspace")?;
-    let mut dbs = vec![(0, 0); call.cx.dbs_len as usize];
+    let mut dbs = vec![(0, 0, 0); call.cx.dbs_len as usize];
     for id in call.cx.shard_ids() {
         // As above.
         let _ = call.cx.see_shard(id, |shard| {
-            for (at, (keys, volatile)) in (0..shard.dbs_len()).zip(&mut dbs) {
+            for (at, (keys, volatile, timed_hashes)) in (0..shard.dbs_len()).zip(&mut dbs) {
                 if let Some(db) = shard.db(at) {
                     *keys += db.len();
                     *volatile += db.volatile_len();
+                    *timed_hashes += db.timed_hashes_len();
                 }
             }
         });
     }
-    for (db, (keys, volatile)) in dbs.into_iter().enumerate() {
+    for (db, (keys, volatile, timed_hashes)) in dbs.into_iter().enumerate() {
         if keys > 0 {
-            writeln!(text, "db{db}:keys={keys},expires={volatile},avg_ttl=0")?;
+            writeln!(text, "db{db}:keys={keys},expires={volatile},avg_ttl=0,subexpiry={timed_hashes}")?;
         }
     }
     Ok(())

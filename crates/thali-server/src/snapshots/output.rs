@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thali_journal::{BaseForm, BaseWriter};
 use thali_keyspace::Keyspace;
-use thali_rdb::{Checksum, Encoder, Version};
+use thali_rdb::{Checksum, Encoder};
 
 use super::file::AsideFile;
 use super::requests;
@@ -67,7 +67,7 @@ pub(super) fn write(
     gives_up: &dyn Fn() -> bool,
 ) -> io::Result<Outcome> {
     let mut to = Output { file, checksum: Checksum::new(), bytes: 0, failed: None };
-    let mut encoder = Encoder::uncompressed(Version::default());
+    let mut encoder = Encoder::uncompressed(walk.version());
     let mut buffer = Vec::new();
     head(&mut encoder, form, functions, &mut buffer);
     to.write(&buffer, walk);

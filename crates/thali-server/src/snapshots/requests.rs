@@ -4,7 +4,7 @@
 
 use thali_data::double::format_double;
 use thali_data::stream::{Group, StreamId};
-use thali_data::{IntBuf, Stream};
+use thali_data::{Hash, IntBuf, Stream};
 use thali_journal::encode_request;
 use thali_keyspace::{Entry, Value};
 
@@ -43,11 +43,27 @@ pub(super) fn entry(out: &mut Vec<u8>, key: &[u8], entry: &Entry) {
         Value::Hash(hash) => {
             let mut lots = Lots::new(out, b"HMSET", key);
             hash.iter().for_each(|(field, value)| lots.push(&[field.bytes(first), value.bytes(second)]));
+            drop(lots);
+            field_times(out, key, hash);
         }
         Value::Stream(log) => stream(out, key, log),
     }
     if let Some(at) = entry.expire_at() {
         encode_request(out, &[b"PEXPIREAT", key, at.to_string().as_bytes()]);
+    }
+}
+
+/// One request a field, as times mostly differ.
+fn field_times(out: &mut Vec<u8>, key: &[u8], hash: &Hash) {
+    if hash.next_time().is_none() {
+        return;
+    }
+    let mut int = IntBuf::new();
+    for (field, _, at) in hash.iter_timed() {
+        if let Some(at) = at {
+            let (at, field) = (at.to_string(), field.bytes(&mut int));
+            encode_request(out, &[b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field]);
+        }
     }
 }
 

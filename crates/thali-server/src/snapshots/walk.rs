@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use thali_keyspace::{Access, Db, ENDLESS, Entry, Keyspace, Locked, Part, Saver, SnapshotSink, Uses, Walked};
-use thali_rdb::{Place, is_large};
+use thali_rdb::{Place, Version, is_large};
 
 use super::pieces::{KeyForm, Keys, Pieces};
 
@@ -97,6 +97,8 @@ pub(crate) struct Walk {
     /// Holds by loops, for the thread to see whether they get to it.
     holds_of_loops: AtomicU64,
     longest_hold_nanos: AtomicU64,
+    /// Some hash has fields with times.
+    has_timed_hashes: AtomicBool,
 }
 
 /// One who walks: where, and with which scratch memory.
@@ -139,12 +141,20 @@ impl Walk {
             awaited: AtomicU32::new(0),
             holds_of_loops: AtomicU64::new(0),
             longest_hold_nanos: AtomicU64::new(0),
+            has_timed_hashes: AtomicBool::new(false),
         });
         let sink: Arc<dyn SnapshotSink> = Arc::clone(&walk) as _;
         let mut locked = keyspace.lock_all(ENDLESS).expect("patience without end");
         locked.shards_mut().for_each(|(_, shard)| shard.begin_snapshot(&sink));
+        let has_timed_hashes = locked.shards().any(|(_, shard)| shard.has_timed_hashes());
+        walk.has_timed_hashes.store(has_timed_hashes, Ordering::Relaxed);
         at_the_cut();
         walk
+    }
+
+    /// Which servers can read what is saved.
+    pub(super) fn version(&self) -> Version {
+        if self.has_timed_hashes.load(Ordering::Relaxed) { Version::V12 } else { Version::default() }
     }
 
     pub(super) fn pace(&self) -> Pace {

@@ -27,7 +27,8 @@ const DEBUG: Spec = Spec {
     arity: -2,
     flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::LOADING).union(Flags::STALE),
     keys: Keys::Found(|args, push| {
-        if args.len() == 3 && args[1].eq_ignore_ascii_case(b"OBJECT") {
+        let looks_at_one = ["OBJECT", "LISTPACK", "QUICKLIST"].iter().any(|sub| is_word(args[1], sub));
+        if args.len() > 2 && looks_at_one {
             push(2, Access::READ);
         }
         if args.len() > 2 && args[1].eq_ignore_ascii_case(b"DIGEST-VALUE") {
@@ -135,7 +136,7 @@ fn run(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Result
         (b"listpack" | b"quicklist", 3 | 4) => {
             let Some(entry) = call.cx.peek(args[2]) else { return Err(ErrorReply::NO_SUCH_KEY) };
             let wanted = if is_word(args[1], "LISTPACK") { "listpack" } else { "quicklist" };
-            if entry.value.encoding() != wanted {
+            if entry.value.encoding().trim_end_matches("ex") != wanted {
                 return Err(ErrorReply::owned(format!("ERR Not a {wanted} encoded object.")));
             }
             reply.simple("the structure is Thali's own and shown nowhere");
