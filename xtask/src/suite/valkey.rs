@@ -89,8 +89,8 @@ pub struct ValkeyArguments {
     /// Where the record is kept; a run changes the entries of the files that it ran.
     #[arg(long)]
     record: Option<PathBuf>,
-    /// Keep the outcome in tests/suites/records, for COMPATIBILITY.md; each failure needs a reason in
-    /// tests/suites/valkey/failures.json.
+    /// Keep what the record says of the groups that were run in tests/suites/records, for COMPATIBILITY.md; each
+    /// failure needs a reason in tests/suites/valkey/failures.json.
     #[arg(long)]
     publish: bool,
     /// The configuration files and logs of the servers are left in the suite's `tests/tmp`.
@@ -104,10 +104,6 @@ pub fn run(arguments: &ValkeyArguments) -> Result<()> {
     ensure!(shell::find("tclsh").is_some(), "tclsh is missing; Debian's package is 'tcl'");
     let lists = crate::root().join("tests/suites/valkey");
     let skips = Reasons::read(&lists.join("skips.json"))?;
-    ensure!(
-        !arguments.publish || (arguments.file.is_empty() && arguments.only.is_empty()),
-        "--publish is for a whole --group"
-    );
     let files = files(arguments, &suite)?;
     prepare(arguments, &suite)?;
     let folder = shell::target().join("suites");
@@ -144,16 +140,21 @@ pub fn run(arguments: &ValkeyArguments) -> Result<()> {
     println!("\n{}", done.markdown());
     if arguments.publish {
         let failures = Reasons::read(&lists.join("failures.json"))?;
-        for group in arguments.group.as_deref().map_or(vec!["persistence", "unit"], |group| vec![group]) {
-            publish(group, &done, &skips, &failures)?;
+        for group in ["persistence", "unit"] {
+            if files.iter().any(|file| is_of(group, file)) {
+                publish(group, &record, &skips, &failures)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Keeps a group's outcome in the repository; an error where a failure has no reason.
-fn publish(group: &str, done: &Record, skips: &Reasons, failures: &Reasons) -> Result<()> {
-    let is_of_group = |file: &str| PERSISTENCE.contains(&file) == (group == "persistence");
+fn is_of(group: &str, file: &str) -> bool {
+    PERSISTENCE.contains(&file) == (group == "persistence")
+}
+
+/// Keeps in the repository what the record says of a group; an error where a failure has no reason.
+fn publish(group: &str, record: &Record, skips: &Reasons, failures: &Reasons) -> Result<()> {
     let mut published = Published {
         suite: format!("Valkey 8.0, {group}"),
         date: published::today()?,
@@ -161,7 +162,7 @@ fn publish(group: &str, done: &Record, skips: &Reasons, failures: &Reasons) -> R
         ..Default::default()
     };
     let mut unexplained = Vec::new();
-    for (file, FileRecord { outcome, .. }) in done.iter().filter(|(file, _)| is_of_group(file)) {
+    for (file, FileRecord { outcome, .. }) in record.iter().filter(|(file, _)| is_of(group, file)) {
         published.passed += outcome.passed;
         published.failed += outcome.ran() - outcome.passed;
         let broke_off = outcome.broke_off.as_ref().map(|_| "the rest of the file");
