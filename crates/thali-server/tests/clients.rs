@@ -493,6 +493,30 @@ fn each_type_of_the_protocol_is_shown() {
     server.shutdown().unwrap();
 }
 
+/// Redis makes no map of them in RESP3.
+#[test]
+fn counts_of_subscribers_are_flat_in_both_protocols() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut subscriber = connect(&address);
+    ask(&mut subscriber, "SUBSCRIBE a");
+    ask(&mut subscriber, "SSUBSCRIBE b");
+    let mut client = connect(&address);
+    let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
+    for hello in ["HELLO 2", "HELLO 3"] {
+        ask(&mut client, hello);
+        for (subcommand, subscribed) in [("NUMSUB", "a"), ("SHARDNUMSUB", "b")] {
+            assert_eq!(
+                ask(&mut client, &format!("PUBSUB {subcommand} {subscribed} none")),
+                Reply::Array(vec![bulk(subscribed), Reply::Integer(1), bulk("none"), Reply::Integer(0)]),
+                "{hello} {subcommand}",
+            );
+        }
+        assert_eq!(ask(&mut client, "PUBSUB NUMSUB"), Reply::Array(vec![]), "{hello}");
+    }
+    server.shutdown().unwrap();
+}
+
 #[test]
 fn who_copies_data_in_sees_what_has_expired() {
     let dir = tempfile::tempdir().unwrap();

@@ -113,13 +113,28 @@ fn memory_figures_add_up() {
 }
 
 #[test]
+fn scripts_are_not_debugged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    let mut client = connect(&address);
+    assert_eq!(ask(&mut client, "SCRIPT DEBUG no").text(), "OK");
+    for mode in ["YES", "SYNC", "x"] {
+        let reply = ask(&mut client, &format!("SCRIPT DEBUG {mode}"));
+        assert!(matches!(&reply, Reply::Error(text) if text.contains("no Lua debugger")), "{reply:?}");
+    }
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn pictures_are_served_and_modules_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(&dir, &[NO_FILE]);
     let mut client = connect(&address);
-    for line in ["LOLWUT", "LOLWUT VERSION 5", "LOLWUT VERSION 6 40 3", "LOLWUT 999999999 99999"] {
+    for line in
+        ["LOLWUT", "LOLWUT VERSION 5", "LOLWUT VERSION 6 40 3", "LOLWUT 5 6 7 8", "LOLWUT 999999999 99999"]
+    {
         let text = ask(&mut client, line).text();
-        assert!(text.contains("Thali ver. ") && text.len() < 40_000, "{line}: {text}");
+        assert!(text.contains("Redis ver. 7.2.4") && text.len() < 40_000, "{line}: {text}");
     }
     let not_integer = Reply::Error("ERR value is not an integer or out of range".into());
     assert_eq!(ask(&mut client, "LOLWUT VERSION x"), not_integer);

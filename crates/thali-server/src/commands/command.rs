@@ -1,10 +1,10 @@
 //! COMMAND: the table, as clients ask for it.
 
-use thali_commands::{Access, Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
+use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, is_word};
 use thali_keyspace::glob;
 use thali_resp::Reply;
 
-use super::Entry;
+use super::{Entry, key_specs, tips};
 use crate::acl::{self, CATEGORIES};
 use crate::call::Call;
 use crate::dispatch;
@@ -184,80 +184,18 @@ fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     let words = category_words(spec);
     reply.set(words.len());
     words.iter().for_each(|word| reply.simple(word));
-    // Tips for proxies: none.
-    reply.array(0);
-    key_specs(spec, reply);
-    reply.array(spec.subcommands.len());
+    let tips = tips::of(name);
+    reply.set(tips.len());
+    tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
+    key_specs::write(name, spec, reply);
+    // Redis's type for none is another than for some.
+    if spec.subcommands.is_empty() {
+        reply.set(0);
+    } else {
+        reply.array(spec.subcommands.len());
+    }
     for sub in spec.subcommands {
         info(&format!("{name}|{}", sub.name), sub, reply);
-    }
-}
-
-fn access_words(access: Access) -> &'static [&'static str] {
-    if access == Access::PRESENCE {
-        &["RO"]
-    } else if access == Access::READ {
-        &["RO", "access"]
-    } else if access == Access::WRITE {
-        &["OW", "update"]
-    } else {
-        &["RW", "access", "update"]
-    }
-}
-
-/// Key specifications in COMMAND's form; a function's keys are marked as not to be found this way.
-fn key_specs(spec: &Spec, reply: &mut Reply<'_>) {
-    let ranges: Vec<(usize, isize, usize, Access)> = match spec.keys {
-        Keys::None | Keys::Found(_) | Keys::Streams { .. } => Vec::new(),
-        Keys::Range { first, last, step, access } => {
-            let last = if last < 0 { last } else { last - first as isize };
-            vec![(first, last, step, access)]
-        }
-        Keys::Varying { access, .. } => vec![(1, 0, 1, access)],
-        Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
-        Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
-        Keys::Counted { at, first, access, before } => {
-            reply.set(before.len() + 1);
-            for (at, access) in before {
-                range_spec(*at, 0, 1, *access, reply);
-            }
-            spec_head(access, at, reply);
-            reply.bulk(b"find_keys");
-            typed(reply, "keynum", &[("keynumidx", 0), ("firstkey", (first - at) as i64), ("keystep", 1)]);
-            return;
-        }
-    };
-    reply.set(ranges.len());
-    for (first, last, step, access) in ranges {
-        range_spec(first, last, step, access, reply);
-    }
-}
-
-fn spec_head(access: Access, index: usize, reply: &mut Reply<'_>) {
-    reply.map(3);
-    reply.bulk(b"flags");
-    let words = access_words(access);
-    reply.set(words.len());
-    words.iter().for_each(|word| reply.simple(word));
-    reply.bulk(b"begin_search");
-    typed(reply, "index", &[("index", index as i64)]);
-}
-
-fn range_spec(first: usize, last: isize, step: usize, access: Access, reply: &mut Reply<'_>) {
-    spec_head(access, first, reply);
-    reply.bulk(b"find_keys");
-    typed(reply, "range", &[("lastkey", last as i64), ("keystep", step as i64), ("limit", 0)]);
-}
-
-fn typed(reply: &mut Reply<'_>, kind: &str, fields: &[(&str, i64)]) {
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(kind.as_bytes());
-    reply.bulk(b"spec");
-    reply.map(fields.len());
-    for (field, value) in fields {
-        reply.bulk(field.as_bytes());
-        reply.integer(*value);
     }
 }
 
@@ -356,13 +294,14 @@ fn keys_of(
         }));
     }
     reply.array(found.len());
-    for (at, access) in found {
+    let name = table::full_name(row, spec);
+    for (index, (at, access)) in found.into_iter().enumerate() {
         if with_flags {
             reply.array(2);
         }
         reply.bulk(request[at]);
         if with_flags {
-            let words = access_words(access);
+            let words = key_specs::words(&name, index, access);
             reply.set(words.len());
             words.iter().for_each(|word| reply.simple(word));
         }

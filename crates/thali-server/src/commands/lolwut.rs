@@ -2,10 +2,11 @@
 //!
 //! A thali is a round plate on which each dish has a bowl of its own.
 
-use thali_commands::{ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, integer, is_word};
+use thali_commands::{Flags, Flow, Group, Outcome, Random, Spec, integer, is_word};
 use thali_resp::Reply;
 
 use super::Entry;
+use crate::REDIS_VERSION;
 use crate::call::Call;
 use crate::table::Handler;
 
@@ -29,7 +30,8 @@ const COLUMNS_DEFAULT: i64 = 66;
 const COLUMNS_MIN: i64 = 24;
 const COLUMNS_MAX: i64 = 240;
 
-/// `LOLWUT [VERSION n] [columns [bowls]]`. There is one picture, whichever version is asked for.
+/// `LOLWUT [VERSION n] [columns [bowls]]`. There is one picture, whichever version is asked for; what other pictures
+/// of Redis take behind these numbers is passed over.
 fn lolwut(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let numbers = match args.get(1..).unwrap_or_default() {
         [word, version, rest @ ..] if is_word(word, "VERSION") => {
@@ -41,11 +43,12 @@ fn lolwut(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
     let number = |at: usize, default: i64| numbers.get(at).map_or(Ok(default), |number| integer(number));
     let columns = number(0, COLUMNS_DEFAULT)?.clamp(COLUMNS_MIN, COLUMNS_MAX);
     let bowls = number(1, BOWLS_DEFAULT)?.clamp(0, BOWLS_MAX);
-    if numbers.len() > 2 {
-        return Err(ErrorReply::SYNTAX);
-    }
     let mut text = plate(columns as usize, bowls as usize, call.cx.random);
-    text.push_str(&format!("\nDinner is served. Thali ver. {}\n", env!("CARGO_PKG_VERSION")));
+    // Clients find Redis's version by these words.
+    text.push_str(&format!(
+        "\nDinner is served. Thali {}, Redis ver. {REDIS_VERSION}\n",
+        env!("CARGO_PKG_VERSION")
+    ));
     reply.verbatim("txt", text.as_bytes());
     Ok(Flow::Done)
 }

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod debug;
 pub(crate) mod functions;
 pub(crate) mod info;
+mod key_specs;
 pub(crate) mod latency;
 pub(crate) mod lolwut;
 pub(crate) mod memory;
@@ -20,6 +21,7 @@ pub(crate) mod pubsub;
 pub(crate) mod replication;
 pub(crate) mod scripting;
 pub(crate) mod slowlog;
+mod tips;
 pub(crate) mod tracking;
 pub(crate) mod transaction;
 

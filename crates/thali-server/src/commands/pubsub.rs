@@ -240,8 +240,9 @@ fn pubsub(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
         names.iter().for_each(|name| reply.bulk(name));
         Ok(Flow::Done)
     };
+    // Name after name with its count, flat in RESP3, too.
     let counts = |reply: &mut Reply<'_>, kind: Kind| {
-        reply.map(args.len() - 2);
+        reply.array((args.len() - 2) * 2);
         for name in &args[2..] {
             reply.bulk(name);
             reply.integer(pubsub.subscribers(kind, name) as i64);

@@ -202,6 +202,8 @@ fn script(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Out
             reply.ok();
         }
         b"show" => reply.bulk(find(call, args[2])?.body()),
+        // What is off already.
+        b"debug" if is_word(args[2], "NO") => reply.ok(),
         b"debug" => {
             return Err(ErrorReply::new("ERR SCRIPT DEBUG is not supported: there is no Lua debugger here"));
         }

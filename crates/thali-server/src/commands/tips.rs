@@ -1,0 +1,201 @@
+//! COMMAND's tips: what a client that speaks to many servers may do with a command and its replies.
+//!
+//! They stand here by tip and not in the commands' specifications, since nothing in the server depends on them:
+//! they are for proxies and cluster clients. SOURCE: Redis 7.2.4, `command_tips` in `src/commands/*.json`.
+
+/// A tip, and the full names of the commands that have it.
+const TIPS: &[(&str, &[&str])] = &[
+    (
+        "request_policy:all_nodes",
+        &[
+            "acl|deluser",
+            "acl|save",
+            "acl|setuser",
+            "client|setinfo",
+            "client|setname",
+            "config|resetstat",
+            "config|rewrite",
+            "config|set",
+            "latency|doctor",
+            "latency|graph",
+            "latency|histogram",
+            "latency|history",
+            "latency|latest",
+            "latency|reset",
+            "script|flush",
+            "script|load",
+            "slowlog|get",
+            "slowlog|len",
+            "slowlog|reset",
+        ],
+    ),
+    (
+        "request_policy:all_shards",
+        &[
+            "dbsize",
+            "flushall",
+            "flushdb",
+            "function|delete",
+            "function|flush",
+            "function|kill",
+            "function|load",
+            "function|restore",
+            "function|stats",
+            "info",
+            "keys",
+            "memory|doctor",
+            "memory|malloc-stats",
+            "memory|purge",
+            "memory|stats",
+            "ping",
+            "randomkey",
+            "script|exists",
+            "script|kill",
+            "wait",
+            "waitaof",
+        ],
+    ),
+    ("request_policy:multi_shard", &["del", "exists", "mget", "mset", "touch", "unlink"]),
+    ("request_policy:special", &["scan"]),
+    ("response_policy:agg_logical_and", &["script|exists"]),
+    ("response_policy:agg_min", &["wait", "waitaof"]),
+    (
+        "response_policy:agg_sum",
+        &["dbsize", "del", "exists", "latency|reset", "slowlog|len", "touch", "unlink"],
+    ),
+    (
+        "response_policy:all_succeeded",
+        &[
+            "acl|deluser",
+            "acl|save",
+            "acl|setuser",
+            "client|setinfo",
+            "client|setname",
+            "config|resetstat",
+            "config|rewrite",
+            "config|set",
+            "flushall",
+            "flushdb",
+            "function|delete",
+            "function|flush",
+            "function|load",
+            "function|restore",
+            "memory|purge",
+            "mset",
+            "ping",
+            "script|flush",
+            "script|load",
+            "slowlog|reset",
+        ],
+    ),
+    ("response_policy:one_succeeded", &["function|kill", "script|kill"]),
+    (
+        "response_policy:special",
+        &[
+            "function|stats",
+            "info",
+            "latency|doctor",
+            "latency|graph",
+            "latency|histogram",
+            "latency|history",
+            "latency|latest",
+            "memory|doctor",
+            "memory|malloc-stats",
+            "memory|stats",
+            "randomkey",
+            "scan",
+        ],
+    ),
+    (
+        "nondeterministic_output",
+        &[
+            "client|info",
+            "client|list",
+            "cluster|bumpepoch",
+            "cluster|count-failure-reports",
+            "cluster|getkeysinslot",
+            "cluster|info",
+            "cluster|links",
+            "cluster|myshardid",
+            "cluster|nodes",
+            "cluster|replicas",
+            "cluster|shards",
+            "cluster|slaves",
+            "cluster|slots",
+            "dump",
+            "function|stats",
+            "hrandfield",
+            "hscan",
+            "info",
+            "lastsave",
+            "latency|doctor",
+            "latency|graph",
+            "latency|histogram",
+            "latency|history",
+            "latency|latest",
+            "memory|doctor",
+            "memory|malloc-stats",
+            "memory|stats",
+            "migrate",
+            "object|encoding",
+            "object|freq",
+            "object|idletime",
+            "object|refcount",
+            "pttl",
+            "randomkey",
+            "scan",
+            "slowlog|get",
+            "slowlog|len",
+            "spop",
+            "srandmember",
+            "sscan",
+            "time",
+            "ttl",
+            "xadd",
+            "xautoclaim",
+            "xclaim",
+            "xinfo|consumers",
+            "xpending",
+            "xtrim",
+            "zrandmember",
+            "zscan",
+        ],
+    ),
+    (
+        "nondeterministic_output_order",
+        &[
+            "command",
+            "command|docs",
+            "command|info",
+            "command|list",
+            "function|list",
+            "hgetall",
+            "hkeys",
+            "hvals",
+            "keys",
+            "module|list",
+            "sdiff",
+            "sinter",
+            "smembers",
+            "sunion",
+        ],
+    ),
+];
+
+/// The tips of the command of this full name.
+pub(super) fn of(name: &str) -> Vec<&'static str> {
+    TIPS.iter().filter(|(_, names)| names.contains(&name)).map(|(tip, _)| *tip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table;
+
+    #[test]
+    fn tips_are_for_commands_that_are_here() {
+        for name in TIPS.iter().flat_map(|(_, names)| *names) {
+            assert!(table::named(name.as_bytes()).is_some(), "{name}");
+        }
+    }
+}
