@@ -14,6 +14,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Origin, Outcome
 
 pub const HEXPIRE: Spec = Spec {
     name: "hexpire",
+    syntax: "key seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
     summary: "Set expiry for hash field using relative time to expire (seconds)",
     since: "7.4.0",
     complexity: "O(N) where N is the number of specified fields",
@@ -23,16 +24,19 @@ pub const HEXPIRE: Spec = Spec {
 };
 pub const HPEXPIRE: Spec = Spec {
     name: "hpexpire",
+    syntax: "key milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
     summary: "Set expiry for hash field using relative time to expire (milliseconds)",
     ..HEXPIRE
 };
 pub const HEXPIREAT: Spec = Spec {
     name: "hexpireat",
+    syntax: "key unix-time-seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
     summary: "Set expiry for hash field using an absolute Unix timestamp (seconds)",
     ..HEXPIRE
 };
 pub const HPEXPIREAT: Spec = Spec {
     name: "hpexpireat",
+    syntax: "key unix-time-milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
     summary: "Set expiry for hash field using an absolute Unix timestamp (milliseconds)",
     ..HEXPIRE
 };

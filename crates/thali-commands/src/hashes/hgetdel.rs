@@ -8,6 +8,7 @@ use crate::{Access, Context, EventClass, Flags, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "hgetdel",
+    syntax: "key FIELDS numfields field [field ...]",
     summary: "Returns the value of a field and deletes it from the hash.",
     since: "8.0.0",
     complexity: "O(N) where N is the number of specified fields",

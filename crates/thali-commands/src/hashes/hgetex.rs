@@ -11,6 +11,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flags, Flow, Keys, Origin, 
 
 pub const SPEC: Spec = Spec {
     name: "hgetex",
+    syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] FIELDS numfields field [field ...]",
     summary: "Get the value of one or more fields of a given hash key, and optionally set their expiration.",
     since: "8.0.0",
     complexity: "O(N) where N is the number of specified fields",

@@ -8,6 +8,7 @@ use crate::{Context, EventClass, Flags, Flow, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
     name: "hpersist",
+    syntax: "key FIELDS numfields field [field ...]",
     summary: "Removes the expiration time for each specified field",
     since: "7.4.0",
     complexity: "O(N) where N is the number of specified fields",

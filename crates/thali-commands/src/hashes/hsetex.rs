@@ -13,6 +13,7 @@ use crate::{Access, Context, ErrorReply, EventClass, Flow, Keys, Origin, Outcome
 
 pub const SPEC: Spec = Spec {
     name: "hsetex",
+    syntax: "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields field value [field value ...]",
     summary: "Set the value of one or more fields of a given hash key, and optionally set their expiration.",
     since: "8.0.0",
     complexity: "O(N) where N is the number of fields being set.",

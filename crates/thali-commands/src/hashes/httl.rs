@@ -8,6 +8,7 @@ use crate::{Context, Flow, Outcome, Spec};
 
 pub const HTTL: Spec = Spec {
     name: "httl",
+    syntax: "key FIELDS numfields field [field ...]",
     summary: "Returns the TTL in seconds of a hash field.",
     since: "7.4.0",
     complexity: "O(N) where N is the number of specified fields",
