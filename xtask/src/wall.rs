@@ -25,7 +25,8 @@ const UPPER: [&str; 6] =
     ["thali-client", "thali-jobs", "thali-gateway", "thali-http", "thali-judge", "thali-sandbox"];
 /// The command-line client: reaches every server by the Redis protocol, and shares words and facts with the store.
 const CLI: &str = "thali-cli";
-const CLI_MAY_KNOW: [&str; 5] = ["thali-resp", "thali-commands", "thali-data", "thali-keyspace", "thali-rdb"];
+const CLI_MAY_KNOW: [&str; 6] =
+    ["thali-sync", "thali-resp", "thali-commands", "thali-data", "thali-keyspace", "thali-rdb"];
 /// The one place that knows both sides.
 const BINARY: &str = "thali";
 const TESTKIT: &str = "thali-testkit";

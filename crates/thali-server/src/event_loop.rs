@@ -228,7 +228,7 @@ impl EventLoop {
                     self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
                     session.note_read(len, self.read_buffer.len());
                     session.state.info.note_input(len, self.core.side.now_ms);
-                    self.hear_what_is_stale();
+                    self.hear_what_was_acknowledged(id);
                     let Some(session) = self.sessions.get_mut(&id) else { return };
                     let buffer = std::mem::take(&mut self.read_buffer);
                     let used = run_requests(&mut self.core, session, &buffer[..len], 0);
@@ -244,7 +244,7 @@ impl EventLoop {
             Ok(got) => {
                 self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
                 session.state.info.note_input(got, self.core.side.now_ms);
-                self.hear_what_is_stale();
+                self.hear_what_was_acknowledged(id);
                 // Before it runs: a large request may be what is too much.
                 self.check_query_len(id);
                 self.count_memory(id);

@@ -107,6 +107,22 @@ fn each_subscriber_hears_each_publisher_in_order() {
 }
 
 #[test]
+fn who_leaves_a_channel_has_heard_what_was_published_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE]);
+    // On different loops.
+    let (mut subscriber, mut publisher) = (connect(&address), connect(&address));
+    for message in 0..500 {
+        ask(&mut subscriber, "SUBSCRIBE news");
+        assert_eq!(ask(&mut publisher, &format!("PUBLISH news {message}")).integer(), Some(1));
+        let first = ask(&mut subscriber, "UNSUBSCRIBE news");
+        assert_eq!(first.items()[2].text(), message.to_string(), "it left without the message");
+        assert_eq!(subscriber.read().unwrap().items()[0].text(), "unsubscribe");
+    }
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn transfers_by_scripts_and_transactions_keep_the_sum_at_every_moment() {
     const ACCOUNTS: usize = 8;
     const RUNS: usize = 200;

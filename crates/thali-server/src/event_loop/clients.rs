@@ -108,12 +108,15 @@ impl EventLoop {
         }
     }
 
-    /// Takes the mail before requests run, where clients cache or settings have changed: what others have acknowledged
-    /// changing is stale for a session before its next reply.
-    pub(super) fn hear_what_is_stale(&mut self) {
+    /// Takes the mail before a session's requests run, where others may have acknowledged what it must know before its
+    /// next reply: changes of what clients cache, new settings, and messages to a subscriber, who may leave now.
+    pub(super) fn hear_what_was_acknowledged(&mut self, id: u64) {
         let own = usize::from(self.core.side.event_loop);
-        let has_mail = !self.core.side.local.is_empty() || self.core.shared.mailboxes[own].has_mail();
-        if has_mail && (self.core.shared.keyspace.tracking().is_on() || self.has_new_settings()) {
+        if self.core.side.local.is_empty() && !self.core.shared.mailboxes[own].has_mail() {
+            return;
+        }
+        let is_subscriber = self.sessions.get(&id).is_some_and(|session| session.state.subscribed.is_some());
+        if is_subscriber || self.core.shared.keyspace.tracking().is_on() || self.has_new_settings() {
             self.handle_mail();
         }
     }
