@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use libfuzzer_sys::fuzz_target;
 use thali_commands::{Context, Effects, Random, TABLE};
 use thali_data::Limits;
-use thali_keyspace::{ENDLESS, Keyspace};
+use thali_keyspace::{ENDLESS, Keyspace, Uses};
 use thali_resp::{Protocol, Reply};
 
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Store {
         let run = command.expect("the target knows its commands").run;
         let (mut random, mut effects) = (Random::new(1), Effects::default());
         let locked = self.keyspace.lock_all(ENDLESS).expect("nobody else is there");
-        let mut cx = Context::new(locked, 0, 0, &self.limits, &mut random, &mut effects);
+        let mut cx = Context::new(locked, 0, 0, Uses::new(0, None), &self.limits, &mut random, &mut effects);
         let mut out = Vec::new();
         let outcome = run(&mut cx, &args, &mut Reply::new(&mut out, Protocol::Resp2));
         if let Err(error) = outcome {

@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use thali_commands::{Context, Effects, Random, TABLE};
 use thali_data::{Limits, Str};
-use thali_keyspace::{ENDLESS, Keyspace};
+use thali_keyspace::{ENDLESS, Keyspace, Uses};
 use thali_resp::{Protocol, Reply};
 
 const DENSE_BYTES: usize = 12_304;
@@ -32,7 +32,7 @@ impl Store {
     fn context<R>(&self, run: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let (mut random, mut effects) = (Random::new(1), Effects::default());
         let locked = self.keyspace.lock_all(ENDLESS).expect("nobody else is there");
-        run(&mut Context::new(locked, 0, 0, &self.limits, &mut random, &mut effects))
+        run(&mut Context::new(locked, 0, 0, Uses::new(0, None), &self.limits, &mut random, &mut effects))
     }
 
     /// Whether the command took it.
