@@ -3,7 +3,7 @@
 //! One file for each suite in `tests/suites/records`:
 //! `{"suite", "date", "command", "passed", "failed", "failures": [{"file", "test", "why"}], "left_out": [the same]}`.
 //! Valkey's are written by `cargo xtask suite valkey --publish`, those of other languages' harnesses by hand
-//! (`tests/suites/README.md`). A failure without a reason cannot be kept.
+//! (`tests/suites/README.md`), with a few fields more that say how redis-server does. A failure without a reason cannot be kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -76,14 +76,13 @@ pub(super) const TABLE: &[Entry] = &[(&COMMAND, Handler::Server(command))];
 
 fn command(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let names = &call.shared.names;
-    let rows: Vec<&Row> = table::rows().iter().filter(|row| names.offers(row.spec.name)).collect();
     let Some(sub) = args.get(1) else {
-        all_infos(&rows, reply);
+        all_infos(names, reply);
         return Ok(Flow::Done);
     };
     match sub.to_ascii_lowercase().as_slice() {
-        b"count" => reply.integer(rows.len() as i64),
-        b"info" if args.len() == 2 => all_infos(&rows, reply),
+        b"count" => reply.integer(offered(names).len() as i64),
+        b"info" if args.len() == 2 => all_infos(names, reply),
         b"info" => {
             reply.array(args.len() - 2);
             for name in &args[2..] {
@@ -93,8 +92,8 @@ fn command(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Ou
                 }
             }
         }
-        b"docs" => docs(names, &rows, &args[2..], reply),
-        b"list" => list(&rows, &args[2..], reply)?,
+        b"docs" => docs(names, &args[2..], reply),
+        b"list" => list(names, &args[2..], reply)?,
         b"getkeys" => keys_of(names, &args[2..], false, reply)?,
         b"getkeysandflags" => keys_of(names, &args[2..], true, reply)?,
         _ => super::help(
@@ -122,7 +121,13 @@ fn named(names: &Names, name: &[u8]) -> Option<(String, &'static Spec)> {
         .map(|(row, spec)| (table::full_name(row, spec).into_owned(), spec))
 }
 
-fn all_infos(rows: &[&Row], reply: &mut Reply<'_>) {
+/// The commands that can be called.
+fn offered(names: &Names) -> Vec<&'static Row> {
+    table::rows().iter().filter(|row| names.offers(row.spec.name)).collect()
+}
+
+fn all_infos(names: &Names, reply: &mut Reply<'_>) {
+    let rows = offered(names);
     reply.array(rows.len());
     rows.iter().for_each(|row| info(row.spec.name, row.spec, reply));
 }
@@ -199,9 +204,9 @@ fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     }
 }
 
-fn docs(names: &Names, rows: &[&Row], asked: &[&[u8]], reply: &mut Reply<'_>) {
+fn docs(names: &Names, asked: &[&[u8]], reply: &mut Reply<'_>) {
     let chosen: Vec<(String, &'static Spec)> = if asked.is_empty() {
-        rows.iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
+        offered(names).into_iter().map(|row| (row.spec.name.to_owned(), row.spec)).collect()
     } else {
         asked.iter().filter_map(|name| named(names, name)).collect()
     };
@@ -235,7 +240,7 @@ fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
 /// Whether COMMAND LIST shows a command of this full name.
 type Filter = Box<dyn Fn(&str, &Spec) -> bool>;
 
-fn list(rows: &[&Row], args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
+fn list(names: &Names, args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), ErrorReply> {
     let keep: Filter = match args {
         [] => Box::new(|_, _| true),
         [word, by, what] if is_word(word, "FILTERBY") => {
@@ -253,17 +258,17 @@ fn list(rows: &[&Row], args: &[&[u8]], reply: &mut Reply<'_>) -> Result<(), Erro
         }
         _ => return Err(ErrorReply::SYNTAX),
     };
-    let mut names = Vec::new();
-    for row in rows {
+    let mut shown = Vec::new();
+    for row in offered(names) {
         for spec in std::iter::once(row.spec).chain(row.spec.subcommands) {
             let name = table::full_name(row, spec);
             if keep(&name, spec) {
-                names.push(name);
+                shown.push(name);
             }
         }
     }
-    reply.array(names.len());
-    names.iter().for_each(|name| reply.bulk(name.as_bytes()));
+    reply.array(shown.len());
+    shown.iter().for_each(|name| reply.bulk(name.as_bytes()));
     Ok(())
 }
 
