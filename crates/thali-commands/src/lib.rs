@@ -30,6 +30,7 @@ pub mod sets;
 pub mod sorted_sets;
 pub mod streams;
 pub mod strings;
+pub mod syntax;
 
 pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
 pub use error::ErrorReply;

@@ -2,8 +2,9 @@
 //! where that says more.
 
 use thali_commands::Spec;
+use thali_commands::syntax::{Node, parse};
 
-use crate::prompt::syntax::{self, Node};
+use crate::prompt::syntax;
 use crate::wire::Reply;
 
 /// A command or subcommand.
@@ -166,7 +167,7 @@ fn page(entry: &Entry, with_group: bool) -> String {
 fn entry_of(names: &[&str], spec: &Spec) -> Entry {
     Entry {
         words: names.iter().map(|name| name.to_uppercase()).collect(),
-        syntax: syntax::parse(spec.syntax),
+        syntax: parse(spec.syntax),
         summary: spec.summary.to_owned(),
         since: spec.since.to_owned(),
         group: spec.group.name().to_owned(),

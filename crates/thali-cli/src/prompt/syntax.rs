@@ -1,23 +1,12 @@
-//! What may follow a command's name: read from the manual's notation or from COMMAND DOCS, matched against
-//! what was typed.
-//!
-//! The notation: `UPPER` words are typed as they are, `lower` ones stand for values, `[…]` may be left out,
-//! `a | b` is a choice, `<…>` groups one, and `[x …]` with three dots behind repeats the same x before it.
+//! What may follow a command's name: read from COMMAND DOCS where the table that the program carries says less,
+//! matched against what was typed, and written in the manual's notation.
+
+use thali_commands::syntax::Node;
 
 use crate::wire::Reply;
 
-/// Brackets inside brackets, and blocks inside blocks of COMMAND DOCS; deeper ones are left out.
+/// Blocks inside blocks of COMMAND DOCS; deeper ones are left out.
 const DEPTH_MAX: usize = 16;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
-    Word(String),
-    Value(String),
-    Seq(Vec<Node>),
-    OneOf(Vec<Node>),
-    Optional(Box<Node>),
-    Repeat(Box<Node>),
-}
 
 /// What a match leaves.
 #[derive(Debug)]
@@ -26,53 +15,6 @@ struct Match {
     used: usize,
     /// What may or must still come.
     left: Vec<Node>,
-}
-
-/// Reads the manual's notation.
-pub(crate) fn parse(text: &str) -> Vec<Node> {
-    let mut spaced = String::new();
-    for letter in text.chars() {
-        match letter {
-            '[' | ']' | '<' | '>' | '|' => spaced.extend([' ', letter, ' ']),
-            other => spaced.push(other),
-        }
-    }
-    let mut tokens = spaced.split_ascii_whitespace();
-    sequence(&mut tokens, 0).0
-}
-
-/// One sequence up to its closing bracket; whether three dots were its end.
-fn sequence<'a>(tokens: &mut impl Iterator<Item = &'a str>, depth: usize) -> (Vec<Node>, bool) {
-    let (mut choices, mut seq, mut dots) = (Vec::new(), Vec::new(), false);
-    while let Some(token) = tokens.next() {
-        match token {
-            "]" | ">" => break,
-            "|" => choices.push(one(std::mem::take(&mut seq))),
-            "..." => dots = true,
-            "[" | "<" if depth >= DEPTH_MAX => break,
-            "[" => match sequence(tokens, depth + 1) {
-                (inner, true) => repeat_last(&mut seq, inner.len()),
-                (inner, false) => seq.push(Node::Optional(Box::new(one(inner)))),
-            },
-            "<" => seq.push(one(sequence(tokens, depth + 1).0)),
-            word if word.bytes().any(|b| b.is_ascii_lowercase()) => seq.push(Node::Value(word.to_owned())),
-            word => seq.push(Node::Word(word.to_owned())),
-        }
-    }
-    if !choices.is_empty() {
-        choices.push(one(seq));
-        seq = vec![Node::OneOf(choices)];
-    }
-    (seq, dots)
-}
-
-fn repeat_last(seq: &mut Vec<Node>, len: usize) {
-    let repeated = seq.split_off(seq.len().saturating_sub(len));
-    seq.push(Node::Repeat(Box::new(one(repeated))));
-}
-
-fn one(mut nodes: Vec<Node>) -> Node {
-    if nodes.len() == 1 { nodes.remove(0) } else { Node::Seq(nodes) }
 }
 
 /// Reads the `arguments` of COMMAND DOCS.
@@ -248,17 +190,10 @@ pub(crate) fn next_words(nodes: &[Node], found: &mut Vec<String>) {
     }
 }
 
-impl Node {
-    fn as_slice(&self) -> &[Node] {
-        match self {
-            Self::Seq(nodes) => nodes,
-            other => std::slice::from_ref(other),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use thali_commands::syntax::parse;
+
     use super::*;
 
     const SET: &str = "key value [NX | XX] [GET] [EX seconds | PX milliseconds | KEEPTTL]";
@@ -334,11 +269,5 @@ mod tests {
         ]);
         assert_eq!(text(&from_docs(&docs, 0)), "key [WEIGHTS weight [weight ...]]");
         assert_eq!(from_docs(&docs, 0), parse("key [WEIGHTS weight [weight ...]]"));
-    }
-
-    #[test]
-    fn brackets_without_end_do_no_harm() {
-        assert_eq!(text(&parse("a [b <c |")), "a [b c|]");
-        parse(&"[".repeat(10_000));
     }
 }

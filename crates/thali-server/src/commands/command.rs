@@ -4,7 +4,7 @@ use thali_commands::{Categories, ErrorReply, Flags, Flow, Group, Keys, Outcome, 
 use thali_keyspace::glob;
 use thali_resp::Reply;
 
-use super::{Entry, key_specs, tips};
+use super::{Entry, arguments, key_specs, tips};
 use crate::acl::{self, CATEGORIES};
 use crate::call::Call;
 use crate::dispatch;
@@ -218,23 +218,27 @@ fn docs(names: &Names, asked: &[&[u8]], reply: &mut Reply<'_>) {
 
 fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     reply.bulk(name.as_bytes());
-    reply.map(4 + usize::from(!spec.subcommands.is_empty()));
-    for (field, value) in [
-        ("summary", spec.summary),
-        ("since", spec.since),
-        ("group", spec.group.name()),
-        ("complexity", spec.complexity),
-    ] {
-        reply.bulk(field.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-    if !spec.subcommands.is_empty() {
-        reply.bulk(b"subcommands");
-        reply.map(spec.subcommands.len());
-        for sub in spec.subcommands {
-            doc(&format!("{name}|{}", sub.name), sub, reply);
+    reply.map_of(|reply| {
+        let texts = [
+            ("summary", spec.summary),
+            ("since", spec.since),
+            ("group", spec.group.name()),
+            ("complexity", spec.complexity),
+        ];
+        for (field, value) in texts {
+            reply.bulk(field.as_bytes());
+            reply.bulk(value.as_bytes());
         }
-    }
+        let arguments = arguments::write(spec, reply);
+        if !spec.subcommands.is_empty() {
+            reply.bulk(b"subcommands");
+            reply.map(spec.subcommands.len());
+            for sub in spec.subcommands {
+                doc(&format!("{name}|{}", sub.name), sub, reply);
+            }
+        }
+        texts.len() + arguments + usize::from(!spec.subcommands.is_empty())
+    });
 }
 
 /// Whether COMMAND LIST shows a command of this full name.

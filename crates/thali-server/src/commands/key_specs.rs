@@ -109,9 +109,11 @@ pub(super) fn words(name: &str, index: usize, access: Access) -> Words {
     }
 }
 
-/// A function's keys are not to be found this way, and are left out.
-pub(super) fn write(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
-    let ranges: Vec<(usize, isize, usize, Access)> = match spec.keys {
+/// Where keys stand: the first, the last beyond it, the step, and what is done with them.
+type Range = (usize, isize, usize, Access);
+
+fn ranges(keys: &Keys) -> Vec<Range> {
+    match *keys {
         Keys::None | Keys::Found(_) | Keys::Streams { .. } => Vec::new(),
         Keys::Range { first, last, step, access } => {
             let last = if last < 0 { last } else { last - first as isize };
@@ -121,10 +123,19 @@ pub(super) fn write(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
         Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
         Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
         Keys::Counted { before, .. } => before.iter().map(|(at, access)| (*at, 0, 1, *access)).collect(),
-    };
-    let counted = matches!(spec.keys, Keys::Counted { .. });
+    }
+}
+
+/// How many specifications [`write()`] writes.
+pub(super) fn count(spec: &Spec) -> usize {
+    ranges(&spec.keys).len() + usize::from(matches!(spec.keys, Keys::Counted { .. }))
+}
+
+/// A function's keys are not to be found this way, and are left out.
+pub(super) fn write(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
+    let ranges = ranges(&spec.keys);
     let varies = matches!(spec.keys, Keys::Varying { .. });
-    reply.set(ranges.len() + usize::from(counted));
+    reply.set(count(spec));
     for (index, (first, last, step, access)) in ranges.iter().enumerate() {
         head(words(name, index, *access), varies, *first, reply);
         reply.bulk(b"find_keys");

@@ -1,6 +1,7 @@
 //! Commands that need more than keys: the session, the settings, scripts, other loops.
 
 pub(crate) mod acl;
+mod arguments;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod command;
