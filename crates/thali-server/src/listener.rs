@@ -168,6 +168,14 @@ impl Drop for Listener {
 }
 
 impl Stream {
+    /// What it takes beyond its own size.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(stream) => stream.memory_bytes(),
+        }
+    }
+
     pub fn fd(&self) -> RawFd {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),

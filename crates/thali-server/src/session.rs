@@ -252,7 +252,7 @@ impl Session {
         let names = state.subscribed.as_ref().map_or(0, |s| s.names_bytes + s.len() * NAME_BYTES);
         let prefixes = state.tracked.as_ref().map_or(0, |t| t.prefixes_bytes + t.prefixes.len() * NAME_BYTES);
         let watched = state.watching.as_ref().map_or(0, |w| 2 * w.keys_bytes + w.keys.len() * WATCHED_BYTES);
-        let fixed = size_of::<Self>() + size_of::<ClientInfo>();
+        let fixed = size_of::<Self>() + size_of::<ClientInfo>() + self.stream.memory_bytes();
         (fixed + self.query_len() + self.out.len() + names + prefixes + watched) as u64
     }
 

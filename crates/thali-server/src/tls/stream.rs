@@ -63,6 +63,11 @@ impl TlsStream {
         subject::common_name(certificates.first()?)
     }
 
+    /// What waits here between two calls, encrypted or not, beside the state itself.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.sealed.capacity() + self.encrypted
+    }
+
     /// Goes on with the handshake as far as the socket lets it.
     pub fn shake_hands(&mut self) -> io::Result<Progress> {
         loop {

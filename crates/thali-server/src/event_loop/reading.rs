@@ -1,0 +1,206 @@
+//! A session's turn: what its client sent is read and run.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use thali_commands::ErrorReply;
+use thali_resp::{Limits, Step};
+
+use super::{EventLoop, mark_dirty, mark_ready};
+use crate::call::Core;
+use crate::dispatch;
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session};
+
+/// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
+const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
+/// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
+const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
+
+impl EventLoop {
+    /// One session's turn: read what is there, run what is complete.
+    pub(super) fn turn(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.is_ready = false;
+        if session.state.info.is_leaving.load(Relaxed) {
+            // Killed from another loop, which has been told that it is gone.
+            session.state.close = Close::Now;
+        }
+        if session.state.close == Close::No && !session.input.is_empty() && !session.is_paused() {
+            let input = std::mem::take(&mut session.input);
+            let used = run_requests(&mut self.core, session, &input, 0);
+            session.keep_rest(input, used);
+        }
+        if session.readable && session.state.close == Close::No && !session.is_paused() {
+            self.read(id);
+        }
+        self.read_while_waiting(id);
+        self.count_memory(id);
+        self.note_postponed(id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.state.close == Close::Now {
+            return self.close(id);
+        }
+        if session.wants_turn() {
+            mark_ready(&mut self.ready, id, session);
+        }
+        let has_output = session.out.len() > session.out_at || session.state.close == Close::AfterReply;
+        if has_output {
+            mark_dirty(&mut self.dirty, id, session);
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let stats_of = self.core.side.event_loop;
+        if session.input.is_empty() {
+            // The common case: whole requests, run out of the loop's own buffer.
+            match session.stream.read(&mut self.read_buffer) {
+                Ok(0) => session.note_end(),
+                Ok(len) => {
+                    self.core.shared.stats_of(stats_of).input_bytes.add(len as u64);
+                    session.note_read(len, self.read_buffer.len());
+                    session.state.info.note_input(len, self.core.side.now_ms);
+                    self.hear_what_was_acknowledged(id);
+                    let Some(session) = self.sessions.get_mut(&id) else { return };
+                    let buffer = std::mem::take(&mut self.read_buffer);
+                    let used = run_requests(&mut self.core, session, &buffer[..len], 0);
+                    session.keep_copy(&buffer[used..len], used);
+                    self.read_buffer = buffer;
+                }
+                Err(error) => session.note_read_error(&error),
+            }
+            return self.check_query_len(id);
+        }
+        match read_on(session, &mut self.read_buffer) {
+            Ok(0) => session.note_end(),
+            Ok(got) => {
+                self.core.shared.stats_of(stats_of).input_bytes.add(got as u64);
+                session.state.info.note_input(got, self.core.side.now_ms);
+                self.hear_what_was_acknowledged(id);
+                // Before it runs: a large request may be what is too much.
+                self.check_query_len(id);
+                self.count_memory(id);
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                if session.state.close != Close::Now && session.input.len() >= session.wanted_len {
+                    let input = std::mem::take(&mut session.input);
+                    let used = run_requests(&mut self.core, session, &input, 0);
+                    session.keep_rest(input, used);
+                }
+            }
+            Err(error) => session.note_read_error(&error),
+        }
+        self.check_query_len(id);
+    }
+
+    /// `client-query-buffer-limit`: what a client has sent and nobody could run yet.
+    fn check_query_len(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let bytes = session.query_len();
+        let bytes_max = match session.state.is_authenticated {
+            true => self.core.side.settings.client_query_buffer_limit,
+            false => QUERY_BYTES_BEFORE_AUTH_MAX.min(self.core.side.settings.client_query_buffer_limit),
+        };
+        if bytes > bytes_max && session.state.close != Close::Now {
+            let client = session.state.info.id;
+            tracing::warn!(client, bytes, "client closed: query buffer limit reached");
+            self.core.shared.stats_of(self.core.side.event_loop).query_limit_closes.add(1);
+            session.state.close = Close::Now;
+        }
+    }
+
+    /// A waiting session's bytes are kept for later, up to a bound; what matters is whether it left.
+    fn read_while_waiting(&mut self, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        while session.readable && session.state.is_waiting() && session.state.close == Close::No {
+            if session.input.len() >= OUTPUT_PAUSE_BYTES {
+                if session.peer_ended {
+                    session.state.close = Close::Now;
+                }
+                return;
+            }
+            match session.stream.read(&mut self.read_buffer) {
+                Ok(0) => session.note_end(),
+                Ok(len) => {
+                    self.core.shared.stats_of(self.core.side.event_loop).input_bytes.add(len as u64);
+                    session.append_input(&self.read_buffer[..len]);
+                    session.note_read(len, self.read_buffer.len());
+                    session.state.info.note_input(len, self.core.side.now_ms);
+                }
+                Err(error) => session.note_read_error(&error),
+            }
+        }
+    }
+}
+
+/// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.
+fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: usize) -> usize {
+    let Session { parser, out, state, wanted_len, out_at, .. } = session;
+    let mut at = start;
+    core.side.clock = Instant::now();
+    loop {
+        let limits = if state.is_authenticated {
+            Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }
+        } else {
+            Limits::UNAUTHENTICATED
+        };
+        match parser.parse(buffer, at, &limits) {
+            Ok(Step::Request { end }) => {
+                let args = parser.args(buffer);
+                let request_at = std::mem::replace(&mut at, end);
+                if !args.is_empty() {
+                    dispatch::dispatch(core, state, &args, out);
+                }
+                // Nothing of a reply that is too long is sent, and nothing behind it runs.
+                if out.len() - *out_at > core.side.settings.output_limit_normal.hard_bytes_or_max()
+                    && state.subscribed.is_none()
+                    && !state.is_monitor
+                {
+                    tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
+                    core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
+                    state.close = Close::Now;
+                }
+                *wanted_len = 0;
+                if state.is_postponed {
+                    return request_at;
+                }
+                if state.parked.is_some()
+                    || state.close != Close::No
+                    || out.len() - *out_at > OUTPUT_PAUSE_BYTES
+                {
+                    return at;
+                }
+            }
+            Ok(Step::Incomplete { total_len_min }) => {
+                *wanted_len = total_len_min - at;
+                return at;
+            }
+            Err(error) => {
+                core.shared.stats_of(core.side.event_loop).protocol_errors.add(1);
+                state.error(out, &ErrorReply::owned(format!("ERR Protocol error: {error}")));
+                state.close = Close::AfterReply;
+                return buffer.len();
+            }
+        }
+    }
+}
+
+/// Reads on where a request is unfinished. Room grows with what has come, never with what was
+/// announced: a claim costs its sender as much as us.
+fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let len = session.input.len();
+    let room = session.wanted_len.saturating_sub(len).min(len).min(READ_AHEAD_BYTES_MAX);
+    let got = if room <= buffer.len() {
+        let got = session.stream.read(buffer)?;
+        session.append_input(&buffer[..got]);
+        session.note_read(got, buffer.len());
+        got
+    } else {
+        session.input.reserve_exact(room);
+        session.input.resize(len + room, 0);
+        let got = session.stream.read(&mut session.input[len..]);
+        session.input.truncate(len + *got.as_ref().unwrap_or(&0));
+        session.note_read(got?, room);
+        session.input.len() - len
+    };
+    Ok(got)
+}
