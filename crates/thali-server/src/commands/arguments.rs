@@ -5,7 +5,7 @@
 //! SOURCE: Redis 7.2.4, `addReplyCommandArgList` in `src/server.c` and the types in `src/commands/*.json`.
 
 use thali_commands::syntax::{Node, parse};
-use thali_commands::{Flags, Group, Spec};
+use thali_commands::{Flags, Group, Keys, Spec};
 use thali_resp::Reply;
 
 use super::key_specs;
@@ -28,19 +28,19 @@ enum Kind {
     Token,
     OneOf(Vec<Argument>),
     Block(Vec<Argument>),
-    Key {
-        /// The place in COMMAND INFO's key specifications, where there is one.
-        spec: Option<usize>,
+    Value {
+        kind: &'static str,
+        /// For keys, the place in COMMAND INFO's key specifications, where there is one.
+        key_spec: Option<usize>,
     },
-    Value(&'static str),
 }
 
 /// The field `arguments` of a command that has some; the number of fields written.
-pub(super) fn write(spec: &Spec, reply: &mut Reply<'_>) -> usize {
+pub(super) fn write(name: &str, spec: &Spec, reply: &mut Reply<'_>) -> usize {
     if spec.syntax.is_empty() {
         return 0;
     }
-    let mut reader = Reader { spec, keys: 0 };
+    let mut reader = Reader { spec, key_specs: key_specs::count(name, spec), keys: 0 };
     let arguments = reader.sequence(&parse(spec.syntax));
     reply.bulk(b"arguments");
     write_all(&arguments, reply);
@@ -73,7 +73,7 @@ impl Argument {
     fn write(&self, reply: &mut Reply<'_>) {
         reply.map_of(|reply| {
             let mut fields = 2;
-            let mut text = |field: &str, value: &str, reply: &mut Reply<'_>| {
+            let text = |field: &str, value: &str, reply: &mut Reply<'_>| {
                 reply.bulk(field.as_bytes());
                 reply.bulk(value.as_bytes());
             };
@@ -83,7 +83,7 @@ impl Argument {
                 text("display_text", &self.name, reply);
                 fields += 1;
             }
-            if let Kind::Key { spec: Some(spec) } = self.kind {
+            if let Kind::Value { key_spec: Some(spec), .. } = self.kind {
                 reply.bulk(b"key_spec_index");
                 reply.integer(spec as i64);
                 fields += 1;
@@ -120,14 +120,14 @@ impl Kind {
             Self::Token => "pure-token",
             Self::OneOf(_) => "oneof",
             Self::Block(_) => "block",
-            Self::Key { .. } => "key",
-            Self::Value(word) => word,
+            Self::Value { kind, .. } => kind,
         }
     }
 }
 
 struct Reader<'s> {
     spec: &'s Spec,
+    key_specs: usize,
     /// Arguments so far that are keys.
     keys: usize,
 }
@@ -195,12 +195,17 @@ impl Reader<'_> {
     }
 
     fn kind_of(&mut self, name: &str) -> Kind {
-        if KEYS.contains(&name) {
-            let spec = self.keys.min(key_specs::count(self.spec).wrapping_sub(1));
+        let key_spec = self.key_specs.checked_sub(1).map(|last| self.keys.min(last));
+        if KEYS.contains(&name) && !matches!(self.spec.keys, Keys::None) {
             self.keys += 1;
-            return Kind::Key { spec: (key_specs::count(self.spec) > 0).then_some(spec) };
+            return Kind::Value { kind: "key", key_spec };
         }
-        Kind::Value(match name {
+        // SORT's patterns name keys, too, which have one specification together.
+        if name == "pattern" && self.key_specs > 1 {
+            self.keys = 2;
+            return Kind::Value { kind: "pattern", key_spec: Some(1) };
+        }
+        let kind = match name {
             "pattern" => "pattern",
             name if name.starts_with("unix-time") => "unix-time",
             // Some mean another thing elsewhere.
@@ -213,7 +218,8 @@ impl Reader<'_> {
             name if DOUBLES.contains(&name) => "double",
             name if INTEGERS.contains(&name) => "integer",
             _ => "string",
-        })
+        };
+        Kind::Value { kind, key_spec: None }
     }
 }
 
@@ -262,10 +268,13 @@ const INTEGERS: &[&str] = &[
     "bits",
     "client-id",
     "count",
+    "cluster-bus-port",
+    "config-epoch",
     "cursor",
     "db",
     "decrement",
     "destination-db",
+    "end-slot",
     "entries-added",
     "entries-read",
     "frequency",
@@ -288,6 +297,7 @@ const INTEGERS: &[&str] = &[
     "rank",
     "seconds",
     "slot",
+    "start-slot",
     "timeout",
     "ttl",
     "version",

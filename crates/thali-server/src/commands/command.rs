@@ -132,18 +132,6 @@ fn all_infos(names: &Names, reply: &mut Reply<'_>) {
     rows.iter().for_each(|row| info(row.spec.name, row.spec, reply));
 }
 
-/// The positions that COMMAND shows: first, last, step.
-fn positions(keys: &Keys) -> (i64, i64, i64) {
-    match *keys {
-        Keys::Varying { .. } => (1, 1, 1),
-        Keys::Range { first, last, step, .. } => (first as i64, last as i64, step as i64),
-        Keys::Pair { first, second } => (first.0 as i64, second.0 as i64, 1),
-        Keys::Into { at, .. } => (at as i64, -1, 1),
-        Keys::Counted { before: &[(at, _), ..], .. } => (at as i64, at as i64, 1),
-        _ => (0, 0, 0),
-    }
-}
-
 fn flag_words(spec: &Spec) -> Vec<&'static str> {
     let words = [
         (Flags::WRITE, "write"),
@@ -182,7 +170,7 @@ fn info(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
     let words = flag_words(spec);
     reply.set(words.len());
     words.iter().for_each(|word| reply.simple(word));
-    let (first, last, step) = positions(&spec.keys);
+    let (first, last, step) = key_specs::positions(name, spec);
     for position in [first, last, step] {
         reply.integer(position);
     }
@@ -229,7 +217,7 @@ fn doc(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
             reply.bulk(field.as_bytes());
             reply.bulk(value.as_bytes());
         }
-        let arguments = arguments::write(spec, reply);
+        let arguments = arguments::write(name, spec, reply);
         if !spec.subcommands.is_empty() {
             reply.bulk(b"subcommands");
             reply.map(spec.subcommands.len());

@@ -33,6 +33,7 @@ const FCALL_RO: Spec = Spec {
 };
 
 const SUB: Spec = Spec {
+    syntax: "",
     flags: Flags::NOSCRIPT,
     arity: 2,
     keys: Keys::None,

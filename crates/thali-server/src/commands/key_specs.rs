@@ -109,63 +109,179 @@ pub(super) fn words(name: &str, index: usize, access: Access) -> Words {
     }
 }
 
-/// Where keys stand: the first, the last beyond it, the step, and what is done with them.
-type Range = (usize, isize, usize, Access);
+/// Where the search for keys begins.
+#[derive(Clone, Copy, Debug)]
+enum Begin {
+    Index(usize),
+    /// Behind a word, looked for from this argument on; from the end where it is negative.
+    Keyword(&'static str, i64),
+    Unknown,
+}
 
-fn ranges(keys: &Keys) -> Vec<Range> {
-    match *keys {
-        Keys::None | Keys::Found(_) | Keys::Streams { .. } => Vec::new(),
+/// How keys are found from there.
+#[derive(Clone, Copy, Debug)]
+enum Find {
+    /// `last` counts from the first key, or from the end of the request where it is negative. With `limit` 2 only
+    /// the first half are keys.
+    Range {
+        last: i64,
+        step: usize,
+        limit: i64,
+    },
+    /// Their number stands there, and they `first` arguments behind it.
+    Counted {
+        first: usize,
+    },
+    Unknown,
+}
+
+/// One specification: one key, or a run of keys.
+#[derive(Clone, Copy, Debug)]
+struct KeySpec {
+    words: Words,
+    /// A word about the specification itself.
+    note: Option<&'static str>,
+    begin: Begin,
+    find: Find,
+}
+
+const ONE: Find = Find::Range { last: 0, step: 1, limit: 0 };
+const FIRST: KeySpec = KeySpec { words: READS, note: None, begin: Begin::Index(1), find: ONE };
+const STREAMS: KeySpec = KeySpec {
+    find: Find::Range { last: -1, step: 1, limit: 2 },
+    begin: Begin::Keyword("STREAMS", 1),
+    ..FIRST
+};
+const PATTERNS: KeySpec = KeySpec { begin: Begin::Unknown, find: Find::Unknown, ..FIRST };
+const MOVED: KeySpec = KeySpec { words: &["RW", "access", "delete"], begin: Begin::Index(3), ..FIRST };
+
+const fn stored(word: &'static str, from: i64) -> KeySpec {
+    KeySpec { words: OVERWRITES, begin: Begin::Keyword(word, from), ..FIRST }
+}
+
+/// Commands with keys behind words.
+const BY_WORDS: &[(&str, &[KeySpec])] = &[
+    ("georadius", &[FIRST, stored("STORE", 6), stored("STOREDIST", 6)]),
+    ("georadiusbymember", &[FIRST, stored("STORE", 5), stored("STOREDIST", 5)]),
+    (
+        "migrate",
+        &[
+            MOVED,
+            KeySpec {
+                note: Some("incomplete"),
+                begin: Begin::Keyword("KEYS", -2),
+                find: Find::Range { last: -1, step: 1, limit: 0 },
+                ..MOVED
+            },
+        ],
+    ),
+    ("sort", &[FIRST, PATTERNS, KeySpec { words: OVERWRITES, ..PATTERNS }]),
+    ("sort_ro", &[FIRST, PATTERNS]),
+    ("xread", &[STREAMS]),
+    ("xreadgroup", &[KeySpec { begin: Begin::Keyword("STREAMS", 4), ..STREAMS }]),
+];
+
+/// The specifications of the command of this full name.
+fn specs(name: &str, spec: &Spec) -> Vec<KeySpec> {
+    if let Some((_, specs)) = BY_WORDS.iter().find(|(one, _)| *one == name) {
+        return specs.to_vec();
+    }
+    let mut specs = Vec::new();
+    let mut add = |begin: usize, find: Find, access: Access| {
+        let words = words(name, specs.len(), access);
+        specs.push(KeySpec { words, note: None, begin: Begin::Index(begin), find });
+    };
+    match spec.keys {
+        Keys::None | Keys::Found(_) | Keys::Streams { .. } => {}
         Keys::Range { first, last, step, access } => {
             let last = if last < 0 { last } else { last - first as isize };
-            vec![(first, last, step, access)]
+            add(first, Find::Range { last: last as i64, step, limit: 0 }, access);
         }
-        Keys::Varying { access, .. } => vec![(1, 0, 1, access)],
-        Keys::Pair { first, second } => vec![(first.0, 0, 1, first.1), (second.0, 0, 1, second.1)],
-        Keys::Into { at, access } => vec![(at, 0, 1, access), (at + 1, -1, 1, Access::READ)],
-        Keys::Counted { before, .. } => before.iter().map(|(at, access)| (*at, 0, 1, *access)).collect(),
+        Keys::Varying { access, .. } => {
+            add(1, ONE, access);
+            specs[0].note = Some("variable_flags");
+        }
+        Keys::Pair { first, second } => {
+            [first, second].iter().for_each(|(at, access)| add(*at, ONE, *access))
+        }
+        Keys::Into { at, access } => {
+            add(at, ONE, access);
+            add(at + 1, Find::Range { last: -1, step: 1, limit: 0 }, Access::READ);
+        }
+        Keys::Counted { at, first, access, before } => {
+            before.iter().for_each(|(at, access)| add(*at, ONE, *access));
+            add(at, Find::Counted { first: first - at }, access);
+        }
     }
+    specs
 }
 
 /// How many specifications [`write()`] writes.
-pub(super) fn count(spec: &Spec) -> usize {
-    ranges(&spec.keys).len() + usize::from(matches!(spec.keys, Keys::Counted { .. }))
+pub(super) fn count(name: &str, spec: &Spec) -> usize {
+    specs(name, spec).len()
+}
+
+/// The first three numbers of COMMAND INFO: the first key, the last and the step.
+pub(super) fn positions(name: &str, spec: &Spec) -> (i64, i64, i64) {
+    if let Keys::Into { at, .. } = spec.keys {
+        return (at as i64, -1, 1);
+    }
+    if let Keys::Pair { first, second } = spec.keys {
+        return (first.0 as i64, second.0 as i64, 1);
+    }
+    match specs(name, spec).first() {
+        Some(&KeySpec { begin: Begin::Index(first), find: Find::Range { last, step, .. }, .. }) => {
+            let first = first as i64;
+            (first, if last < 0 { last } else { first + last }, step as i64)
+        }
+        _ => (0, 0, 0),
+    }
 }
 
 /// A function's keys are not to be found this way, and are left out.
 pub(super) fn write(name: &str, spec: &Spec, reply: &mut Reply<'_>) {
-    let ranges = ranges(&spec.keys);
-    let varies = matches!(spec.keys, Keys::Varying { .. });
-    reply.set(count(spec));
-    for (index, (first, last, step, access)) in ranges.iter().enumerate() {
-        head(words(name, index, *access), varies, *first, reply);
+    let specs = specs(name, spec);
+    reply.set(specs.len());
+    for KeySpec { words, note, begin, find } in specs {
+        reply.map(3);
+        reply.bulk(b"flags");
+        reply.set(words.len() + usize::from(note.is_some()));
+        words.iter().copied().chain(note).for_each(|word| reply.simple(word));
+        reply.bulk(b"begin_search");
+        match begin {
+            Begin::Index(index) => typed(reply, "index", &[("index", index as i64)]),
+            Begin::Keyword(word, from) => {
+                head(reply, "keyword", 2);
+                reply.bulk(b"keyword");
+                reply.bulk(word.as_bytes());
+                reply.bulk(b"startfrom");
+                reply.integer(from);
+            }
+            Begin::Unknown => typed(reply, "unknown", &[]),
+        }
         reply.bulk(b"find_keys");
-        typed(reply, "range", &[("lastkey", *last as i64), ("keystep", *step as i64), ("limit", 0)]);
-    }
-    if let Keys::Counted { at, first, access, .. } = spec.keys {
-        head(words(name, ranges.len(), access), varies, at, reply);
-        reply.bulk(b"find_keys");
-        typed(reply, "keynum", &[("keynumidx", 0), ("firstkey", (first - at) as i64), ("keystep", 1)]);
+        match find {
+            Find::Range { last, step, limit } => {
+                typed(reply, "range", &[("lastkey", last), ("keystep", step as i64), ("limit", limit)]);
+            }
+            Find::Counted { first } => {
+                typed(reply, "keynum", &[("keynumidx", 0), ("firstkey", first as i64), ("keystep", 1)]);
+            }
+            Find::Unknown => typed(reply, "unknown", &[]),
+        }
     }
 }
 
-fn head(words: Words, varies: bool, at: usize, reply: &mut Reply<'_>) {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(words.len() + usize::from(varies));
-    words.iter().for_each(|word| reply.simple(word));
-    if varies {
-        reply.simple("variable_flags");
-    }
-    reply.bulk(b"begin_search");
-    typed(reply, "index", &[("index", at as i64)]);
-}
-
-fn typed(reply: &mut Reply<'_>, kind: &str, fields: &[(&str, i64)]) {
+fn head(reply: &mut Reply<'_>, kind: &str, fields: usize) {
     reply.map(2);
     reply.bulk(b"type");
     reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
-    reply.map(fields.len());
+    reply.map(fields);
+}
+
+fn typed(reply: &mut Reply<'_>, kind: &str, fields: &[(&str, i64)]) {
+    head(reply, kind, fields.len());
     for (field, value) in fields {
         reply.bulk(field.as_bytes());
         reply.integer(*value);
@@ -179,7 +295,8 @@ mod tests {
 
     #[test]
     fn words_are_for_commands_that_are_here() {
-        for name in FINER.iter().flat_map(|(_, names)| *names) {
+        let by_words = BY_WORDS.iter().map(|(name, _)| name);
+        for name in FINER.iter().flat_map(|(_, names)| *names).chain(by_words) {
             assert!(table::named(name.as_bytes()).is_some(), "{name}");
         }
     }

@@ -55,7 +55,8 @@ const EVALSHA_RO: Spec = Spec {
     ..EVAL_RO
 };
 
-const SUB: Spec = Spec { flags: Flags::NOSCRIPT, arity: 2, keys: Keys::None, complexity: "O(1)", ..EVAL };
+const SUB: Spec =
+    Spec { flags: Flags::NOSCRIPT, arity: 2, keys: Keys::None, syntax: "", complexity: "O(1)", ..EVAL };
 const SCRIPT: Spec = Spec {
     name: "script",
     summary: "A container for Lua scripts management commands.",
