@@ -250,21 +250,20 @@ fn remove_one(core: &mut Core, preference: Preference, uses: &Uses) -> Step {
     let mut random = || engine.random.next_u64();
     let pool = &mut side.evictor.pool;
     let id = pool.next_shard(&mut random);
-    let Some(mut locked) = shared.keyspace.try_lock_one(id) else { return Step::Missed };
-    let (_, shard) = locked.shards().next().expect("it was locked just now");
-    if pool.look(id, shard, uses, samples, &mut random) == 0 {
-        drop(locked);
-        return if has_any(shared, pool, uses, &mut random) { Step::Missed } else { Step::Exhausted };
+    let Some(first) = shared.keyspace.try_lock_one(id) else { return Step::Missed };
+    let (_, shard) = first.shards().next().expect("it was locked just now");
+    let is_here = pool.look(id, shard, uses, samples, &mut random) > 0;
+    let held = is_here.then_some(first);
+    // Where what may go is rare, one of the other shards has it.
+    if held.is_none() && !look_everywhere(shared, pool, uses, &mut random) {
+        return Step::Exhausted;
     }
     let Some(candidate) = pool.take() else { return Step::Missed };
     let of_candidate = shared.keyspace.shard_of(&candidate.key);
-    if of_candidate != id {
-        drop(locked);
-        match shared.keyspace.try_lock_one(of_candidate) {
-            Some(other) => locked = other,
-            None => return Step::Missed,
-        }
-    }
+    let held = held.filter(|_| of_candidate == id);
+    let Some(locked) = held.or_else(|| shared.keyspace.try_lock_one(of_candidate)) else {
+        return Step::Missed;
+    };
     // Asked with the shard held: nothing is written once CLIENT PAUSE is acknowledged.
     if shared.pause.is_set() {
         return Step::Forbidden;
@@ -290,8 +289,9 @@ fn remove_one(core: &mut Core, preference: Preference, uses: &Uses) -> Step {
     Step::Removed { freed: freed_entry + freed_value }
 }
 
-/// Whether there is any key that may go; looks at one shard after the other. What is taken counts as full.
-fn has_any(shared: &Shared, pool: &mut Pool, uses: &Uses, random: &mut impl FnMut() -> u64) -> bool {
+/// Looks at one shard after the other, up to the first with a key that may go; false where none has one. What is
+/// taken counts as full.
+fn look_everywhere(shared: &Shared, pool: &mut Pool, uses: &Uses, random: &mut impl FnMut() -> u64) -> bool {
     (0..shared.keyspace.shards_len() as u16).any(|id| {
         shared.keyspace.try_lock_one(id).is_none_or(|locked| {
             let (_, shard) = locked.shards().next().expect("it was locked just now");

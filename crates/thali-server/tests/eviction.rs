@@ -213,6 +213,35 @@ fn subscribers_watchers_and_caches_hear_of_evicted_keys() {
 }
 
 #[test]
+fn the_one_key_that_may_go_is_found_within_the_time_that_eviction_has() {
+    const ROUNDS: usize = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE, ("loops", "4")]);
+    let mut client = connect(&address);
+    ask(&mut client, "HELLO 3");
+    ask(&mut client, "CLIENT TRACKING ON");
+    let mut in_time = 0;
+    for _ in 0..ROUNDS {
+        ask(&mut client, "SETEX volatile 10000 x");
+        ask(&mut client, "GET volatile");
+        limit(&mut client, "volatile-random", 100 << 10);
+        ask(&mut client, "SETBIT big 1600000 0");
+        client.send(&["PING"]).unwrap();
+        // What makes room is told before the next reply, or behind it where the time was up.
+        let first = client.read().unwrap();
+        let second = client.read().unwrap();
+        in_time += usize::from(second.text() == "PONG");
+        let push = if second.text() == "PONG" { first } else { second };
+        assert_eq!(push.items()[0].text(), "invalidate");
+        ask(&mut client, "CONFIG SET maxmemory 0");
+        ask(&mut client, "DEL big");
+    }
+    // The scheduler may take the time away now and then.
+    assert!(in_time > ROUNDS / 2, "{in_time} of {ROUNDS}");
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn what_is_evicted_is_journaled_as_it_is_freed() {
     for (lazily, word) in [("no", "DEL"), ("yes", "UNLINK")] {
         let dir = tempfile::tempdir().unwrap();
