@@ -6,6 +6,7 @@
 //! - `crash`: the program killed while clients write, again and again, and its data compared with what they know.
 //! - `docs`: writes the list of commands into COMPATIBILITY.md, as the binary itself gives it.
 //! - `durability`: the figures of docs/durability.md, beside redis-server in one run.
+//! - `fuzz`: inputs that libFuzzer makes up, for parsers, payloads, Lua's libraries and sequences of commands.
 //! - `suite`: another project's test suite, run from its folder, judges the program.
 //! - `wall`: no crate depends across the wall between the store and what stands on it.
 
@@ -14,6 +15,7 @@ mod conformance;
 mod crash;
 mod docs;
 mod durability;
+mod fuzz;
 mod setup;
 mod shell;
 mod suite;
@@ -46,6 +48,8 @@ enum Chore {
     Docs(docs::DocsArguments),
     /// Measures writes under each policy, snapshots and loading beside redis-server.
     Durability(durability::DurabilityArguments),
+    /// Runs made-up inputs against parsers, payloads, Lua's libraries and models of commands.
+    Fuzz(fuzz::FuzzArguments),
     /// Runs another project's test suite, from a folder that you name, and counts.
     Suite(suite::SuiteArguments),
     /// Checks that no crate depends across the wall.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Crash(arguments) => crash::run(&arguments),
         Chore::Docs(arguments) => docs::run(&arguments),
         Chore::Durability(arguments) => durability::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Suite(arguments) => suite::run(&arguments),
         Chore::Wall => wall::check(),
     };

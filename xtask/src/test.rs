@@ -14,7 +14,7 @@ use clap::Args;
 use crate::conformance::{self, ConformanceArguments};
 use crate::crash::{self, CrashArguments};
 use crate::shell::{self, Ran};
-use crate::{docs, root, setup, wall};
+use crate::{docs, fuzz, root, setup, wall};
 
 #[derive(Args)]
 pub struct TestArguments {
@@ -57,6 +57,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", run: Once(commands_page) },
     Step { name: "unit", run: Once(unit) },
     Step { name: "models", run: Once(models) },
+    Step { name: "fuzz", run: Once(fuzz_briefly) },
     Step { name: "conformance", run: On(compare) },
     Step { name: "clients", run: On(|engine| node_tests(engine, "clients", CLIENT_FILES_AT_ONCE)) },
     Step { name: "browser", run: On(browser) },
@@ -132,7 +133,9 @@ fn verdict(ran: &Ran) -> Count {
 }
 
 fn format() -> Result<Count> {
-    Ok(verdict(&shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?))
+    let workspace = shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    let targets = shell::run(shell::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
+    Ok(if targets.status.success() { verdict(&workspace) } else { ONE_FAILED })
 }
 
 fn lint() -> Result<Count> {
@@ -196,6 +199,11 @@ fn models() -> Result<Count> {
     nextest.args(["--features", "thali-sync/shuttle,thali-keyspace/shuttle"]);
     nextest.args(["--filterset", "binary(/_models$/)"]);
     count_nextest(nextest)
+}
+
+/// A short run; longer ones are for `cargo xtask fuzz`.
+fn fuzz_briefly() -> Result<Count> {
+    fuzz::short().map(|(passed, failed)| Count { passed, failed })
 }
 
 fn count_nextest(mut nextest: Command) -> Result<Count> {

@@ -207,15 +207,22 @@ fn add_libraries(stack: Stack<'_>, base: c_int, globals: c_int) -> Result<(), Ra
 
 /// `bit.tohex` with eight digits at most, as Redis's LuaBitOp writes them; LuaJIT pads up to 254.
 fn to_hex(stack: Stack<'_>) -> Outcome {
-    const DIGITS_MAX: f64 = 8.0;
+    const DIGITS_MAX: i32 = 8;
     stack.check_number(1)?;
-    let digits = if stack.top() < 2 { DIGITS_MAX } else { stack.check_number(2)? };
+    let digits = if stack.top() < 2 { DIGITS_MAX } else { to_bit(stack.check_number(2)?) };
     stack.set_top(1);
     stack.push_copy(upvalue(1));
     stack.insert(1);
-    stack.push_number(digits.clamp(-DIGITS_MAX, DIGITS_MAX));
+    stack.push_number(digits.clamp(-DIGITS_MAX, DIGITS_MAX).into());
     stack.call(2, 1);
     Ok(1)
+}
+
+/// A number as the `bit` library takes it: rounded, its low 32 bits; 0 for what is not a number.
+///
+/// SOURCE: <https://bitop.luajit.org/semantics.html>. 2^52 + 2^51 moves the bits of whole numbers to the end.
+fn to_bit(value: f64) -> i32 {
+    (value + 6_755_399_441_055_744.0).to_bits() as i32
 }
 
 /// Names of Lua 5.0 that Lua 5.1, and so Redis, still knows.

@@ -182,14 +182,17 @@ fn pack_item(format: &Format<'_>, item: Item, index: &mut c_int, out: &mut Vec<u
 fn unpack(stack: Stack<'_>) -> Outcome {
     let mut format = Format::new(stack)?;
     let data = stack.check_bytes(2)?;
-    let start = if matches!(stack.kind(3), Type::None | Type::Nil) { 1.0 } else { stack.check_number(3)? };
-    if start == 0.0 {
+    let start = match stack.kind(3) {
+        Type::None | Type::Nil => 1,
+        _ => truncate(stack.check_number(3)?),
+    };
+    if start == 0 {
         return Err(stack.argument_error(3, "offset must be 1 or greater"));
     }
     stack.set_top(2);
     let short = || stack.argument_error(2, "data string too short");
-    // Negative and huge offsets end beyond the data.
-    let mut at = if start >= 1.0 { start as usize - 1 } else { usize::MAX };
+    // Negative and huge offsets end beyond the data; an empty format gives them back.
+    let mut at = start.wrapping_sub(1) as usize;
     while let Some(mut item) = format.next(at)? {
         at = at.checked_add(item.padding).ok_or_else(short)?;
         if item.option == b'c' && item.size == 0 {
@@ -205,7 +208,7 @@ fn unpack(stack: Stack<'_>) -> Outcome {
         at += unpack_item(&format, item, bytes, rest)?;
     }
     stack.reserve(1)?;
-    stack.push_number((at + 1) as f64);
+    stack.push_number(at.wrapping_add(1) as i64 as f64);
     Ok(stack.top() - 2)
 }
 
@@ -256,6 +259,10 @@ fn size(stack: Stack<'_>) -> Outcome {
         }
         if item.option == b'c' && item.size == 0 {
             return Err(stack.argument_error(1, "option 'c0' has no fixed size"));
+        }
+        // Letters that are no option pass, as in Redis.
+        if !item.option.is_ascii_alphanumeric() {
+            format.check_control(item.option)?;
         }
         total += item.padding + item.size;
     }

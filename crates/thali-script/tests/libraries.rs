@@ -352,6 +352,10 @@ fn struct_unpacks_what_redis_unpacks() {
         (r"'>i8', '\255\255\255\255\255\255\255\254'", "-2 9"),
         (r"'>i16', '\0\0\0\0\0\0\0\0\255\255\255\255\255\255\255\254'", "-2 17"),
         (r"'>d', struct.pack('>d', 1.5)", "1.5 9"),
+        ("'', 'abc', -1", "-1"),
+        ("'', 'abc', 9", "9"),
+        ("'', 'abc', 1e300", "-9.2233720368548e+18"),
+        ("'b', 'abc', 1.9", "97 2"),
     ] {
         assert_eq!(
             text_of(format!("return table.concat({{struct.unpack({arguments})}}, ' ')")),
@@ -366,6 +370,8 @@ fn struct_unpacks_what_redis_unpacks() {
         ("'I4', 'abc', -1", "bad argument #2 to 'unpack' (data string too short)"),
         ("'I4', 'abc', 2147483648", "bad argument #2 to 'unpack' (data string too short)"),
         ("'I4', 'abc', 0", "bad argument #3 to 'unpack' (offset must be 1 or greater)"),
+        ("'', 'abc', 0.5", "bad argument #3 to 'unpack' (offset must be 1 or greater)"),
+        ("' ', 'abc', 9", "bad argument #2 to 'unpack' (data string too short)"),
     ] {
         assert_eq!(
             error_of(&format!("local v = struct.unpack({arguments})")),
@@ -375,6 +381,11 @@ fn struct_unpacks_what_redis_unpacks() {
     assert_eq!(
         eval("return {struct.size('bhi'), struct.size('!bhi'), struct.size('c10'), struct.size('!8bd')}"),
         "*4\r\n:7\r\n:8\r\n:10\r\n:16\r\n"
+    );
+    assert_eq!(eval("return struct.size('z')"), ":0\r\n");
+    assert_eq!(
+        error_of("local v = struct.size('?')"),
+        "ERR user_script:1: bad argument #1 to 'size' (invalid format option '?')"
     );
 }
 
@@ -412,5 +423,9 @@ fn bit_operations_behave() {
     assert_eq!(text_of("return bit.tohex(65535, -4)"), "FFFF");
     assert_eq!(text_of("return bit.tohex(1, 20)"), "00000001");
     assert_eq!(text_of("return bit.tohex(-1, -2147483648)"), "FFFFFFFF");
-    assert_eq!(text_of("return bit.tohex(1, 0)"), "");
+    for (digits, text) in
+        [("0", ""), ("0/0", ""), ("2.7", "0ff"), ("2^32 + 3", "0ff"), ("1e300", "000000FF"), ("-1/0", "")]
+    {
+        assert_eq!(text_of(format!("return bit.tohex(255, {digits})")), text, "{digits}");
+    }
 }
