@@ -53,6 +53,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Loads a server that speaks RESP and measures it: redis-benchmark's names, and an open loop.
+    Bench(Box<thali_load::BenchArgs>),
     /// Judges one submission from standard input: the demo's command for a job.
     #[command(hide = true)]
     Judge,
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
             Command::Demo { arguments } => demo::run(&arguments),
             Command::Judge => demo::judge(),
             Command::Check(args) => return check::run(&args),
+            Command::Bench(args) => return thali_load::main(&args),
         },
     };
     match result {
