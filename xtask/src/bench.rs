@@ -9,13 +9,16 @@ use crate::{root, setup, shell};
 
 #[derive(Args)]
 pub struct BenchArguments {
-    /// Goes to thali-bench as it is; `flow --help` lists what there is.
+    /// Goes to thali-bench as it is: `flow`, `store`, `report`; `store --help` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<String>,
 }
 
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    setup::npm_ci(&root().join("bench/peers"))?;
+    // The peers of `flow` are Node's.
+    if arguments.arguments[0] == "flow" {
+        setup::npm_ci(&root().join("bench/peers"))?;
+    }
     let built = shell::cargo().args(["build", "--release", "-p", "thali", "-p", "thali-bench"]).status()?;
     if !built.success() {
         bail!("the build failed");

@@ -1,9 +1,11 @@
-//! Benchmarks of the whole loop against the stack a team would build. Run by `cargo xtask bench`.
+//! Benchmarks: of the whole loop against the stack a team would build, and of the store against its peers. Run by
+//! `cargo xtask bench`.
 //!
 //! - [`flow`]: finds each side's highest sustainable rate, alternating the sides.
 //! - [`load`]: the open-loop generator: HTTP in, socket out, every delivery counted.
 //! - [`stack`]: starts one side and knows its processes.
 //! - [`socket`]: a minimal Socket.IO client over WebSocket.
+//! - [`store`]: Thali and its peers on the same cores, case by case, with goals.
 //! - [`usage`]: CPU seconds and memory of a process from /proc.
 //! - [`worker`]: the worker of Thali's side.
 
@@ -11,13 +13,17 @@ mod flow;
 mod load;
 mod socket;
 mod stack;
+mod store;
 mod usage;
 mod worker;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Benchmarks against the stack a team would build")]
+#[command(
+    name = "cargo xtask bench",
+    about = "Benchmarks against the stack a team would build, and against other stores"
+)]
 struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -27,6 +33,10 @@ struct Arguments {
 enum Bench {
     /// Jobs over HTTP, through queue and worker, to the right socket.
     Flow(flow::FlowArguments),
+    /// The store beside redis-server and other peers: throughput, CPU, latency, memory, tails.
+    Store(store::StoreArguments),
+    /// Writes what `store` measured into docs/performance.md.
+    Report(store::ReportArguments),
     /// The worker of Thali's side; `flow` starts it.
     #[command(hide = true)]
     Worker(worker::WorkerArguments),
@@ -35,6 +45,8 @@ enum Bench {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Flow(arguments) => flow::run(&arguments),
+        Bench::Store(arguments) => store::run(&arguments),
+        Bench::Report(arguments) => store::report(&arguments),
         Bench::Worker(arguments) => worker::run(&arguments),
     }
 }

@@ -11,24 +11,57 @@ pub struct Usage {
 }
 
 pub fn of(pid: u32) -> Result<Usage> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
-    // The name in parentheses may hold spaces; fields 14 and 15 are user and system time in ticks.
-    let after_name = stat.rsplit_once(") ").context("no name in stat")?.1;
-    let fields: Vec<&str> = after_name.split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let rss_kib: f64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
-        .context("no VmRSS in status")?;
-    let ticks_per_second = rustix::param::clock_ticks_per_second();
-    Ok(Usage { cpu_seconds: ticks as f64 / ticks_per_second as f64, rss_mib: rss_kib / 1024.0 })
+    Ok(Usage { cpu_seconds: cpu_seconds(pid)?, rss_mib: rss_bytes(pid)? as f64 / f64::from(1 << 20) })
+}
+
+/// On a core, user and system together, of all threads that live: to the nanosecond, where /proc/PID/stat has
+/// ticks of 10 ms. A thread that has ended takes its time with it; the servers' loops never end.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let mut ns = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).context("the process is gone")? {
+        // A thread may end between the two looks.
+        let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let on_core = line.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        ns += on_core.context("no time in schedstat; the kernel lacks CONFIG_SCHED_INFO")?;
+    }
+    Ok(ns as f64 / 1e9)
+}
+
+pub fn rss_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    Ok(1024 * line.context("no VmRSS in status")?.parse::<u64>()?)
+}
+
+/// Of this process, threads that have ended among them.
+pub fn own_cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Seconds that the machine's cores were busy since it started, for whomever; in ticks of 10 ms.
+pub fn busy_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let cores = stat.lines().next().context("no line in /proc/stat")?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in the first two.
+    let ticks: Vec<u64> =
+        cores.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
+    let idle = ticks.get(3..5).context("no idle time in /proc/stat")?.iter().sum::<u64>();
+    Ok((ticks.iter().sum::<u64>() - idle) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn this_process_uses_memory() {
-        assert!(super::of(std::process::id()).unwrap().rss_mib > 0.1);
+    fn this_process_uses_memory_and_time() {
+        let pid = std::process::id();
+        let before = of(pid).unwrap();
+        assert!(before.rss_mib > 0.1);
+        let mut busy = 0_u64;
+        while cpu_seconds(pid).unwrap() < before.cpu_seconds + 0.01 {
+            busy = std::hint::black_box(busy + 1);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`Plan`]: what is sent, by how many clients, at which pace, for how long.
 //! - [`Template`]: a request with places for random numbers.
-//! - [`run`]: does it and gives the [`Outcome`].
+//! - [`run`]: does it and gives the [`Outcome`]; [`Connected`] is the same in two steps.
 //! - [`publish`]: the case of publishers and subscribers.
 //! - [`BenchArgs`] and [`main`]: the command `thali bench`.
 //!
@@ -28,4 +28,4 @@ pub use outcome::{KindOutcome, Outcome, PubSubOutcome};
 pub use plan::{Kind, Length, LoadError, Pace, Plan, named_test};
 pub use pubsub::{PubSub, publish};
 pub use template::Template;
-pub use worker::run;
+pub use worker::{Connected, run};

@@ -36,37 +36,54 @@ const TICK_MIN_NS: u64 = 50_000;
 pub(crate) const FILES_BESIDE: usize = 64;
 const TIMER: Token = Token(usize::MAX);
 
-/// Runs the plan to its end, or until `stop` is set; what is under way then is still waited for.
+/// Connects and runs the plan: [`Connected::new`] and [`Connected::run`].
 pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Outcome, LoadError> {
-    check(plan)?;
-    allow_files(plan.clients + FILES_BESIDE)?;
-    let mut workers = (0..plan.threads).map(|at| Worker::connect(plan, at)).collect::<Result<Vec<_>, _>>()?;
-    let failed = AtomicBool::new(false);
-    let begun = Instant::now();
-    thread::scope(|scope| {
-        let running: Vec<_> = workers
-            .iter_mut()
-            .map(|worker| {
-                let failed = &failed;
-                scope.spawn(move || {
-                    let outcome =
-                        worker.run(begun, &|| stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed));
-                    failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                    outcome
+    Connected::new(plan)?.run(stop)
+}
+
+/// All connections of a plan, before the first request. For who measures the server and wants to begin here.
+pub struct Connected<'a> {
+    workers: Vec<Worker<'a>>,
+}
+
+impl<'a> Connected<'a> {
+    pub fn new(plan: &'a Plan) -> Result<Self, LoadError> {
+        check(plan)?;
+        allow_files(plan.clients + FILES_BESIDE)?;
+        let workers = (0..plan.threads).map(|at| Worker::connect(plan, at)).collect::<Result<_, _>>()?;
+        Ok(Self { workers })
+    }
+
+    /// Runs the plan to its end, or until `stop` is set; what is under way then is still waited for. Connections stay
+    /// open until the value ends.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<Outcome, LoadError> {
+        let failed = AtomicBool::new(false);
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            let running: Vec<_> = self
+                .workers
+                .iter_mut()
+                .map(|worker| {
+                    let failed = &failed;
+                    scope.spawn(move || {
+                        let should_end = || stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+                        let outcome = worker.run(begun, &should_end);
+                        failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                        outcome
+                    })
                 })
-            })
-            .collect();
-        let mut all: Result<Option<Outcome>, LoadError> = Ok(None);
-        for outcome in running.into_iter().map(|thread| thread.join().expect("workers do not panic")) {
-            match (&mut all, outcome) {
-                (Ok(None), Ok(outcome)) => all = Ok(Some(outcome)),
-                (Ok(Some(sum)), Ok(outcome)) => sum.add(&outcome),
-                (Ok(_), Err(error)) => all = Err(error),
-                (Err(_), _) => {}
-            }
-        }
-        all.map(|outcome| outcome.expect("there is a thread"))
-    })
+                .collect();
+            sum(running.into_iter().map(|thread| thread.join().expect("workers do not panic")))
+        })
+    }
+}
+
+/// Of all threads; the first failure, if one failed.
+fn sum(outcomes: impl Iterator<Item = Result<Outcome, LoadError>>) -> Result<Outcome, LoadError> {
+    let mut outcomes = outcomes.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut all = outcomes.next().expect("there is a thread");
+    outcomes.for_each(|outcome| all.add(&outcome));
+    Ok(all)
 }
 
 fn check(plan: &Plan) -> Result<(), LoadError> {
