@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use crate::{root, shell};
 
 /// Program → the Debian package that has it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("chromium", "chromium"),
@@ -22,6 +22,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("gcc", "gcc"),
     ("make", "make"),
     ("openssl", "openssl"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Folders with a package.json and a lock file that tests run in.

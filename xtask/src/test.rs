@@ -56,6 +56,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", run: Once(build) },
     Step { name: "docs", run: Once(commands_page) },
     Step { name: "unit", run: Once(unit) },
+    Step { name: "counts", run: Once(counts) },
     Step { name: "models", run: Once(models) },
     Step { name: "fuzz", run: Once(fuzz_briefly) },
     Step { name: "conformance", run: On(compare) },
@@ -189,6 +190,14 @@ fn unit() -> Result<Count> {
     nextest.env("THALI_BIN", binary());
     nextest.args(["nextest", "run", "--cargo-profile", PROFILE, "--workspace", "--no-tests=pass"]);
     count_nextest(nextest)
+}
+
+/// Instructions for a request, of the program that the tests run: no further build. What `release` would show is
+/// looked at by hand; a step back shows here, too.
+fn counts() -> Result<Count> {
+    let mut bench = Command::new(shell::target().join(PROFILE).join("thali-bench"));
+    bench.env("THALI_BIN", binary()).args(["counts", "--profile", PROFILE]);
+    Ok(verdict(&shell::run(&mut bench)?))
 }
 
 /// Locks and mailboxes under a scheduler that tries their threads in many orders: a build of its own of two small

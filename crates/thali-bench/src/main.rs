@@ -5,10 +5,12 @@
 //! - [`load`]: the open-loop generator: HTTP in, socket out, every delivery counted.
 //! - [`stack`]: starts one side and knows its processes.
 //! - [`socket`]: a minimal Socket.IO client over WebSocket.
+//! - [`counts`]: instructions for a request, guarded.
 //! - [`store`]: Thali and its peers on the same cores, case by case, with goals.
 //! - [`usage`]: CPU seconds and memory of a process from /proc.
 //! - [`worker`]: the worker of Thali's side.
 
+mod counts;
 mod flow;
 mod load;
 mod socket;
@@ -37,6 +39,8 @@ enum Bench {
     Store(store::StoreArguments),
     /// Writes what `store` measured into docs/performance.md.
     Report(store::ReportArguments),
+    /// Instructions for a request, held against those of bench/counts.txt.
+    Counts(counts::CountsArguments),
     /// The worker of Thali's side; `flow` starts it.
     #[command(hide = true)]
     Worker(worker::WorkerArguments),
@@ -47,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Flow(arguments) => flow::run(&arguments),
         Bench::Store(arguments) => store::run(&arguments),
         Bench::Report(arguments) => store::report(&arguments),
+        Bench::Counts(arguments) => counts::run(&arguments),
         Bench::Worker(arguments) => worker::run(&arguments),
     }
 }
