@@ -110,7 +110,7 @@ fn worse(kept: &Counts, counts: &Counts) -> Vec<String> {
             return Some(format!("{profile} {name}: {count}, and there is no count to hold it against"));
         };
         let change = *count as f64 / *kept as f64 - 1.0;
-        (change > WORSE_MAX)
+        (*count as f64 > *kept as f64 * (1.0 + WORSE_MAX))
             .then(|| format!("{profile} {name}: {count}, was {kept} ({:+.1}%)", change * 100.0))
     };
     counts.iter().filter_map(line).collect()

@@ -30,9 +30,7 @@ pub fn run(arguments: &ReportArguments) -> Result<()> {
 pub fn case_text(case: &CaseResult) -> String {
     let mut out = format!("\n{}: {}\n", case.name, case.what);
     for contender in &case.contenders {
-        let names = contender.runs.first().into_iter().flat_map(|run| run.keys());
-        let figures: Vec<String> = names.map(|name| format!("{name} {}", spread(contender, name))).collect();
-        let _ = writeln!(out, "  {:<16} {}", contender.name, figures.join("; "));
+        let _ = writeln!(out, "  {:<16} {}", contender.name, all_figures(contender, spread));
     }
     for goal in &case.goals {
         if let Some(judged) = case.judge(goal) {
@@ -153,9 +151,21 @@ fn table(out: &mut String, cases: &[&CaseResult]) {
             );
         }
     }
-    let _ = writeln!(out, "\n<details><summary>What was done</summary>\n");
+    let _ = writeln!(out, "\n<details><summary>What was done, and all medians</summary>\n");
     for case in cases {
-        let _ = writeln!(out, "- {}: {}", case.name, case.what);
+        let _ = writeln!(out, "- **{}**: {}", case.name, case.what);
+        for contender in &case.contenders {
+            let median = |contender: &ContenderResult, name: &str| {
+                contender.median(name).map_or_else(String::new, shown)
+            };
+            let _ = writeln!(
+                out,
+                "  - {} ({}): {}",
+                contender.name,
+                contender.version,
+                all_figures(contender, median)
+            );
+        }
     }
     out.push_str("\n</details>\n");
 }
@@ -191,6 +201,12 @@ fn rows(cases: &[&CaseResult], figure: &str) -> Vec<Row> {
             Row { label: case.name.clone(), dots: dots.collect(), goal }
         })
         .collect()
+}
+
+/// Each figure of a contender by name, as `show` puts it.
+fn all_figures(contender: &ContenderResult, show: impl Fn(&ContenderResult, &str) -> String) -> String {
+    let names = contender.runs.first().into_iter().flat_map(|run| run.keys());
+    names.map(|name| format!("{name} {}", show(contender, name))).collect::<Vec<_>>().join("; ")
 }
 
 /// The median, and where rounds differ the lowest and the highest.
