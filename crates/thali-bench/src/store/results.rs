@@ -172,7 +172,7 @@ impl Results {
         Self {
             commit: commit(),
             date: output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-            command: format!("cargo xtask bench {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+            command: format!("cargo xtask bench {}", without_paths(std::env::args().skip(1)).join(" ")),
             machine: Machine::this(),
             quick,
             cases: Vec::new(),
@@ -207,6 +207,21 @@ impl Machine {
             memory_gib: kib.unwrap_or(0) >> 20,
         }
     }
+}
+
+/// Where results and data folders lie is the machine's business and nobody else's.
+fn without_paths(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--out" | "--within" => {
+                arguments.next();
+            }
+            _ => kept.push(argument),
+        }
+    }
+    kept
 }
 
 fn commit() -> String {
@@ -246,6 +261,12 @@ mod tests {
             ],
         };
         case.judge(&GoalResult { figure: "f".to_owned(), bound, value }).unwrap()
+    }
+
+    #[test]
+    fn paths_stay_here() {
+        let arguments = ["store", "--out", "/a/b.json", "--quick"].map(str::to_owned);
+        assert_eq!(without_paths(arguments.into_iter()), ["store", "--quick"]);
     }
 
     #[test]
