@@ -191,11 +191,10 @@ impl Session {
     fn target(&self, target: &str) -> Result<String> {
         let artifacts = folder().join("artifacts").join(target);
         let corpus = shell::target().join("fuzz/corpus").join(target);
-        let logs = shell::target().join("fuzz/logs");
-        for folder in [&artifacts, &corpus, &logs] {
+        for folder in [&artifacts, &corpus] {
             fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         }
-        let log = logs.join(format!("{target}.log"));
+        let log = self.built.join(format!("{target}.log"));
         let output = File::create(&log)?;
         let status = Command::new(self.built.join(target))
             .arg(format!("-max_total_time={}", self.seconds))
