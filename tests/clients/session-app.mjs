@@ -19,5 +19,8 @@ app.get('/count', (request, response) => {
   response.send(String(request.session.count));
 });
 app.get('/logout', (request, response) => request.session.destroy(() => response.send('bye')));
-app.listen(Number(process.env.PORT), '127.0.0.1', () => console.log('listening'));
+app.listen(Number(process.env.PORT), '127.0.0.1', (error) => {
+  if (error) throw error;
+  console.log('listening');
+});
 process.on('SIGTERM', () => process.exit(0));

@@ -64,12 +64,39 @@ export async function next(emitter, event, timeoutMs = 10_000) {
   return Promise.race([args, once(late, 'abort').then(() => Promise.reject(new Error(`no ${event} in ${timeoutMs} ms`)))]);
 }
 
-// Below the kernel's ephemeral ports and above the range of the Rust test kit.
+const CLAIMS = path.join(os.tmpdir(), 'thali-client-test-ports');
+
+/** Files run beside each other: each writes its process id where a port is its own. */
+function claim(port) {
+  const file = path.join(CLAIMS, String(port));
+  fs.mkdirSync(CLAIMS, { recursive: true });
+  try {
+    fs.writeFileSync(file, String(process.pid), { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (error.code !== 'EEXIST') throw error;
+  }
+  // Who is gone needs no port; who may be about to write its id keeps it.
+  try {
+    const owner = Number(fs.readFileSync(file, 'utf8'));
+    if (owner > 0 && !fs.existsSync(`/proc/${owner}`)) fs.rmSync(file, { force: true });
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+  }
+  return false;
+}
+
+/**
+ * A port that nobody has and that no other test file asks for while this process lives.
+ *
+ * Below the kernel's ephemeral ports and above the range of the Rust test kit.
+ */
 export async function freePort() {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 100; tries += 1) {
     const port = 30_000 + Math.floor(Math.random() * 2_700);
-    const server = net.createServer();
+    if (!claim(port)) continue;
     const free = await new Promise((resolve) => {
+      const server = net.createServer();
       server.once('error', () => resolve(false));
       server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
