@@ -19,8 +19,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use tempfile::TempDir;
-use thali_load::{Kind, Length, Plan};
-use thali_testkit::{Port, Process, thali_bin};
+use thali_load::{Length, Plan};
+use thali_testkit::thali_bin;
+
+use crate::store::{Contender, SETTINGS, Server, kinds};
 
 #[derive(Args)]
 pub struct CountsArguments {
@@ -118,28 +120,27 @@ fn worse(kept: &Counts, counts: &Counts) -> Vec<String> {
 
 /// A server under callgrind.
 struct Counted {
-    process: Process,
-    port: Port,
+    // Before the folder it works in.
+    server: Server,
     folder: TempDir,
 }
 
 impl Counted {
     fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = Port::free()?;
-        let program = folder.path().join("thali-server");
-        std::os::unix::fs::symlink(thali_bin()?.canonicalize()?, &program)?;
-        let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", "--error-exitcode=0"]);
-        command.arg(format!("--callgrind-out-file={}", folder.path().join("counted").display()));
-        command.arg(&program).args(["--port", &port.number().to_string(), "--bind", "127.0.0.1", "--dir"]);
-        command.arg(folder.path()).args(["--save", "", "--appendonly", "no", "--loops", "1"]);
-        let mut process = Process::spawn("valgrind", command.env_remove("THALI_BIN"), folder.path())
-            .context("the Debian package valgrind has it")?;
-        process.wait_for_log("Ready to accept connections", START_TIMEOUT)?;
-        let server = Self { process, port, folder };
-        server.send("SET key:__rand_int__ __data__", 16, KEYS)?;
-        Ok(server)
+        let settings = SETTINGS.iter().chain(&["--loops", "1"]);
+        let thali = Contender {
+            name: "thali".to_owned(),
+            program: thali_bin()?,
+            settings: settings.map(|word| (*word).to_owned()).collect(),
+        };
+        let out = format!("--callgrind-out-file={}", folder.path().join("counted").display());
+        let wrapper = ["valgrind", "--tool=callgrind", "--error-exitcode=0", &out];
+        let server = Server::start_under(&wrapper, START_TIMEOUT, &thali, Some(folder.path()))
+            .context("the Debian package valgrind has what it runs under")?;
+        let counted = Self { server, folder };
+        counted.send("SET key:__rand_int__ __data__", 16, KEYS)?;
+        Ok(counted)
     }
 
     fn count(&self, line: &str, pipeline: usize) -> Result<u64> {
@@ -160,18 +161,13 @@ impl Counted {
     }
 
     fn send(&self, line: &str, pipeline: usize, requests: u64) -> Result<()> {
-        let words: Vec<String> = line.split(' ').map(|word| word.replace('~', " ")).collect();
-        let template = thali_load::Template::new(&words, DATA);
         let plan = Plan {
             clients: 1,
             pipeline,
             keys: KEYS,
             sequential: true,
             length: Length::Requests(requests),
-            ..Plan::new(
-                self.port.address().parse()?,
-                vec![Kind { name: line.to_owned(), template, weight: 1 }],
-            )
+            ..Plan::new(self.server.address(), kinds(line, DATA))
         };
         let outcome = thali_load::run(&plan, &AtomicBool::new(false))?;
         ensure!(outcome.errors() == 0 && outcome.unanswered == 0, "not every request went well: {outcome}");
@@ -180,7 +176,7 @@ impl Counted {
 
     fn control(&self, what: &str) -> Result<()> {
         let output =
-            Command::new("callgrind_control").arg(what).arg(self.process.id().to_string()).output()?;
+            Command::new("callgrind_control").arg(what).arg(self.server.pid().to_string()).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success() && text.contains("OK"), "callgrind_control {what}: {text}");
         Ok(())

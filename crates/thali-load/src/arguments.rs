@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use serde_json::{Value, json};
 
-use crate::plan::TESTS;
-use crate::{Kind, Length, LoadError, Pace, Plan, PubSub, Template, named_test, publish, run};
+use crate::plan::named_test;
+use crate::{Kind, Length, LoadError, Pace, Plan, PubSub, Template, publish, run};
 
 const EXAMPLES: &str = "Examples:
   thali bench -t set,get -n 1000000 -P 16 -r 100000
@@ -192,10 +192,7 @@ impl BenchArgs {
     }
 
     fn kind(&self, name: &str) -> Result<Kind, LoadError> {
-        let line = named_test(name).ok_or_else(|| {
-            LoadError::Plan(format!("no test {name:?}; there are {}, or give a command", TESTS.join(", ")))
-        })?;
-        Ok(Kind { name: name.to_uppercase(), ..Kind::of_line(&line, self.data) })
+        Ok(Kind { name: name.to_uppercase(), ..Kind::of_line(named_test(name)?, self.data) })
     }
 
     fn plan(&self, address: SocketAddr, kinds: Vec<Kind>) -> Plan {

@@ -25,7 +25,7 @@ mod worker;
 
 pub use arguments::{BenchArgs, main};
 pub use outcome::{KindOutcome, Outcome, PubSubOutcome};
-pub use plan::{Kind, Length, LoadError, Pace, Plan, named_test};
+pub use plan::{Kind, Length, LoadError, Pace, Plan};
 pub use pubsub::{PubSub, publish};
 pub use template::Template;
 pub use worker::{Connected, run};

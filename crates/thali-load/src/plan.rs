@@ -103,54 +103,43 @@ fn shown(first_error: &Option<String>) -> String {
     first_error.as_ref().map(|words| format!(" and the error {words:?}")).unwrap_or_default()
 }
 
-/// The line of one of redis-benchmark's tests, and whether each of its keys is random.
+/// redis-benchmark's tests: names and the lines that they send.
 ///
 /// SOURCE: `redis-benchmark -h`, and MONITOR on a server while it runs.
-pub fn named_test(name: &str) -> Option<String> {
-    let line = match name.to_ascii_lowercase().as_str() {
-        "ping" | "ping_mbulk" => "PING",
-        "set" => "SET key:__rand_int__ __data__",
-        "get" => "GET key:__rand_int__",
-        "incr" => "INCR counter:__rand_int__",
-        "lpush" => "LPUSH mylist __data__",
-        "rpush" => "RPUSH mylist __data__",
-        "lpop" => "LPOP mylist",
-        "rpop" => "RPOP mylist",
-        "sadd" => "SADD myset element:__rand_int__",
-        "spop" => "SPOP myset",
-        "hset" => "HSET myhash element:__rand_int__ __data__",
-        "zadd" => "ZADD myzset __rand_int__ element:__rand_int__",
-        "zpopmin" => "ZPOPMIN myzset",
-        "lrange_100" => "LRANGE mylist 0 99",
-        "lrange_300" => "LRANGE mylist 0 299",
-        "lrange_500" => "LRANGE mylist 0 499",
-        "lrange_600" => "LRANGE mylist 0 599",
-        "mset" => return Some(format!("MSET{}", " key:__rand_int__ __data__".repeat(10))),
-        "xadd" => "XADD mystream * myfield __data__",
-        _ => return None,
-    };
-    Some(line.to_owned())
-}
-
-/// The names of [`named_test`].
-pub(crate) const TESTS: [&str; 19] = [
-    "ping",
-    "set",
-    "get",
-    "incr",
-    "lpush",
-    "rpush",
-    "lpop",
-    "rpop",
-    "sadd",
-    "spop",
-    "hset",
-    "zadd",
-    "zpopmin",
-    "lrange_100",
-    "lrange_300",
-    "lrange_500",
-    "lrange_600",
-    "mset",
-    "xadd",
+const TESTS: [(&str, &str); 20] = [
+    ("ping", "PING"),
+    ("set", "SET key:__rand_int__ __data__"),
+    ("get", "GET key:__rand_int__"),
+    ("incr", "INCR counter:__rand_int__"),
+    ("lpush", "LPUSH mylist __data__"),
+    ("rpush", "RPUSH mylist __data__"),
+    ("lpop", "LPOP mylist"),
+    ("rpop", "RPOP mylist"),
+    ("sadd", "SADD myset element:__rand_int__"),
+    ("spop", "SPOP myset"),
+    ("hset", "HSET myhash element:__rand_int__ __data__"),
+    ("zadd", "ZADD myzset __rand_int__ element:__rand_int__"),
+    ("zpopmin", "ZPOPMIN myzset"),
+    ("lrange_100", "LRANGE mylist 0 99"),
+    ("lrange_300", "LRANGE mylist 0 299"),
+    ("lrange_500", "LRANGE mylist 0 499"),
+    ("lrange_600", "LRANGE mylist 0 599"),
+    (
+        "mset",
+        "MSET key:__rand_int__ __data__ key:__rand_int__ __data__ key:__rand_int__ __data__ key:__rand_int__ __data__ \
+         key:__rand_int__ __data__ key:__rand_int__ __data__ key:__rand_int__ __data__ key:__rand_int__ __data__ \
+         key:__rand_int__ __data__ key:__rand_int__ __data__",
+    ),
+    ("xadd", "XADD mystream * myfield __data__"),
+    // The same here, as all requests are arrays.
+    ("ping_mbulk", "PING"),
 ];
+
+/// The line of one of redis-benchmark's tests, by its name in any case.
+pub(crate) fn named_test(name: &str) -> Result<&'static str, LoadError> {
+    let found = TESTS.iter().find(|(test, _)| test.eq_ignore_ascii_case(name));
+    found.map(|(_, line)| *line).ok_or_else(|| {
+        let names: Vec<&str> = TESTS.iter().map(|(test, _)| *test).collect();
+        LoadError::Plan(format!("no test {name:?}; there are {}, or give a command", names.join(", ")))
+    })
+}

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use thali_commands::Origin;
+use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Candidate, Entry, Lfu, Pool, Preference, Uses};
 
 use crate::call::{Core, Shared};
@@ -255,7 +256,7 @@ fn remove_one(core: &mut Core, preference: Preference, uses: &Uses) -> Step {
     let is_here = pool.look(id, shard, uses, samples, &mut random) > 0;
     let held = is_here.then_some(first);
     // Where what may go is rare, one of the other shards has it.
-    if held.is_none() && !look_everywhere(shared, pool, uses, &mut random) {
+    if held.is_none() && !look_around(shared, id, pool, uses, &mut random) {
         return Step::Exhausted;
     }
     let Some(candidate) = pool.take() else { return Step::Missed };
@@ -289,10 +290,18 @@ fn remove_one(core: &mut Core, preference: Preference, uses: &Uses) -> Step {
     Step::Removed { freed: freed_entry + freed_value }
 }
 
-/// Looks at one shard after the other, up to the first with a key that may go; false where none has one. What is
-/// taken counts as full.
-fn look_everywhere(shared: &Shared, pool: &mut Pool, uses: &Uses, random: &mut impl FnMut() -> u64) -> bool {
-    (0..shared.keyspace.shards_len() as u16).any(|id| {
+/// Looks at one shard after the other, from the one behind `from` up to the first with a key that may go; false where
+/// none has one. What is taken counts as full. `from` is chance's, so that no shard's keys go before all others.
+fn look_around(
+    shared: &Shared,
+    from: ShardId,
+    pool: &mut Pool,
+    uses: &Uses,
+    random: &mut impl FnMut() -> u64,
+) -> bool {
+    let shards_len = shared.keyspace.shards_len();
+    (1..=shards_len).any(|step| {
+        let id = ((usize::from(from) + step) % shards_len) as ShardId;
         shared.keyspace.try_lock_one(id).is_none_or(|locked| {
             let (_, shard) = locked.shards().next().expect("it was locked just now");
             pool.look(id, shard, uses, 1, random) > 0

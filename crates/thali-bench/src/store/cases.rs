@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use Drive::{Beside, Fill, Idle, Load, PubSub, Tail};
+use serde::{Deserialize, Serialize};
+
+use Drive::{Beside, Fill, Idle, PubSub, Tail};
 use Figure::{BytesAnItem, Cpu, Deliveries, IdleBytes, LongestWait, P50Ratio, P999, Throughput};
 
 /// One number of a run.
@@ -63,7 +65,8 @@ impl Figure {
 }
 
 /// What Thali's figure is held against.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// At most so many times the best peer's.
     UnderPeer(f64),
@@ -87,15 +90,7 @@ pub enum Sides {
 /// What a client does. Numbers of requests and items are those of a full run; `--quick` has a tenth of them.
 #[derive(Debug, Clone, Copy)]
 pub enum Drive {
-    /// Closed loop, or at `rate` requests a second.
-    Load {
-        line: &'static str,
-        clients: usize,
-        pipeline: usize,
-        keys: u64,
-        data: usize,
-        rate: Option<f64>,
-    },
+    Load(Load),
     /// Nothing but the filling is measured: bytes an item, where a request makes one.
     Fill,
     /// A client asks once every millisecond while `done` happens to the server.
@@ -112,6 +107,18 @@ pub enum Drive {
     Idle {
         connections: usize,
     },
+}
+
+/// Requests of many clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub line: &'static str,
+    pub clients: usize,
+    pub pipeline: usize,
+    pub keys: u64,
+    pub data: usize,
+    /// Requests a second; in the closed loop, none.
+    pub rate: Option<f64>,
 }
 
 /// What others may notice.
@@ -188,17 +195,17 @@ const fn case(group: &'static str, name: &'static str, drive: Drive, goals: &'st
 }
 
 const fn plain(name: &'static str, line: &'static str) -> Case {
-    let drive = Load { line, clients: 50, pipeline: 1, keys: 100_000, data: 32, rate: None };
+    let drive = Drive::Load(Load { line, clients: 50, pipeline: 1, keys: 100_000, data: 32, rate: None });
     case("50 clients, no pipeline", name, drive, PLAIN)
 }
 
 const fn deep(name: &'static str, line: &'static str) -> Case {
-    let drive = Load { line, clients: 50, pipeline: 16, keys: 100_000, data: 32, rate: None };
+    let drive = Drive::Load(Load { line, clients: 50, pipeline: 16, keys: 100_000, data: 32, rate: None });
     case("50 clients, pipeline 16", name, drive, DEEP)
 }
 
 const fn loops(name: &'static str, line: &'static str, keys: u64, filling: Filling) -> Case {
-    let drive = Load { line, clients: 50, pipeline: 4, keys, data: 32, rate: None };
+    let drive = Drive::Load(Load { line, clients: 50, pipeline: 4, keys, data: 32, rate: None });
     let case = case("two loops against one", name, drive, SCALES);
     Case { sides: TWO_LOOPS, filling: Some(filling), ..case }
 }
@@ -208,7 +215,7 @@ const fn many(name: &'static str, data: usize, rate: Option<f64>, goals: &'stati
     let case = case(
         "5,000 clients",
         name,
-        Load { line, clients: 5_000, pipeline: 1, keys: 10_000, data, rate },
+        Drive::Load(Load { line, clients: 5_000, pipeline: 1, keys: 10_000, data, rate }),
         goals,
     );
     Case { filling: Some(Filling { line: SET, items: 10_000, numbers: 1, data }), ..case }
@@ -292,7 +299,8 @@ const fn with(
     pipeline: usize,
     goals: &'static [Goal],
 ) -> Case {
-    case(group, name, Load { line, clients: 50, pipeline, keys: 100_000, data: 32, rate: None }, goals)
+    let drive = Drive::Load(Load { line, clients: 50, pipeline, keys: 100_000, data: 32, rate: None });
+    case(group, name, drive, goals)
 }
 
 /// How much of the table's numbers is run.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use thali_load::{Connected, Kind, Length, Outcome, Pace, Plan, PubSub, Template, publish};
 
-use super::cases::{Case, Done, Drive, Figure, Filling, Scale};
+use super::cases::{Case, Done, Drive, Figure, Filling, Load, Scale};
 use super::server::Server;
 use crate::usage;
 
@@ -53,7 +53,7 @@ pub fn measure(case: &Case, server: &Server, scale: Scale) -> Result<Figures> {
         || -> Result<f64> { Ok(usage::busy_seconds()? - usage::own_cpu_seconds() - server.cpu_seconds()?) };
     let before = others()?;
     let mut figures = match case.drive {
-        Drive::Load { .. } => run.load()?,
+        Drive::Load(load) => run.load(load)?,
         Drive::Fill => run.memory()?,
         Drive::Tail(done) => run.tail(done)?,
         Drive::Beside { writers } => run.beside(writers)?,
@@ -76,10 +76,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn load(&self) -> Result<Figures> {
-        let Drive::Load { line, clients, pipeline, keys, data, rate } = self.case.drive else {
-            unreachable!()
-        };
+    fn load(&self, load: Load) -> Result<Figures> {
+        let Load { line, clients, pipeline, keys, data, rate } = load;
         self.fill_if_asked()?;
         let plan = Plan {
             clients,

@@ -25,12 +25,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use thali_testkit::thali_bin;
 
-use cases::{CASES, Case, SETTINGS, Scale, Sides};
+use cases::{CASES, Case, Scale, Sides};
 use results::{CaseResult, ContenderResult, Results};
-use server::{Contender, Server};
 
+pub use cases::SETTINGS;
+pub use measure::kinds;
 pub use report::ReportArguments;
 pub use report::run as report;
+pub use server::{Contender, Server};
 
 #[derive(Args)]
 pub struct StoreArguments {
@@ -74,7 +76,8 @@ pub fn run(arguments: &StoreArguments) -> Result<()> {
     ensure!(!cases.is_empty(), "no case has such a name; --list shows them");
     let mut results = Results::new(arguments.quick);
     if arguments.list {
-        cases.iter().for_each(|case| println!("{:<18} {}", case.name, CaseResult::new(case).what));
+        let scale = Scale::new(arguments.quick);
+        cases.iter().for_each(|case| println!("{:<18} {}", case.name, CaseResult::new(case, scale).what));
         return Ok(());
     }
     let before = Results::read(&arguments.out).ok();
@@ -112,7 +115,8 @@ impl Results {
 
 fn run_case(case: &Case, arguments: &StoreArguments) -> Result<CaseResult> {
     let contenders = contenders(case, arguments)?;
-    let mut result = CaseResult::new(case);
+    let scale = Scale::new(arguments.quick);
+    let mut result = CaseResult::new(case, scale);
     result.contenders = contenders
         .iter()
         .map(|contender| ContenderResult {
@@ -122,7 +126,6 @@ fn run_case(case: &Case, arguments: &StoreArguments) -> Result<CaseResult> {
             runs: Vec::new(),
         })
         .collect();
-    let scale = Scale::new(arguments.quick);
     for round in 0..arguments.rounds as usize {
         for turn in 0..contenders.len() {
             let at = (turn + round) % contenders.len();

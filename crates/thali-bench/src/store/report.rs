@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::cases::Bound;
 use super::plot::{Dot, Plot, Row};
-use super::results::{BoundKind, CaseResult, ContenderResult, Results};
+use super::results::{CaseResult, ContenderResult, Results};
 use super::shown;
 
 const BEGIN: &str =
@@ -186,10 +187,11 @@ fn rows(cases: &[&CaseResult], figure: &str) -> Vec<Row> {
         let goal = case.goals.iter().find(|goal| goal.figure == figure)?;
         let judged = case.judge(goal)?;
         let best = judged.best.as_ref().map(|(_, best)| *best);
-        Some((
-            case,
-            if goal.bound == BoundKind::Max { Some(goal.value) } else { best.map(|b| b * goal.value) },
-        ))
+        let at = match goal.bound {
+            Bound::Max(max) => Some(max),
+            Bound::UnderPeer(ratio) | Bound::OverPeer(ratio) => best.map(|best| best * ratio),
+        };
+        Some((case, at))
     });
     with_goal
         .map(|(case, goal)| {

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::cases::{Bound, Case, Drive, Figure, Filling};
+use super::cases::{Bound, Case, Drive, Filling, Goal, Load, Scale};
 use super::measure::Figures;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,16 +45,7 @@ pub struct CaseResult {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GoalResult {
     pub figure: String,
-    pub bound: BoundKind,
-    pub value: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BoundKind {
-    UnderPeer,
-    OverPeer,
-    Max,
+    pub bound: Bound,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,12 +91,13 @@ impl ContenderResult {
 }
 
 impl CaseResult {
-    pub fn new(case: &Case) -> Self {
+    pub fn new(case: &Case, scale: Scale) -> Self {
+        let goal = |(figure, bound): &Goal| GoalResult { figure: figure.name().to_owned(), bound: *bound };
         Self {
             group: case.group.to_owned(),
             name: case.name.to_owned(),
-            what: what(case),
-            goals: case.goals.iter().map(|(figure, bound)| goal(*figure, *bound)).collect(),
+            what: what(case, scale),
+            goals: case.goals.iter().map(goal).collect(),
             contenders: Vec::new(),
         }
     }
@@ -114,42 +106,32 @@ impl CaseResult {
     pub fn judge(&self, goal: &GoalResult) -> Option<Judged> {
         let (judged, peers) = self.contenders.split_first()?;
         let ours = judged.median(&goal.figure)?;
-        let more_is_better = goal.bound == BoundKind::OverPeer;
+        let more_is_better = matches!(goal.bound, Bound::OverPeer(_));
         let theirs = peers.iter().filter_map(|peer| Some((peer.name.clone(), peer.median(&goal.figure)?)));
         let best =
             theirs.reduce(|best, other| if (other.1 > best.1) == more_is_better { other } else { best });
-        let words = |sign: &str, times: &str| format!("{sign} {}{times}", goal.value);
         Some(match goal.bound {
-            BoundKind::Max => {
-                let distance = ours / goal.value;
-                Judged { ours, best, value: ours, goal: words("≤", ""), distance }
+            Bound::Max(max) => {
+                Judged { ours, best, value: ours, goal: format!("≤ {max}"), distance: ours / max }
             }
-            BoundKind::UnderPeer => {
+            Bound::UnderPeer(max) => {
                 let value = ours / best.as_ref()?.1;
-                Judged { ours, best, value, goal: words("≤", "×"), distance: value / goal.value }
+                Judged { ours, best, value, goal: format!("≤ {max}×"), distance: value / max }
             }
-            BoundKind::OverPeer => {
+            Bound::OverPeer(min) => {
                 let value = ours / best.as_ref()?.1;
-                Judged { ours, best, value, goal: words("≥", "×"), distance: goal.value / value }
+                Judged { ours, best, value, goal: format!("≥ {min}×"), distance: min / value }
             }
         })
     }
 }
 
-fn goal(figure: Figure, bound: Bound) -> GoalResult {
-    let (bound, value) = match bound {
-        Bound::UnderPeer(value) => (BoundKind::UnderPeer, value),
-        Bound::OverPeer(value) => (BoundKind::OverPeer, value),
-        Bound::Max(value) => (BoundKind::Max, value),
-    };
-    GoalResult { figure: figure.name().to_owned(), bound, value }
-}
-
-fn what(case: &Case) -> String {
-    let filled = |Filling { line, items, data, .. }: Filling| format!("{items} × `{line}` of {data} B");
+fn what(case: &Case, scale: Scale) -> String {
+    let filled =
+        |Filling { line, items, data, .. }: Filling| format!("{} × `{line}` of {data} B", scale.items(items));
     let before = case.filling.map(|filling| format!("after {}, ", filled(filling))).unwrap_or_default();
     match case.drive {
-        Drive::Load { line, clients, pipeline, keys, data, rate } => {
+        Drive::Load(Load { line, clients, pipeline, keys, data, rate }) => {
             let pace = rate.map_or("closed loop".to_owned(), |rate| format!("open loop at {rate}/s"));
             format!("{before}`{line}`, {clients} clients, pipeline {pipeline}, {keys} keys, {data} B, {pace}")
         }
@@ -248,7 +230,7 @@ mod tests {
         ContenderResult { name: name.to_owned(), version: String::new(), settings: Vec::new(), runs }
     }
 
-    fn judged(bound: BoundKind, value: f64) -> Judged {
+    fn judged(bound: Bound) -> Judged {
         let case = CaseResult {
             group: String::new(),
             name: String::new(),
@@ -260,7 +242,7 @@ mod tests {
                 contender("b", &[50.0]),
             ],
         };
-        case.judge(&GoalResult { figure: "f".to_owned(), bound, value }).unwrap()
+        case.judge(&GoalResult { figure: "f".to_owned(), bound }).unwrap()
     }
 
     #[test]
@@ -271,10 +253,10 @@ mod tests {
 
     #[test]
     fn medians_are_held_against_the_best_peer() {
-        let less = judged(BoundKind::UnderPeer, 0.8);
+        let less = judged(Bound::UnderPeer(0.8));
         assert_eq!((less.ours, less.best.as_ref().unwrap().1, less.is_reached()), (20.0, 25.0, true));
-        let more = judged(BoundKind::OverPeer, 0.5);
+        let more = judged(Bound::OverPeer(0.5));
         assert_eq!((more.best.as_ref().unwrap().0.as_str(), more.value, more.distance), ("b", 0.4, 1.25));
-        assert!(judged(BoundKind::Max, 20.0).is_reached() && !judged(BoundKind::Max, 19.0).is_reached());
+        assert!(judged(Bound::Max(20.0)).is_reached() && !judged(Bound::Max(19.0)).is_reached());
     }
 }

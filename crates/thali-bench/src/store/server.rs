@@ -1,5 +1,6 @@
 //! A server that is measured: started afresh on a free port of loopback, in a folder of its own.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,16 @@ pub struct Server {
 
 impl Server {
     pub fn start(contender: &Contender, within: Option<&Path>) -> Result<Self> {
+        Self::start_under(&[], START_TIMEOUT, contender, within)
+    }
+
+    /// As an argument of another program, which takes its time.
+    pub fn start_under(
+        wrapper: &[&str],
+        timeout: Duration,
+        contender: &Contender,
+        within: Option<&Path>,
+    ) -> Result<Self> {
         let folder = match within {
             Some(dir) => tempfile::tempdir_in(dir),
             None => tempfile::tempdir(),
@@ -45,12 +56,17 @@ impl Server {
         } else {
             contender.program.clone()
         };
-        let mut command = Command::new(program);
-        command.args(["--port", &port.number().to_string(), "--bind", "127.0.0.1", "--dir"]);
+        let mut words = wrapper.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the program, at least"));
+        command.args(words).args(["--port", &port.number().to_string(), "--bind", "127.0.0.1", "--dir"]);
         command.arg(folder.path()).args(&contender.settings).env_remove("THALI_BIN");
         let mut process = Process::spawn("server", &mut command, folder.path())?;
-        process.wait_for_log(READY, START_TIMEOUT).with_context(|| format!("start {}", contender.name))?;
+        process.wait_for_log(READY, timeout).with_context(|| format!("start {}", contender.name))?;
         Ok(Self { process, port, _folder: folder })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -62,11 +78,11 @@ impl Server {
     }
 
     pub fn cpu_seconds(&self) -> Result<f64> {
-        usage::cpu_seconds(self.process.id())
+        usage::cpu_seconds(self.pid())
     }
 
     pub fn rss_bytes(&self) -> Result<f64> {
-        Ok(usage::rss_bytes(self.process.id())? as f64)
+        Ok(usage::rss_bytes(self.pid())? as f64)
     }
 
     /// A line of INFO.

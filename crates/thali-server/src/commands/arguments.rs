@@ -178,10 +178,7 @@ impl Reader<'_> {
                 Argument::new(choice_of(&inner), Kind::OneOf(inner))
             }
             Node::Optional(inner) => {
-                let mut argument = match &**inner {
-                    Node::Seq(nodes) => Argument::block(self.sequence(nodes)),
-                    other => self.argument(other),
-                };
+                let mut argument = self.argument(inner);
                 argument.is_optional = true;
                 argument
             }
@@ -267,9 +264,9 @@ const INTEGERS: &[&str] = &[
     "bit",
     "bits",
     "client-id",
-    "count",
     "cluster-bus-port",
     "config-epoch",
+    "count",
     "cursor",
     "db",
     "decrement",

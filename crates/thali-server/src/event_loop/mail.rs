@@ -67,11 +67,8 @@ impl EventLoop {
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
                 core.side.subscriptions.deliver(&publication, |id, frames| {
                     if let Some(session) = sessions.get_mut(&id) {
-                        if push(session, frames.bytes(session.state.protocol), bytes_max) {
-                            mark_dirty(dirty, id, session);
-                        } else {
-                            mark_ready(ready, id, session);
-                        }
+                        let bytes = frames.bytes(session.state.protocol);
+                        push(session, id, bytes, bytes_max, dirty, ready);
                     }
                 });
             }
@@ -80,11 +77,7 @@ impl EventLoop {
                 let Self { core, sessions, dirty, ready, .. } = self;
                 let bytes_max = core.side.settings.output_limit_pubsub.hard_bytes;
                 for (id, session) in sessions.iter_mut().filter(|(_, session)| session.state.is_monitor) {
-                    if push(session, &line, bytes_max) {
-                        mark_dirty(dirty, *id, session);
-                    } else {
-                        mark_ready(ready, *id, session);
-                    }
+                    push(session, *id, &line, bytes_max, dirty, ready);
                 }
             }
             Message::ChannelsRevoked { user, asked_by } => self.end_subscribers(&user, asked_by),
@@ -149,18 +142,25 @@ impl EventLoop {
     }
 }
 
-/// Sends what was not asked for; false where the session does not take it and is to be closed. What
-/// comes between two looks at the limits has the hard one as its bound, too (0 = none).
-fn push(session: &mut Session, bytes: &[u8], bytes_max: u64) -> bool {
+/// Sends what was not asked for; a session that does not take it gets a turn to end. What comes between two looks at
+/// the limits has the hard one as its bound, too (0 = none).
+fn push(
+    session: &mut Session,
+    id: u64,
+    bytes: &[u8],
+    bytes_max: u64,
+    dirty: &mut Vec<u64>,
+    ready: &mut Vec<u64>,
+) {
     let waiting = session.out.len() - session.out_at;
     if bytes_max > 0 && (waiting + bytes.len()) as u64 > bytes_max && waiting > 0 {
         session.state.close = Close::Now;
     }
     if session.state.close == Close::Now {
-        return false;
+        return mark_ready(ready, id, session);
     }
     session.out.extend_from_slice(bytes);
-    true
+    mark_dirty(dirty, id, session);
 }
 
 pub(super) fn reply_timed_out(out: &mut Vec<u8>, state: &mut SessionState, is_durable: bool) {
