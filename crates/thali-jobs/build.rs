@@ -25,18 +25,10 @@ fn main() {
 
 /// The folder of the `bullmq-official` package that this build links.
 fn bullmq_sources() -> PathBuf {
-    let cargo = env::var_os("CARGO").expect("cargo sets CARGO");
-    let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
-        .join("Cargo.toml");
-    let target = env::var("TARGET").expect("cargo sets TARGET");
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &target])
-        .arg("--manifest-path")
-        .arg(manifest)
-        .output()
-        .expect("cargo metadata runs");
-    assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    // Cargo describes the whole workspace or nothing, also what only tests need; a build of the program alone has
+    // not downloaded that. So the network is asked where the cache does not suffice.
+    let metadata = metadata(&["--offline"]).or_else(|_| metadata(&[]));
+    let metadata = metadata.unwrap_or_else(|error| panic!("cargo metadata failed: {error}"));
     let manifest = metadata["packages"]
         .as_array()
         .into_iter()
@@ -45,4 +37,23 @@ fn bullmq_sources() -> PathBuf {
         .and_then(|package| package["manifest_path"].as_str())
         .expect("bullmq-official is among the dependencies");
     Path::new(manifest).parent().expect("a manifest lies in a folder").to_owned()
+}
+
+/// What cargo knows of the packages in Cargo.lock, or what it says against that.
+fn metadata(options: &[&str]) -> Result<serde_json::Value, String> {
+    let cargo = env::var_os("CARGO").expect("cargo sets CARGO");
+    let manifest = Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
+        .join("Cargo.toml");
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target])
+        .args(options)
+        .arg("--manifest-path")
+        .arg(manifest)
+        .output()
+        .expect("cargo metadata runs");
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).expect("cargo writes JSON")),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
