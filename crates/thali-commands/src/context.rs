@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use thali_data::Limits;
 use thali_keyspace::locks::ShardId;
@@ -13,6 +14,9 @@ use thali_keyspace::{
 
 use crate::fields::ExpiredSeen;
 use crate::{ErrorReply, EventClass, Flow, Stale};
+
+/// Strings that take no more than this are freed where they are replaced.
+const DISCARDED_AT_ONCE_BYTES_MAX: usize = 4096;
 
 /// Who runs the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,16 +81,35 @@ pub struct KeyspaceEvent {
 }
 
 /// Requests that bring a copy of the data to the same state, in RESP, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     bytes: Vec<u8>,
     /// Database and start of each.
     starts: Vec<(u32, usize)>,
+    /// How many there were at the end of each group that has any.
+    groups: Vec<usize>,
+    /// Whether anybody keeps them.
+    are_wanted: Arc<AtomicBool>,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self::wanted_while(Arc::new(true.into()))
+    }
 }
 
 impl Effects {
+    /// What is pushed while `are_wanted` is false is dropped, unencoded. It becomes true only while nobody holds a
+    /// shard: a unit of work keeps either all of its effects or, where nobody will ask for them, none.
+    pub fn wanted_while(are_wanted: Arc<AtomicBool>) -> Self {
+        Self { bytes: Vec::new(), starts: Vec::new(), groups: Vec::new(), are_wanted }
+    }
+
     /// Adds a request.
     pub fn push<A: AsRef<[u8]>>(&mut self, db: u32, request: &[A]) {
+        if !self.are_wanted.load(Relaxed) {
+            return;
+        }
         self.starts.push((db, self.bytes.len()));
         let mut number = itoa::Buffer::new();
         self.bytes.push(b'*');
@@ -118,10 +141,32 @@ impl Effects {
         self.starts.iter().zip(ends).map(|(&(db, start), end)| (db, &self.bytes[start..end]))
     }
 
+    /// What is pushed from now on need not be kept together with what was pushed before.
+    pub fn end_group(&mut self) {
+        if self.groups.last().is_none_or(|end| *end < self.len()) && !self.is_empty() {
+            self.groups.push(self.len());
+        }
+    }
+
+    /// The groups, each as [`Effects::iter`]: all of one are kept or none.
+    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = (u32, &[u8])>> {
+        let last = self.groups.last().copied().unwrap_or(0);
+        let ends = self.groups.iter().copied().chain((last < self.len()).then_some(self.len()));
+        ends.scan(0, |begin, end| {
+            let group = self.iter().skip(*begin).take(end - *begin);
+            *begin = end;
+            Some(group)
+        })
+    }
+
     /// Forgets all, keeping a little memory.
     pub fn clear(&mut self) {
+        if self.is_empty() {
+            return;
+        }
         self.bytes.clear();
         self.starts.clear();
+        self.groups.clear();
         self.bytes.shrink_to(64 << 10);
         self.starts.shrink_to(1024);
     }
@@ -338,12 +383,14 @@ impl<'a> Context<'a> {
         new: impl FnOnce() -> T,
     ) -> Result<&mut T, ErrorReply> {
         let db = self.db;
-        if self.entry_mut(key).is_none() {
-            let entry = Entry::new(new().into_value());
-            self.locked.shard_mut(key).db_mut(db).insert(key, entry, &self.uses);
-            self.event(EventClass::NEW, "new", key);
+        self.remove_expired(db, key);
+        let new = || Entry::new(new().into_value());
+        let (uses, shard) = (&self.uses, self.locked.shard_mut(key));
+        let (entry, access, is_new) = shard.db_mut(db).find_or_insert(key, new, uses);
+        match is_new {
+            true => note_event(&mut self.events, self.events_wanted, db, (EventClass::NEW, "new"), key),
+            false => note_use(uses, self.notes_uses, self.random, access),
         }
-        let entry = self.locked.shard_mut(key).db_mut(db).get_mut(key).expect("was found or inserted");
         T::of_mut(&mut entry.value).ok_or(ErrorReply::WRONG_TYPE)
     }
 
@@ -375,8 +422,16 @@ impl<'a> Context<'a> {
             table.set_expire_at(key, expire_at_unix_ms);
         }
         match old {
-            Some(old) => self.garbage.push(old.value),
+            Some(old) => self.discard(old.value),
             None => self.event_in(db, EventClass::NEW, "new", key),
+        }
+    }
+
+    /// Frees a value once the shards are let go; a short one now, which costs less than to keep it.
+    fn discard(&mut self, value: Value) {
+        match value {
+            Value::Str(text) if text.memory_bytes() <= DISCARDED_AT_ONCE_BYTES_MAX => drop(text),
+            value => self.garbage.push(value),
         }
     }
 
@@ -390,7 +445,7 @@ impl<'a> Context<'a> {
     /// Removes a key and says so with event `del`; false where it was missing.
     pub fn delete(&mut self, key: &[u8]) -> bool {
         let Some(entry) = self.take(key) else { return false };
-        self.garbage.push(entry.value);
+        self.discard(entry.value);
         self.modified(EventClass::GENERIC, "del", key);
         true
     }
@@ -465,9 +520,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn event_in(&mut self, db: u32, class: EventClass, event: &'static str, key: &[u8]) {
-        if self.events_wanted.intersects(class) {
-            self.events.push(KeyspaceEvent { class, event, db, key: key.into() });
-        }
+        note_event(&mut self.events, self.events_wanted, db, (class, event), key);
     }
 
     /// Journals this request in the place of the client's; may be called several times.
@@ -496,6 +549,9 @@ impl<'a> Context<'a> {
 
     /// Removes the keys, and the fields of hashes, that reading found expired.
     pub fn remove_expired_seen(&mut self) {
+        if self.expired_seen.get_mut().is_empty() && self.expired_fields_seen.get_mut().is_empty() {
+            return;
+        }
         let (keys, fields) = (self.expired_seen.take(), self.expired_fields_seen.take());
         if self.keeps_expired {
             return;
@@ -542,6 +598,19 @@ impl<'a> Context<'a> {
         self.effects.push(db, &[if lazily { &b"UNLINK"[..] } else { b"DEL" }, key]);
         self.changed_by(None, db, key);
         self.event_in(db, EventClass::EVICTED, "evicted", key);
+    }
+}
+
+/// Notes a notification to be, where anybody wants it.
+pub(crate) fn note_event(
+    events: &mut Vec<KeyspaceEvent>,
+    wanted: EventClass,
+    db: u32,
+    (class, event): (EventClass, &'static str),
+    key: &[u8],
+) {
+    if wanted.intersects(class) {
+        events.push(KeyspaceEvent { class, event, db, key: key.into() });
     }
 }
 

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use thali_data::{Hash, Item};
 use thali_keyspace::{Entry, HashMut, Typed, Value};
 
-use crate::context::note_use;
+use crate::context::{note_event, note_use};
 use crate::{Context, ErrorReply, EventClass, Origin};
 
 /// Fields removed for one read that has come upon a hash with expired ones. Active expiry takes the others.
@@ -162,13 +162,14 @@ impl Context<'_> {
     /// empty behind ([`Context::remove_if_empty`]).
     pub fn hash_mut_or_insert<'c>(&'c mut self, key: &'c [u8]) -> Result<HashMut<'c>, ErrorReply> {
         let db = self.db;
-        if self.entry_mut(key).is_none() {
-            let entry = Entry::new(Hash::new().into_value());
-            self.locked.shard_mut(key).db_mut(db).insert(key, entry, &self.uses);
-            self.event(EventClass::NEW, "new", key);
+        self.remove_expired(db, key);
+        let new = || Entry::new(Hash::new().into_value());
+        let (uses, shard) = (&self.uses, self.locked.shard_mut(key));
+        let (hash, access, is_new) = shard.db_mut(db).hash_or_insert(key, new, uses);
+        match is_new {
+            true => note_event(&mut self.events, self.events_wanted, db, (EventClass::NEW, "new"), key),
+            false => note_use(uses, self.notes_uses, self.random, access),
         }
-        let found = self.locked.shard_mut(key).db_mut(db).hash_mut(key);
-        let (hash, _) = found.expect("was found or inserted");
         hash.ok_or(ErrorReply::WRONG_TYPE)
     }
 

@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 use thali_data::Hash;
 
+use crate::{Entry, Value};
+
 /// The hashes of one database in one shard. A hash without times is not in it and takes nothing here.
 #[derive(Debug, Default)]
 pub(crate) struct FieldTimes {
@@ -42,6 +44,16 @@ pub struct HashMut<'a> {
     pub(crate) hash: &'a mut Hash,
     pub(crate) before: Option<u64>,
     pub(crate) times: &'a mut FieldTimes,
+}
+
+impl<'a> HashMut<'a> {
+    /// `None` where the value is of another type.
+    pub(crate) fn of(key: &'a [u8], entry: &'a mut Entry, times: &'a mut FieldTimes) -> Option<Self> {
+        match &mut entry.value {
+            Value::Hash(hash) => Some(Self { key, before: hash.next_time(), hash, times }),
+            _ => None,
+        }
+    }
 }
 
 impl Deref for HashMut<'_> {

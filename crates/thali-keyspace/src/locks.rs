@@ -95,19 +95,19 @@ impl Keyspace {
     pub fn lock_one(&self, shard: ShardId, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let mut held = Held::new();
         held.push((shard, wait_for(&self.shards[usize::from(shard)], gives_up)?));
-        Some(Locked { keyspace: self, held, token: None, grown: false })
+        Some(Locked::new(self, held))
     }
 
     /// Locks one shard if nobody has it.
     pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
         let mut held = Held::new();
         held.push((shard, self.shards[usize::from(shard)].try_lock()?));
-        Some(Locked { keyspace: self, held, token: None, grown: false })
+        Some(Locked::new(self, held))
     }
 
     /// No shard: for those who extend later, and to let go of what is held.
     pub fn lock_none(&self) -> Locked<'_> {
-        Locked { keyspace: self, held: Held::new(), token: None, grown: false }
+        Locked::new(self, Held::new())
     }
 
     /// Locks a set of shards, in any order and with repetitions. The caller must hold none.
@@ -159,7 +159,7 @@ impl Keyspace {
                 }
             }
             match taken {
-                None => return Some(Locked { keyspace: self, held, token: None, grown: false }),
+                None => return Some(Locked::new(self, held)),
                 Some(shard) => awaited = shard,
             }
         }
@@ -175,9 +175,25 @@ pub struct Locked<'k> {
     held: Held<'k>,
     token: Option<MutexGuard<'k, ()>>,
     grown: bool,
+    /// The place in `held` of the one shard that is worked on; `None`: any of them.
+    focus: Option<usize>,
 }
 
 impl<'k> Locked<'k> {
+    fn new(keyspace: &'k Keyspace, held: Held<'k>) -> Self {
+        let focus = (held.len() == 1).then_some(0);
+        Self { keyspace, held, token: None, grown: false, focus }
+    }
+
+    /// Says that until further notice all keys are of this shard, which is held: finding the shard of a key costs a
+    /// checksum of it, and one command looks its key up several times. `None`: keys are of any shard that is held.
+    pub fn focus(&mut self, on: Option<ShardId>) {
+        self.focus = match on {
+            Some(shard) => Some(self.position(shard).expect("the shard is held")),
+            None => (self.held.len() == 1).then_some(0),
+        };
+    }
+
     /// The keyspace that the shards belong to.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.keyspace
@@ -191,7 +207,8 @@ impl<'k> Locked<'k> {
     /// The shard of a key.
     ///
     /// # Panics
-    /// Where the shard is not held: the command's key specification is wrong.
+    /// Where the shard is not held: the command's key specification is wrong. Where one alone is, only a build with
+    /// assertions looks.
     pub fn shard(&self, key: &[u8]) -> &Shard {
         let position = self.held_position(key);
         &self.held[position].1
@@ -231,8 +248,7 @@ impl<'k> Locked<'k> {
         let lock = &self.keyspace.shards[usize::from(shard)];
         let guard = if self.token.is_some() { wait_for(lock, gives_up) } else { lock.try_lock() };
         let Some(guard) = guard else { return Extend::Taken(shard) };
-        self.held.push((shard, guard));
-        self.grown = true;
+        self.hold_too(shard, guard);
         Extend::Held
     }
 
@@ -243,12 +259,17 @@ impl<'k> Locked<'k> {
         }
         match self.keyspace.shards[usize::from(shard)].try_lock() {
             Some(guard) => {
-                self.held.push((shard, guard));
-                self.grown = true;
+                self.hold_too(shard, guard);
                 Extend::Held
             }
             None => Extend::Taken(shard),
         }
+    }
+
+    fn hold_too(&mut self, shard: ShardId, guard: MutexGuard<'k, Shard>) {
+        self.held.push((shard, guard));
+        self.grown = true;
+        self.focus = (self.held.len() == 1).then_some(0);
     }
 
     /// Takes the token by trying; true where it is held now.
@@ -260,6 +281,10 @@ impl<'k> Locked<'k> {
     }
 
     fn held_position(&self, key: &[u8]) -> usize {
+        if let Some(position) = self.focus {
+            debug_assert_eq!(self.held[position].0, self.keyspace.shard_of(key), "a key of another shard");
+            return position;
+        }
         let shard = self.keyspace.shard_of(key);
         match self.position(shard) {
             Some(position) => position,

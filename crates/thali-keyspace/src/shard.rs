@@ -11,7 +11,7 @@ use thali_data::Table;
 use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
 use crate::tracking::ReadKeys;
-use crate::{Access, Entry, Uses, Value, Waiter};
+use crate::{Access, Entry, Uses, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -118,11 +118,7 @@ impl Db {
     /// is of another type.
     pub fn hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Option<(Option<HashMut<'a>>, &'a Cell<Access>)> {
         let (entry, access, times) = self.find_mut_beside_times(key)?;
-        let hash = match &mut entry.value {
-            Value::Hash(hash) => Some(&mut **hash),
-            _ => None,
-        };
-        Some((hash.map(|hash| HashMut { key, before: hash.next_time(), hash, times }), access))
+        Some((HashMut::of(key, entry, times), access))
     }
 
     fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>, &mut FieldTimes)> {
@@ -134,6 +130,52 @@ impl Db {
             entry.set_mark(self.mark);
         }
         Some((entry, access, &mut self.field_times))
+    }
+
+    /// A key's entry, to be changed, and whether it was made just now; but a hash only by [`Db::hash_or_insert`]. What
+    /// is made has no time to live.
+    pub fn find_or_insert(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> Entry,
+        uses: &Uses,
+    ) -> (&mut Entry, &Cell<Access>, bool) {
+        let (entry, access, _, is_new) = self.find_or_insert_beside_times(key, make, uses);
+        (entry, access, is_new)
+    }
+
+    /// As [`Db::find_or_insert`], for hashes. `None` within where the value is of another type.
+    pub fn hash_or_insert<'a>(
+        &'a mut self,
+        key: &'a [u8],
+        make: impl FnOnce() -> Entry,
+        uses: &Uses,
+    ) -> (Option<HashMut<'a>>, &'a Cell<Access>, bool) {
+        let (entry, access, times, is_new) = self.find_or_insert_beside_times(key, make, uses);
+        (HashMut::of(key, entry, times), access, is_new)
+    }
+
+    fn find_or_insert_beside_times(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> Entry,
+        uses: &Uses,
+    ) -> (&mut Entry, &Cell<Access>, &mut FieldTimes, bool) {
+        let mark = self.mark;
+        let make = || {
+            let mut entry = make();
+            debug_assert!(entry.expire_at().is_none() && entry.value.next_field_time().is_none());
+            entry.set_mark(mark);
+            (entry, uses.fresh())
+        };
+        let (entry, access, is_new) = self.table.get_or_insert_noted(key, make);
+        if let Some(snapshot) = &mut self.snapshot
+            && entry.mark() != mark
+        {
+            snapshot.save(key, entry, access.get());
+            entry.set_mark(mark);
+        }
+        (entry, access, &mut self.field_times, is_new)
     }
 
     /// Puts an entry, gives back what it replaced.

@@ -120,11 +120,17 @@ impl Parser {
 
     /// The arguments of the request that was just completed.
     pub fn args<'a>(&'a self, buffer: &'a [u8]) -> Args<'a> {
-        if self.inline.is_empty() {
-            self.spans.iter().map(|&(from, to)| &buffer[from..to]).collect()
-        } else {
-            self.inline.iter().map(Vec::as_slice).collect()
-        }
+        self.bulk_args(buffer).unwrap_or_else(|| self.inline.iter().map(Vec::as_slice).collect())
+    }
+
+    /// As [`Parser::args`], borrowed from the buffer alone; `None` for an inline request.
+    pub fn bulk_args<'a>(&self, buffer: &'a [u8]) -> Option<Args<'a>> {
+        self.inline.is_empty().then(|| self.spans.iter().map(|&(from, to)| &buffer[from..to]).collect())
+    }
+
+    /// Forgets the request that was begun: its beginning will be read again.
+    pub fn start_over(&mut self) {
+        self.remaining = None;
     }
 
     /// Says that the unfinished request now starts `by` bytes earlier in the buffer.

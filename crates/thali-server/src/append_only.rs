@@ -3,9 +3,10 @@
 //! What is appended, and when replies leave, is not decided here; see [`crate::unit`] and the event loop.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use thali_journal::{
     DiskStep, Journal, JournalConfig, JournalError, LoneBase, RealDisk, Recovery, RecoveryReport, Rewrite,
     Seq,
@@ -36,6 +37,41 @@ fn journal_config(shared: &Shared, settings: &Settings) -> JournalConfig {
     }
 }
 
+/// Where units of work find the journal, while there is one.
+#[derive(Debug, Default)]
+pub(crate) struct JournalSlot {
+    slot: ArcSwapOption<Journal>,
+    /// Asked for each change of a key, which a look into the slot would be too dear for.
+    is_in_use: Arc<AtomicBool>,
+}
+
+impl JournalSlot {
+    pub fn load(&self) -> arc_swap::Guard<Option<Arc<Journal>>> {
+        self.slot.load()
+    }
+
+    pub fn load_full(&self) -> Option<Arc<Journal>> {
+        self.slot.load_full()
+    }
+
+    /// Whether effects are kept; true from before a journal is put in until after it is taken out.
+    pub fn is_in_use(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_in_use)
+    }
+
+    /// The caller holds all shards.
+    pub fn put_in(&self, journal: Arc<Journal>) {
+        self.is_in_use.store(true, Ordering::Release);
+        self.slot.store(Some(journal));
+    }
+
+    fn take(&self) -> Option<Arc<Journal>> {
+        let journal = self.slot.swap(None);
+        self.is_in_use.store(false, Ordering::Release);
+        journal
+    }
+}
+
 /// Reads the files into the keyspace, which nobody else uses, and goes on behind them. Gives whether they held
 /// nothing. `gives_up` ends it with an error.
 pub(crate) fn open(
@@ -47,7 +83,7 @@ pub(crate) fn open(
     let (journal, recovery) = Journal::open(config, Arc::new(RealDisk))?;
     let report = read(shared, recovery, now_ms, gives_up)?;
     tell_loops(shared, &journal);
-    shared.journal.store(Some(Arc::new(journal)));
+    shared.journal.put_in(Arc::new(journal));
     Ok(report.records == 0 && report.rdb_bytes == 0)
 }
 
@@ -133,7 +169,7 @@ pub(crate) fn turn_off_later(shared: &Shared) {
 
 /// Takes the journal out; the caller holds all shards. It is still to be closed, which waits for the disk.
 pub(crate) fn take_out(shared: &Shared) -> Option<Arc<Journal>> {
-    let journal = shared.journal.swap(None)?;
+    let journal = shared.journal.take()?;
     shared.journal_at.fetch_max(journal.appended().0, Ordering::AcqRel);
     Some(journal)
 }

@@ -9,11 +9,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use thali_commands::{Context, Effects, EventClass, Random};
 use thali_data::Limits;
-use thali_journal::{Journal, Seq};
+use thali_journal::Seq;
 use thali_keyspace::{Keyspace, Uses};
 use thali_script::{Interpreter, Libraries};
 
 use crate::acl::Acl;
+use crate::append_only::JournalSlot;
 use crate::busy::BusyScripts;
 use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
@@ -58,7 +59,7 @@ pub(crate) struct Shared {
     pub stats: Box<[LoopStats]>,
     /// `None` with `appendonly no`. Put in and taken out while all shards are held, so that a unit of work
     /// sees one or the other.
-    pub journal: ArcSwapOption<Journal>,
+    pub journal: JournalSlot,
     /// Behind all places that journals which are no more have given out.
     pub journal_at: AtomicU64,
     pub loading: Loading,

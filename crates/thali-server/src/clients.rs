@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use thali_keyspace::{Modes, SessionAddress, Tracker, Waiter, WatchFlag};
 
 use crate::acl::User;
+use crate::table;
 
 /// One connection, as others see it. Its loop writes, anybody reads.
 #[derive(Debug)]
@@ -51,8 +52,8 @@ pub(crate) struct ClientInfo {
     pub net_in_bytes: AtomicU64,
     pub net_out_bytes: AtomicU64,
     pub commands: AtomicU64,
-    /// Index into the command table, and of the subcommand there plus one.
-    pub last_command: Mutex<(&'static str, &'static str)>,
+    /// Its place among [`table::all`]; [`NO_COMMAND`] before the first.
+    pub last_command: AtomicU32,
     pub name: Mutex<Vec<u8>>,
     pub lib_name: Mutex<Vec<u8>>,
     pub lib_version: Mutex<Vec<u8>>,
@@ -108,7 +109,7 @@ impl ClientInfo {
             net_in_bytes: AtomicU64::new(0),
             net_out_bytes: AtomicU64::new(0),
             commands: AtomicU64::new(0),
-            last_command: Mutex::new(("NULL", "")),
+            last_command: AtomicU32::new(NO_COMMAND),
             name: Mutex::default(),
             lib_name: Mutex::default(),
             lib_version: Mutex::default(),
@@ -170,8 +171,8 @@ impl ClientInfo {
     /// The line that CLIENT LIST and CLIENT INFO show.
     pub fn line(&self, now_ms: u64) -> String {
         let text = |bytes: &Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.lock()).into_owned();
-        let (command, subcommand) = *self.last_command.lock();
-        let cmd = if subcommand.is_empty() { command.to_owned() } else { format!("{command}|{subcommand}") };
+        let command = table::all().nth(self.last_command.load(Relaxed) as usize);
+        let cmd = command.map_or("NULL".into(), |(row, spec)| table::full_name(row, spec));
         let multi = match self.in_transaction.load(Relaxed) {
             true => i64::from(self.queued_len.load(Relaxed)),
             false => -1,
@@ -209,6 +210,9 @@ impl ClientInfo {
         .join(" ")
     }
 }
+
+/// A client that has sent nothing.
+const NO_COMMAND: u32 = u32::MAX;
 
 /// Adds to a figure that only its client's loop writes: a load and a store cost less than a locked addition.
 pub(crate) fn add(figure: &AtomicU64, n: u64) {

@@ -18,23 +18,38 @@ use crate::table::{self, Handler, Row, SessionVerb};
 use crate::unit::{self, Leftover, Plan};
 use crate::{clients, eviction, pause, tracking};
 
+/// What the gates have said to a request; `None`: they are still to be asked. Once: they count and log.
+pub(crate) type Asked = Option<Result<(), ErrorReply>>;
+
 /// Runs one request and appends its reply to `out`.
-pub(crate) fn dispatch(core: &mut Core, state: &mut SessionState, args: &[&[u8]], out: &mut Vec<u8>) {
+pub(crate) fn dispatch(
+    core: &mut Core,
+    state: &mut SessionState,
+    args: &[&[u8]],
+    asked: Asked,
+    out: &mut Vec<u8>,
+) {
     if core.shared.names.is_empty() {
-        return run(core, state, args, resolve(args), out);
+        return run(core, state, args, (resolve(args), asked), out);
     }
     match core.shared.names.translate(args) {
-        Ok(args) => run(core, state, &args, resolve(&args), out),
-        Err(error) => run(core, state, args, Err(error), out),
+        Ok(args) => run(core, state, &args, (resolve(&args), asked), out),
+        Err(error) => run(core, state, args, (Err(error), asked), out),
     }
 }
 
 /// The command that a request is for, or what is wrong with it.
 type Found = Result<(&'static Row, &'static Spec), ErrorReply>;
 
-fn run(core: &mut Core, state: &mut SessionState, args: &[&[u8]], found: Found, out: &mut Vec<u8>) {
+fn run(
+    core: &mut Core,
+    state: &mut SessionState,
+    args: &[&[u8]],
+    (found, asked): (Found, Asked),
+    out: &mut Vec<u8>,
+) {
     let (start, commands) = (out.len(), core.side.commands);
-    let outcome = admit_and_run(core, state, args, found, out);
+    let outcome = admit_and_run(core, state, args, (found, asked), out);
     if state.is_postponed {
         return out.truncate(start);
     }
@@ -54,7 +69,7 @@ fn admit_and_run(
     core: &mut Core,
     state: &mut SessionState,
     args: &[&[u8]],
-    found: Found,
+    (found, asked): (Found, Asked),
     out: &mut Vec<u8>,
 ) -> Result<(), ErrorReply> {
     let (row, spec) = match found {
@@ -74,7 +89,7 @@ fn admit_and_run(
             return Err(reject(core, table::find(args[0]).map(|row| (row, row.spec)), error));
         }
     };
-    if let Err(error) = gates(core, state, row, spec, args) {
+    if let Err(error) = asked.unwrap_or_else(|| gates(core, state, row, spec, args)) {
         state.doom_transaction();
         return Err(reject(core, Some((row, spec)), error));
     }
@@ -168,6 +183,17 @@ pub(crate) fn unknown_command(args: &[&[u8]]) -> ErrorReply {
     }
     let name = shown(args[0], SHOWN_MAX);
     ErrorReply::owned([b"ERR unknown command '", &*name, b"', with args beginning with: ", &list].concat())
+}
+
+/// The command of a request that may be in a batch where the gates let it; `None` where it is of another kind.
+pub(crate) fn admit_to_batch(
+    core: &mut Core,
+    state: &SessionState,
+    args: &[&[u8]],
+) -> Option<Result<&'static Row, ErrorReply>> {
+    let row = table::find(args.first()?)?;
+    let may_join = row.joins_batches && row.spec.arity_fits(args.len());
+    may_join.then(|| gates(core, state, row, row.spec, args).map(|()| row))
 }
 
 /// What stands between a well-formed request and its run.

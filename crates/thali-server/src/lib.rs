@@ -9,6 +9,7 @@
 
 mod acl;
 mod append_only;
+mod batch;
 mod busy;
 mod call;
 mod client_memory;

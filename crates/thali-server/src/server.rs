@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
-use thali_commands::Random;
+use thali_commands::{Effects, Random};
 use thali_journal::JournalError;
 use thali_keyspace::Keyspace;
 use thali_script::Watchdog;
@@ -442,7 +442,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
     Core {
         engine: Engine {
             random: Random::new(seed),
-            effects: Default::default(),
+            effects: Effects::wanted_while(shared.journal.is_in_use()),
             limits: settings.limits.clone(),
         },
         side: Side {

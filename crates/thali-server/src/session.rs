@@ -358,8 +358,7 @@ impl SessionState {
 
     /// What CLIENT LIST shows as the last command.
     pub fn note_command(&self, row: &Row, spec: &Spec) {
-        *self.info.last_command.lock() =
-            if std::ptr::eq(spec, row.spec) { (row.spec.name, "") } else { (row.spec.name, spec.name) };
+        self.info.last_command.store(row.stats_at(spec) as u32, Relaxed);
     }
 
     /// Output waits for what a unit of work owes.

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use thali_commands::{Outcome, Run, Spec};
 use thali_resp::Reply;
 
+use crate::batch;
 use crate::call::Call;
 use crate::commands;
 
@@ -39,6 +40,8 @@ pub(crate) enum SessionVerb {
 pub(crate) struct Row {
     pub spec: &'static Spec,
     pub handler: Handler,
+    /// See [`crate::batch`].
+    pub joins_batches: bool,
     stats_at: usize,
 }
 
@@ -69,7 +72,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let place = |(spec, handler): (&'static Spec, Handler)| {
         let stats_at = next;
         next += 1 + spec.subcommands.len();
-        Row { spec, handler, stats_at }
+        Row { spec, handler, joins_batches: batch::joins(spec, handler), stats_at }
     };
     data.chain(server).map(place).collect()
 });

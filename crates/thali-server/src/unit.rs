@@ -83,6 +83,23 @@ pub(crate) fn context<'a>(
     cx
 }
 
+/// A context for what a session's client asks.
+pub(crate) fn client_context<'a>(
+    locked: Locked<'a>,
+    state: &SessionState,
+    engine: &'a mut Engine,
+    side: &Side,
+    gives_up: Patience<'a>,
+) -> Context<'a> {
+    let mut cx = context(locked, state.db, engine, side, Origin::Client);
+    cx.gives_up = gives_up;
+    cx.session = Some(state.info.address);
+    cx.reader = state.reader();
+    cx.notes_uses = !state.info.no_touch.load(Relaxed);
+    cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
+    cx
+}
+
 /// Runs one command for a session, by itself.
 pub(crate) fn run_single(
     core: &mut Core,
@@ -107,12 +124,7 @@ pub(crate) fn run_single(
         return Ok(());
     }
     let gives_up = || shared.busy.elsewhere(own);
-    let mut cx = context(locked, state.db, engine, side, Origin::Client);
-    cx.gives_up = &gives_up;
-    cx.session = Some(state.info.address);
-    cx.reader = state.reader();
-    cx.notes_uses = !state.info.no_touch.load(Relaxed);
-    cx.sees_expired = side.settings.import_mode && state.info.import_source.load(Relaxed);
+    let mut cx = client_context(locked, state, engine, side, &gives_up);
     let mut reply = Reply::new(out, state.protocol);
     let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
     let outcome = invoke(row, &mut call, args, &mut reply);
@@ -337,7 +349,10 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     let seq = if cx.effects.is_empty() {
         None
     } else {
-        shared.journal.load().as_ref().map(|journal| journal.append(cx.effects.iter(), true))
+        let journal = shared.journal.load();
+        journal
+            .as_ref()
+            .and_then(|journal| cx.effects.groups().map(|group| journal.append(group, true)).last())
     };
     side.appended = seq.or(side.appended);
     let owed = Owed { written: seq, read: note_written(&mut cx, side, seq) };

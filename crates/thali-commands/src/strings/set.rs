@@ -97,6 +97,12 @@ pub(crate) fn expire_at(unit: &[u8], value: &[u8], now_ms: u64, command: &str) -
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let (key, value) = (args[1], args[2]);
+    // Nothing asks what is there; but a look at it counts as a use, where uses are counted.
+    if args.len() == 3 && !cx.uses.are_counted() {
+        super::put(cx, key, value);
+        reply.ok();
+        return Ok(Flow::Done);
+    }
     let options = parse(&args[3..], cx.now_ms)?;
     let (exists, old_expire_at) = match cx.entry_mut(key) {
         Some(entry) => {

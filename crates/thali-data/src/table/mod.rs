@@ -271,6 +271,24 @@ impl<V, N: Copy + Default> Table<V, N> {
         }
     }
 
+    /// As [`Table::get_or_insert_with`], with the note, which `make` gives, too.
+    pub fn get_or_insert_noted(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> (V, N),
+    ) -> (&mut V, &Cell<N>, bool) {
+        let hash = self.hash(key);
+        let (spot, is_new) = match self.find(hash, key) {
+            Some(spot) => (spot, false),
+            None => {
+                let (value, note) = make();
+                (self.insert_new(hash, Entry::new(key, value, note)), true)
+            }
+        };
+        let (_, value, note) = self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut();
+        (value, note, is_new)
+    }
+
     pub fn remove(&mut self, key: &[u8]) -> Option<V> {
         self.remove_hashed(self.hash(key), key)
     }

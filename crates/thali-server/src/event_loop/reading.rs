@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use thali_commands::ErrorReply;
-use thali_resp::{Limits, Step};
+use thali_resp::{Limits, Parser, ProtocolError, Step};
 
 use super::{EventLoop, mark_dirty, mark_ready};
+use crate::batch::{self, Batch};
 use crate::call::Core;
-use crate::dispatch;
-use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session};
+use crate::dispatch::{self, Asked};
+use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
 
 /// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
@@ -132,56 +133,127 @@ impl EventLoop {
     }
 }
 
+/// Why no further request joins a batch.
+enum Next {
+    /// The batch is full.
+    Run,
+    /// The parser has a request that begins here and runs by itself.
+    Alone {
+        at: usize,
+        asked: Asked,
+    },
+    /// The rest is no whole request yet; with so many bytes it may be one.
+    Wait {
+        total_len_min: usize,
+    },
+    Error(ProtocolError),
+}
+
+impl Next {
+    /// Where it begins in the buffer, of which all before `end` is read.
+    fn begin(&self, end: usize) -> usize {
+        if let Self::Alone { at, .. } = self { *at } else { end }
+    }
+}
+
 /// Runs the complete requests in `buffer` from `start`; gives how many bytes are done with.
 fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: usize) -> usize {
     let Session { parser, out, state, wanted_len, out_at, .. } = session;
     let mut at = start;
     core.side.clock = Instant::now();
     loop {
-        let limits = if state.is_authenticated {
-            Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }
-        } else {
-            Limits::UNAUTHENTICATED
-        };
-        match parser.parse(buffer, at, &limits) {
-            Ok(Step::Request { end }) => {
+        let mut batch = Batch::default();
+        let next = collect(core, state, parser, buffer, &mut at, &mut batch);
+        while let Some(begin) = batch.begin() {
+            if !batch.run(core, state, out, *out_at) {
+                dispatch::dispatch(core, state, &batch.take_out(), Some(Ok(())), out);
+            }
+            let rest = match state.is_postponed {
+                true => Some(begin),
+                false => batch.begin(),
+            };
+            if state.is_postponed || must_stop(core, state, out.len() - *out_at) {
+                // What has not run is read once more.
+                parser.start_over();
+                return rest.unwrap_or(next.begin(at));
+            }
+        }
+        match next {
+            Next::Run => {}
+            Next::Alone { at: begin, asked } => {
                 let args = parser.args(buffer);
-                let request_at = std::mem::replace(&mut at, end);
                 if !args.is_empty() {
-                    dispatch::dispatch(core, state, &args, out);
+                    dispatch::dispatch(core, state, &args, asked, out);
                 }
-                // Nothing of a reply that is too long is sent, and nothing behind it runs.
-                if out.len() - *out_at > core.side.settings.output_limit_normal.hard_bytes_or_max()
-                    && state.subscribed.is_none()
-                    && !state.is_monitor
-                {
-                    tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
-                    core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
-                    state.close = Close::Now;
-                }
-                *wanted_len = 0;
                 if state.is_postponed {
-                    return request_at;
+                    return begin;
                 }
-                if state.parked.is_some()
-                    || state.close != Close::No
-                    || out.len() - *out_at > OUTPUT_PAUSE_BYTES
-                {
+                if must_stop(core, state, out.len() - *out_at) {
                     return at;
                 }
             }
-            Ok(Step::Incomplete { total_len_min }) => {
+            Next::Wait { total_len_min } => {
                 *wanted_len = total_len_min - at;
                 return at;
             }
-            Err(error) => {
+            Next::Error(error) => {
                 core.shared.stats_of(core.side.event_loop).protocol_errors.add(1);
                 state.error(out, &ErrorReply::owned(format!("ERR Protocol error: {error}")));
                 state.close = Close::AfterReply;
                 return buffer.len();
             }
         }
+        *wanted_len = 0;
     }
+}
+
+/// Reads requests from `at` on into the batch, as far as they join, and moves `at` behind them and the one that does
+/// not.
+fn collect<'b>(
+    core: &mut Core,
+    state: &SessionState,
+    parser: &mut Parser,
+    buffer: &'b [u8],
+    at: &mut usize,
+    batch: &mut Batch<'b>,
+) -> Next {
+    let limits = if state.is_authenticated {
+        Limits { bulk_len_max: core.side.settings.proto_max_bulk_len, ..Limits::OPEN }
+    } else {
+        Limits::UNAUTHENTICATED
+    };
+    let is_allowed = batch::is_allowed(core, state);
+    while !batch.is_full() {
+        match parser.parse(buffer, *at, &limits) {
+            Ok(Step::Request { end }) => {
+                let begin = std::mem::replace(at, end);
+                let taken = match parser.bulk_args(buffer) {
+                    Some(args) if is_allowed => batch.take(core, state, &args, begin),
+                    _ => Err(None),
+                };
+                if let Err(asked) = taken {
+                    return Next::Alone { at: begin, asked };
+                }
+            }
+            Ok(Step::Incomplete { total_len_min }) => return Next::Wait { total_len_min },
+            Err(error) => return Next::Error(error),
+        }
+    }
+    Next::Run
+}
+
+/// Whether no further request runs now: the last one waits or has ended the connection, or the client does not take
+/// its `waiting` bytes of replies. What is too long ends the connection, and nothing of it is sent.
+fn must_stop(core: &Core, state: &mut SessionState, waiting: usize) -> bool {
+    if waiting > core.side.settings.output_limit_normal.hard_bytes_or_max()
+        && state.subscribed.is_none()
+        && !state.is_monitor
+    {
+        tracing::warn!(client = state.info.id, "client closed: output buffer limit reached");
+        core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
+        state.close = Close::Now;
+    }
+    state.parked.is_some() || state.close != Close::No || waiting > OUTPUT_PAUSE_BYTES
 }
 
 /// Reads on where a request is unfinished. Room grows with what has come, never with what was

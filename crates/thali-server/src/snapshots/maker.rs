@@ -147,7 +147,7 @@ impl Maker<'_> {
 
     /// The base of a journal that begins with it.
     fn write_first_base(&self, journal: &Arc<Journal>, rewrite: Rewrite) -> Result<Duration, String> {
-        let put_in = |_: &mut Rewrite| self.shared.journal.store(Some(Arc::clone(journal)));
+        let put_in = |_: &mut Rewrite| self.shared.journal.put_in(Arc::clone(journal));
         let outcome = self.write_base(journal, rewrite, put_in);
         if outcome.is_err() && self.is_in_use(journal) {
             // Nothing of it counts. The next try begins anew.

@@ -1,0 +1,205 @@
+//! A batch: requests that one client sent at once and that run as one unit of work.
+//!
+//! A command for one key is soon done; what surrounds it costs more: a lock, the wait for the memory at which its key
+//! stands, and what a unit owes. A batch locks the shards of all its keys together, asks for their memory before the
+//! first command needs it, and settles once. To clients it is as if each had run by itself: the shards were
+//! nobody else's from the first to the last, and where a command has done something for somebody who waits, the unit
+//! ends behind it, so that it comes before the next one.
+//!
+//! [`joins`] says which commands there may be in a batch. All others run by themselves, and so does everything while
+//! a client or the server is in a state in which each request needs a look of its own ([`is_allowed`]).
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use thali_commands::{Flags, Flow, Keys, Spec};
+use thali_keyspace::Locked;
+use thali_keyspace::locks::ShardId;
+use thali_resp::{Args, Reply};
+
+use crate::call::{Call, Core};
+use crate::dispatch::{self, Asked};
+use crate::session::{OUTPUT_PAUSE_BYTES, Replies, SessionState};
+use crate::table::{Handler, Row};
+use crate::unit::{self, Plan};
+
+/// Requests in one batch; as many keys' memory is waited for at once.
+const REQUESTS_MAX: usize = 16;
+/// Arguments of a request in a batch: the cost of some commands grows with them.
+const ARGS_MAX: usize = 8;
+/// A unit that has held its shards for so long lets them go; the others go into the next one.
+const HOLD_MAX: Duration = Duration::from_micros(100);
+
+/// Whether the command may be in a batch: its cost does not grow with its value, it names one key, looks at no other,
+/// cannot wait, and changes nothing of its session.
+pub(crate) fn joins(spec: &Spec, handler: Handler) -> bool {
+    const NOT: Flags = Flags::BLOCKING.union(Flags::ALL_SHARDS).union(Flags::EACH_SHARD);
+    let is_quick = spec.flags.contains(Flags::FAST) || spec.complexity == "O(1)";
+    let has_one_key = matches!(spec.keys, Keys::Range { first: 1, last: 1, .. } | Keys::Varying { .. });
+    matches!(handler, Handler::Data(_))
+        && is_quick
+        && has_one_key
+        && spec.subcommands.is_empty()
+        && spec.looks_beyond.is_none()
+        && !spec.flags.intersects(NOT)
+}
+
+/// Whether requests of this session may run in batches now. What is in a batch does not change it.
+pub(crate) fn is_allowed(core: &Core, state: &SessionState) -> bool {
+    let shared = &core.shared;
+    state.transaction.is_none()
+        && state.tracked.is_none()
+        && state.replies == Replies::On
+        && shared.names.is_empty()
+        && !shared.pause.is_set()
+        && shared.monitors_len.load(Relaxed) == 0
+}
+
+struct Request {
+    row: &'static Row,
+    args: Range<usize>,
+    shard: ShardId,
+    /// Where it begins in the buffer.
+    at: usize,
+}
+
+/// Requests whose arguments are slices of one buffer.
+#[derive(Default)]
+pub(crate) struct Batch<'b> {
+    requests: SmallVec<[Request; REQUESTS_MAX]>,
+    args: SmallVec<[&'b [u8]; 4 * REQUESTS_MAX]>,
+    /// How many have run.
+    ran: usize,
+}
+
+impl<'b> Batch<'b> {
+    /// Takes a request that begins at `at`, or gives what the gates have said where it is to run by itself.
+    pub fn take(
+        &mut self,
+        core: &mut Core,
+        state: &SessionState,
+        args: &[&'b [u8]],
+        at: usize,
+    ) -> Result<(), Asked> {
+        if args.len() > ARGS_MAX {
+            return Err(None);
+        }
+        let row = match dispatch::admit_to_batch(core, state, args) {
+            None => return Err(None),
+            Some(Err(refusal)) => return Err(Some(Err(refusal))),
+            Some(Ok(row)) => row,
+        };
+        let begin = self.args.len();
+        self.args.extend_from_slice(args);
+        let shard = core.shared.keyspace.shard_of(args[1]);
+        self.requests.push(Request { row, args: begin..self.args.len(), shard, at });
+        Ok(())
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.requests.len() == REQUESTS_MAX
+    }
+
+    /// Where the first request that has not run begins in the buffer.
+    pub fn begin(&self) -> Option<usize> {
+        self.requests.get(self.ran).map(|request| request.at)
+    }
+
+    /// Takes the first request that has not run out, to be run by itself.
+    pub fn take_out(&mut self) -> Args<'b> {
+        let args = self.requests[self.ran].args.clone();
+        self.ran += 1;
+        self.args[args].into()
+    }
+
+    /// Runs the next requests, as many as one unit may hold. False where the first of them must run by itself: a
+    /// script, a snapshot or a pause is in its way.
+    pub fn run(
+        &mut self,
+        core: &mut Core,
+        state: &mut SessionState,
+        out: &mut Vec<u8>,
+        out_at: usize,
+    ) -> bool {
+        let Core { shared, engine, side } = core;
+        let requests = &self.requests[self.ran..];
+        let mut plan = Plan::default();
+        plan.shards.extend(requests.iter().map(|request| request.shard));
+        let Some(mut locked) = plan.lock(shared, side) else { return false };
+        // Once more with the shards held, see `unit::run_single`.
+        if shared.pause.is_set() {
+            return false;
+        }
+        if requests.len() > 1 {
+            self.touch(requests, &locked, state.db);
+        }
+        let snapshots = &shared.snapshots;
+        let is_waited_for = |locked: &mut Locked<'_>, request: &Request| {
+            snapshots.is_waited_for(locked, state.db, request.row.spec, &self.args[request.args.clone()])
+        };
+        let free = requests.iter().take_while(|request| !is_waited_for(&mut locked, request)).count();
+        if free == 0 {
+            return false;
+        }
+        let (begun, commands) = (side.clock, side.commands);
+        let own = side.event_loop;
+        let gives_up = || shared.busy.elsewhere(own);
+        let mut cx = unit::client_context(locked, state, engine, side, &gives_up);
+        for request in &requests[..free] {
+            let Request { row, args, shard, .. } = request;
+            cx.locked.focus(Some(*shard));
+            state.note_command(row, row.spec);
+            let mut reply = Reply::new(out, state.protocol);
+            let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
+            match unit::invoke(row, &mut call, &self.args[args.clone()], &mut reply) {
+                Ok(Flow::Done) => {}
+                Ok(Flow::Park(_)) => unreachable!("no command that waits joins a batch"),
+                Err(error) => reply.error(error.text()),
+            }
+            cx.effects.end_group();
+            self.ran += 1;
+            let has_much = out.len() - out_at > OUTPUT_PAUSE_BYTES;
+            if !cx.ready.is_empty() || has_much || side.clock - begun > HOLD_MAX {
+                break;
+            }
+        }
+        cx.locked.focus(None);
+        let owed = unit::settle(cx, shared, side);
+        let ran = side.commands - commands;
+        shared.stats_of(own).commands.add(ran);
+        crate::clients::add(&state.info.commands, ran);
+        state.owe(owed);
+        core.engine.effects.clear();
+        unit::serve_deferred(core);
+        true
+    }
+
+    fn touch(&self, requests: &[Request], locked: &Locked<'_>, db: u32) {
+        thali_keyspace::touch(requests.iter().filter_map(|request| {
+            let db = locked.by_id(request.shard)?.db(db)?;
+            Some((db, self.args[request.args.start + 1]))
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::table;
+
+    #[test]
+    fn quick_commands_for_one_key_join() {
+        let joins = |name: &str| table::find(name.as_bytes()).unwrap().joins_batches;
+        for name in
+            ["get", "set", "incr", "hset", "hget", "lpush", "rpop", "sadd", "zadd", "zscore", "expire"]
+        {
+            assert!(joins(name), "{name}");
+        }
+        for name in
+            ["mget", "del", "blpop", "lrange", "keys", "eval", "select", "multi", "publish", "sort", "xread"]
+        {
+            assert!(!joins(name), "{name}");
+        }
+    }
+}
