@@ -40,10 +40,10 @@ impl WatchFlag {
 /// Brings what stands at these keys into the cache, so that the waiting for memory overlaps: for who is about
 /// to work on them one after the other. More than [`INSERTED_TOGETHER`] are of no more use.
 pub fn touch<'a>(keys: impl IntoIterator<Item = (&'a Db, &'a [u8])>) {
-    let keys = keys.into_iter().map(|(db, key)| (db, db.table.hash(key), key));
-    let keys: SmallVec<[_; INSERTED_TOGETHER]> = keys.collect();
-    keys.iter().for_each(|(db, hash, _)| db.table.touch(*hash));
-    let entries = keys.iter().filter_map(|(db, hash, key)| db.table.get_hashed(*hash, key));
+    let keys = keys.into_iter().map(|(db, key)| (db, db.table.hash(key)));
+    let keys: SmallVec<[(&Db, u64); INSERTED_TOGETHER]> =
+        keys.inspect(|(db, hash)| db.table.touch(*hash)).collect();
+    let entries = keys.iter().filter_map(|(db, hash)| db.table.touch_likely(*hash));
     let entries: SmallVec<[&Entry; INSERTED_TOGETHER]> = entries.collect();
     entries.iter().for_each(|entry| entry.value.touch());
 }

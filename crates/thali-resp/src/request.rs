@@ -120,12 +120,20 @@ impl Parser {
 
     /// The arguments of the request that was just completed.
     pub fn args<'a>(&'a self, buffer: &'a [u8]) -> Args<'a> {
-        self.bulk_args(buffer).unwrap_or_else(|| self.inline.iter().map(Vec::as_slice).collect())
+        let mut args = Args::new();
+        if !self.add_args(buffer, &mut args) {
+            args.extend(self.inline.iter().map(Vec::as_slice));
+        }
+        args
     }
 
-    /// As [`Parser::args`], borrowed from the buffer alone; `None` for an inline request.
-    pub fn bulk_args<'a>(&self, buffer: &'a [u8]) -> Option<Args<'a>> {
-        self.inline.is_empty().then(|| self.spans.iter().map(|&(from, to)| &buffer[from..to]).collect())
+    /// Adds the arguments, as [`Parser::args`] gives them, borrowed from the buffer alone. Not those of an inline
+    /// request; false then.
+    pub fn add_args<'a>(&self, buffer: &'a [u8], args: &mut impl Extend<&'a [u8]>) -> bool {
+        if self.inline.is_empty() {
+            args.extend(self.spans.iter().map(|&(from, to)| &buffer[from..to]));
+        }
+        self.inline.is_empty()
     }
 
     /// Forgets the request that was begun: its beginning will be read again.
@@ -168,6 +176,12 @@ impl Parser {
     }
 
     fn count_line(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        if let Some((count, next)) =
+            short_number(buffer, self.at + 1).filter(|(count, _)| *count <= limits.args_max)
+        {
+            self.at = next;
+            return Ok(Some(count));
+        }
         let Some((line, next)) = line(buffer, self.at + 1) else {
             let too_long = buffer.len() - self.at > limits.line_len_max;
             return if too_long { Err(ProtocolError::TooBigCountString) } else { Ok(None) };
@@ -194,15 +208,19 @@ impl Parser {
             if marker != b'$' {
                 return Err(ProtocolError::ExpectedDollar(marker));
             }
-            let Some((line, from)) = line(buffer, self.at + 1) else {
-                if buffer.len() - self.at > limits.line_len_max {
-                    return Err(ProtocolError::TooBigBulkCountString);
+            let (len, from) = match short_number(buffer, self.at + 1) {
+                Some(found) => found,
+                None => {
+                    let Some((line, from)) = line(buffer, self.at + 1) else {
+                        if buffer.len() - self.at > limits.line_len_max {
+                            return Err(ProtocolError::TooBigBulkCountString);
+                        }
+                        return Ok(self.incomplete(remaining, buffer.len() + 1));
+                    };
+                    let len = integer(line).and_then(|len| usize::try_from(len).ok());
+                    (len.ok_or(ProtocolError::InvalidBulkLength)?, from)
                 }
-                return Ok(self.incomplete(remaining, buffer.len() + 1));
             };
-            let len = integer(line)
-                .and_then(|len| usize::try_from(len).ok())
-                .ok_or(ProtocolError::InvalidBulkLength)?;
             if len > limits.bulk_len_max {
                 let unauthenticated = limits.bulk_len_max == Limits::UNAUTHENTICATED.bulk_len_max;
                 return Err(if unauthenticated && len <= Limits::OPEN.bulk_len_max {
@@ -248,6 +266,20 @@ fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
     let len = memchr(b'\r', rest)?;
     // The `\n` must be there too before the line counts.
     (rest.len() > len + 1).then(|| (&rest[..len], from + len + 2))
+}
+
+/// The number on a line of up to eight digits that starts at `from`, and where the next line starts: what nearly all
+/// lengths are. `None`: the line is something else, or not there yet.
+fn short_number(buffer: &[u8], from: usize) -> Option<(usize, usize)> {
+    let (mut value, mut at) = (0, from);
+    loop {
+        match *buffer.get(at)? {
+            digit @ b'0'..=b'9' if at < from + 8 => value = value * 10 + usize::from(digit - b'0'),
+            b'\r' if at > from && at + 1 < buffer.len() => return Some((value, at + 2)),
+            _ => return None,
+        }
+        at += 1;
+    }
 }
 
 fn integer(digits: &[u8]) -> Option<i64> {

@@ -11,26 +11,25 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use smallvec::SmallVec;
-use thali_commands::{Flags, Flow, Keys, Spec};
+use thali_commands::{ErrorReply, Flags, Flow, Keys, Spec};
 use thali_keyspace::Locked;
 use thali_keyspace::locks::ShardId;
-use thali_resp::{Args, Reply};
+use thali_resp::{Args, Parser, Reply};
 
 use crate::call::{Call, Core};
 use crate::dispatch::{self, Asked};
-use crate::session::{OUTPUT_PAUSE_BYTES, Replies, SessionState};
-use crate::table::{Handler, Row};
+use crate::session::{Replies, SessionState};
+use crate::table::{self, Handler, Row};
 use crate::unit::{self, Plan};
 
 /// Requests in one batch; as many keys' memory is waited for at once.
 const REQUESTS_MAX: usize = 16;
 /// Arguments of a request in a batch: the cost of some commands grows with them.
 const ARGS_MAX: usize = 8;
-/// A unit that has held its shards for so long lets them go; the others go into the next one.
-const HOLD_MAX: Duration = Duration::from_micros(100);
+/// Bytes of arguments, and of replies, after which a batch takes no more: nobody else gets at its shards meanwhile.
+const BYTES_MAX: usize = 64 << 10;
 
 /// Whether the command may be in a batch: its cost does not grow with its value, it names one key, looks at no other,
 /// cannot wait, and changes nothing of its session.
@@ -70,36 +69,61 @@ struct Request {
 pub(crate) struct Batch<'b> {
     requests: SmallVec<[Request; REQUESTS_MAX]>,
     args: SmallVec<[&'b [u8]; 4 * REQUESTS_MAX]>,
+    /// Of all arguments.
+    bytes: usize,
     /// How many have run.
     ran: usize,
 }
 
 impl<'b> Batch<'b> {
-    /// Takes a request that begins at `at`, or gives what the gates have said where it is to run by itself.
+    /// Takes the request that the parser has read, which begins at `at` in the buffer, or gives what the gates have
+    /// said where it is to run by itself.
     pub fn take(
         &mut self,
         core: &mut Core,
         state: &SessionState,
-        args: &[&'b [u8]],
+        parser: &Parser,
+        buffer: &'b [u8],
         at: usize,
     ) -> Result<(), Asked> {
-        if args.len() > ARGS_MAX {
-            return Err(None);
-        }
-        let row = match dispatch::admit_to_batch(core, state, args) {
-            None => return Err(None),
-            Some(Err(refusal)) => return Err(Some(Err(refusal))),
-            Some(Ok(row)) => row,
-        };
         let begin = self.args.len();
-        self.args.extend_from_slice(args);
-        let shard = core.shared.keyspace.shard_of(args[1]);
-        self.requests.push(Request { row, args: begin..self.args.len(), shard, at });
-        Ok(())
+        parser.add_args(buffer, &mut self.args);
+        let admitted = self.admit(core, state, begin);
+        let [_, key, ..] = self.args[begin..] else { return Err(None) };
+        match admitted {
+            Some(Ok(row)) => {
+                let shard = core.shared.keyspace.shard_of(key);
+                self.bytes += self.args[begin..].iter().map(|arg| arg.len()).sum::<usize>();
+                self.requests.push(Request { row, args: begin..self.args.len(), shard, at });
+                Ok(())
+            }
+            refused => {
+                self.args.truncate(begin);
+                Err(refused.map(|refused| refused.map(drop)))
+            }
+        }
+    }
+
+    /// Asks the gates about the request whose arguments begin at `begin`; `None` where it does not join.
+    fn admit(
+        &self,
+        core: &mut Core,
+        state: &SessionState,
+        begin: usize,
+    ) -> Option<Result<&'static Row, ErrorReply>> {
+        let args = &self.args[begin..];
+        if !(2..=ARGS_MAX).contains(&args.len()) {
+            return None;
+        }
+        // Mostly it is the command of the request before.
+        let before = self.requests.last().filter(|before| self.args[before.args.start] == args[0]);
+        let row = before.map_or_else(|| table::find(args[0]), |before| Some(before.row))?;
+        let may_join = row.joins_batches && row.spec.arity_fits(args.len());
+        may_join.then(|| dispatch::gates(core, state, row, row.spec, args).map(|()| row))
     }
 
     pub fn is_full(&self) -> bool {
-        self.requests.len() == REQUESTS_MAX
+        self.requests.len() == REQUESTS_MAX || self.bytes > BYTES_MAX
     }
 
     /// Where the first request that has not run begins in the buffer.
@@ -116,13 +140,7 @@ impl<'b> Batch<'b> {
 
     /// Runs the next requests, as many as one unit may hold. False where the first of them must run by itself: a
     /// script, a snapshot or a pause is in its way.
-    pub fn run(
-        &mut self,
-        core: &mut Core,
-        state: &mut SessionState,
-        out: &mut Vec<u8>,
-        out_at: usize,
-    ) -> bool {
+    pub fn run(&mut self, core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> bool {
         let Core { shared, engine, side } = core;
         let requests = &self.requests[self.ran..];
         let mut plan = Plan::default();
@@ -135,15 +153,18 @@ impl<'b> Batch<'b> {
         if requests.len() > 1 {
             self.touch(requests, &locked, state.db);
         }
-        let snapshots = &shared.snapshots;
-        let is_waited_for = |locked: &mut Locked<'_>, request: &Request| {
-            snapshots.is_waited_for(locked, state.db, request.row.spec, &self.args[request.args.clone()])
+        let mut is_free = |request: &&Request| {
+            let args = &self.args[request.args.clone()];
+            !shared.snapshots.is_waited_for(&mut locked, state.db, request.row.spec, args)
         };
-        let free = requests.iter().take_while(|request| !is_waited_for(&mut locked, request)).count();
+        let free = match shared.snapshots.is_walking() {
+            true => requests.iter().take_while(&mut is_free).count(),
+            false => requests.len(),
+        };
         if free == 0 {
             return false;
         }
-        let (begun, commands) = (side.clock, side.commands);
+        let (begun, commands) = (out.len(), side.commands);
         let own = side.event_loop;
         let gives_up = || shared.busy.elsewhere(own);
         let mut cx = unit::client_context(locked, state, engine, side, &gives_up);
@@ -160,8 +181,7 @@ impl<'b> Batch<'b> {
             }
             cx.effects.end_group();
             self.ran += 1;
-            let has_much = out.len() - out_at > OUTPUT_PAUSE_BYTES;
-            if !cx.ready.is_empty() || has_much || side.clock - begun > HOLD_MAX {
+            if !cx.ready.is_empty() || out.len() - begun > BYTES_MAX {
                 break;
             }
         }
@@ -186,7 +206,7 @@ impl<'b> Batch<'b> {
 
 #[cfg(test)]
 mod tests {
-    use crate::table;
+    use super::*;
 
     #[test]
     fn quick_commands_for_one_key_join() {

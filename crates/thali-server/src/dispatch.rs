@@ -185,19 +185,8 @@ pub(crate) fn unknown_command(args: &[&[u8]]) -> ErrorReply {
     ErrorReply::owned([b"ERR unknown command '", &*name, b"', with args beginning with: ", &list].concat())
 }
 
-/// The command of a request that may be in a batch where the gates let it; `None` where it is of another kind.
-pub(crate) fn admit_to_batch(
-    core: &mut Core,
-    state: &SessionState,
-    args: &[&[u8]],
-) -> Option<Result<&'static Row, ErrorReply>> {
-    let row = table::find(args.first()?)?;
-    let may_join = row.joins_batches && row.spec.arity_fits(args.len());
-    may_join.then(|| gates(core, state, row, row.spec, args).map(|()| row))
-}
-
 /// What stands between a well-formed request and its run.
-fn gates(
+pub(crate) fn gates(
     core: &mut Core,
     state: &SessionState,
     row: &Row,

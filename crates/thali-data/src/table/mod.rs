@@ -144,6 +144,17 @@ impl<V, N: Copy + Default> Table<V, N> {
         }
     }
 
+    /// Loads the memory of the element that has this hash, as far as a look at a few bits of it tells: mostly the right
+    /// one, where there is one.
+    pub fn touch_likely(&self, hash: u64) -> Option<&V> {
+        if self.is_empty() {
+            return None;
+        }
+        let entry = self.segments[self.segment_of(hash)].likely(hash)?;
+        entry.touch();
+        Some(entry.value())
+    }
+
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }

@@ -38,12 +38,17 @@ impl<V, N: Copy> Bucket<V, N> {
         Bucket { tags: [0; SLOTS], next: 0, slots: [const { None }; SLOTS] }
     }
 
-    fn find(&self, tag: u8, key: &[u8]) -> Option<usize> {
+    /// The high bit of each byte whose slot has this tag. A byte above a true match may be marked as well: the
+    /// comparison of keys sorts that out.
+    fn hits(&self, tag: u8) -> u64 {
         let [a, b, c, d, e, f, g] = self.tags;
         let diff = u64::from_le_bytes([a, b, c, d, e, f, g, 0]) ^ (LOW_BITS * tag as u64);
-        // A byte of `diff` is zero where the tag matches. A borrow can mark a byte above a true match
-        // as well: the key comparison sorts that out.
-        let mut hits = diff.wrapping_sub(LOW_BITS) & !diff & TAG_HITS;
+        // A byte of `diff` is zero where the tag matches; a borrow marks the one above.
+        diff.wrapping_sub(LOW_BITS) & !diff & TAG_HITS
+    }
+
+    fn find(&self, tag: u8, key: &[u8]) -> Option<usize> {
+        let mut hits = self.hits(tag);
         while hits != 0 {
             let slot = hits.trailing_zeros() as usize / 8;
             if self.slots[slot].as_ref().is_some_and(|e| e.key() == key) {
@@ -123,6 +128,13 @@ impl<V, N: Copy> Segment<V, N> {
             }
             at = self.next(at)?;
         }
+    }
+
+    /// The first entry in the home bucket that has the hash's tag.
+    pub fn likely(&self, hash: u64) -> Option<&Entry<V, N>> {
+        let bucket = &self.buckets[self.home_of(hash)];
+        let hits = bucket.hits(tag_of(hash));
+        if hits == 0 { None } else { bucket.slots[hits.trailing_zeros() as usize / 8].as_ref() }
     }
 
     /// Reads the tags of a hash's home bucket.

@@ -165,7 +165,7 @@ fn run_requests(core: &mut Core, session: &mut Session, buffer: &[u8], start: us
         let mut batch = Batch::default();
         let next = collect(core, state, parser, buffer, &mut at, &mut batch);
         while let Some(begin) = batch.begin() {
-            if !batch.run(core, state, out, *out_at) {
+            if !batch.run(core, state, out) {
                 dispatch::dispatch(core, state, &batch.take_out(), Some(Ok(())), out);
             }
             let rest = match state.is_postponed {
@@ -227,9 +227,9 @@ fn collect<'b>(
         match parser.parse(buffer, *at, &limits) {
             Ok(Step::Request { end }) => {
                 let begin = std::mem::replace(at, end);
-                let taken = match parser.bulk_args(buffer) {
-                    Some(args) if is_allowed => batch.take(core, state, &args, begin),
-                    _ => Err(None),
+                let taken = match is_allowed {
+                    true => batch.take(core, state, parser, buffer, begin),
+                    false => Err(None),
                 };
                 if let Err(asked) = taken {
                     return Next::Alone { at: begin, asked };

@@ -276,7 +276,7 @@ impl Snapshots {
     /// Whether a command is about to change a large value that the running snapshot has not saved: then it is
     /// to wait, and the walk turns to that value. Asked for each write, so the answer is mostly one look.
     pub fn is_waited_for(&self, locked: &mut Locked<'_>, db: u32, spec: &Spec, args: &[&[u8]]) -> bool {
-        if !self.is_walking.load(Ordering::Relaxed) {
+        if !self.is_walking() {
             return false;
         }
         let Some(walk) = self.walk.load_full() else { return false };
@@ -287,6 +287,11 @@ impl Snapshots {
             }
         });
         waits
+    }
+
+    /// Whether a snapshot may have something to save before a change.
+    pub fn is_walking(&self) -> bool {
+        self.is_walking.load(Ordering::Relaxed)
     }
 
     /// Whether the last dump failed.
