@@ -38,7 +38,7 @@ pub use fields::Fields;
 pub use parse::*;
 pub use spec::{
     Access, Categories, Channels, Command, EventClass, Flags, Flow, Group, Keys, LooksBeyond, Outcome, Run,
-    Spec,
+    Spec, Steps,
 };
 pub use stale::{Stale, StaleKey};
 pub use table::{TABLE, groups};

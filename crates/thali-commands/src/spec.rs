@@ -390,6 +390,20 @@ pub enum Flow {
     Done,
     /// Nothing to give yet: the client waits.
     Park(Wait),
+    /// It takes long and goes on in steps, with other requests in between: only for [`crate::Origin::Client`].
+    Steps(Box<dyn Steps>),
+}
+
+/// A command that has begun and looks at one shard after the other ([`Flags::EACH_SHARD`]).
+pub trait Steps: Send + std::fmt::Debug {
+    /// Does some of it, holding nothing when it is called; true once all is done.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, ErrorReply>;
+
+    /// The reply, which is the same in both protocols, from the given byte on.
+    fn reply(self: Box<Self>) -> (Vec<u8>, usize);
+
+    /// Bytes that it holds meanwhile.
+    fn memory_bytes(&self) -> usize;
 }
 
 /// What a command gives back. An error undoes whatever reply was begun.

@@ -77,6 +77,11 @@ impl Store {
         match (command.run)(&mut context, args, &mut reply) {
             Ok(Flow::Done) => {}
             Ok(Flow::Park(wait)) => self.parked = Some(wait),
+            Ok(Flow::Steps(mut steps)) => {
+                while !steps.step(&mut context).unwrap() {}
+                let (bytes, from) = steps.reply();
+                reply.raw(&bytes[from..]);
+            }
             Err(error) => {
                 reply.truncate(0);
                 reply.error(error.text());

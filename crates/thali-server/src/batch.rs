@@ -176,7 +176,7 @@ impl<'b> Batch<'b> {
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &self.args[args.clone()], &mut reply) {
                 Ok(Flow::Done) => {}
-                Ok(Flow::Park(_)) => unreachable!("no command that waits joins a batch"),
+                Ok(Flow::Park(_) | Flow::Steps(_)) => unreachable!("no command that waits joins a batch"),
                 Err(error) => reply.error(error.text()),
             }
             cx.effects.end_group();

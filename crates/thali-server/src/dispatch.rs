@@ -486,7 +486,7 @@ fn exec(core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> Result<
             let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
             match unit::invoke(row, &mut call, &args, &mut reply) {
                 Ok(Flow::Done) => {}
-                Ok(Flow::Park(_)) => reply.null_array(),
+                Ok(Flow::Park(_) | Flow::Steps(_)) => reply.null_array(),
                 Err(error) => reply.error(error.text()),
             }
         }

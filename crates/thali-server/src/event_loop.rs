@@ -8,9 +8,10 @@ mod clients;
 mod handshakes;
 mod mail;
 mod reading;
+mod stepping;
 mod writing;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,6 +56,8 @@ pub(crate) struct EventLoop {
     held: Vec<u64>,
     /// Sessions whose next request waits for the end of CLIENT PAUSE.
     postponed: Vec<u64>,
+    /// Sessions with commands that go on in steps, the next one first.
+    stepping: VecDeque<u64>,
     mail: Vec<Message>,
     read_buffer: Box<[u8]>,
     /// Listeners that failed to accept: too many open files, most likely.
@@ -85,6 +88,7 @@ impl EventLoop {
             dirty: Vec::new(),
             held: Vec::new(),
             postponed: Vec::new(),
+            stepping: VecDeque::new(),
             mail: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into(),
             accept_again: BTreeSet::new(),
@@ -124,6 +128,7 @@ impl EventLoop {
             self.handle_mail();
             self.timers();
             self.make_room();
+            self.step_commands();
             self.write_journal();
             self.flush_all();
             self.count_cycle(begun, commands);
@@ -153,7 +158,7 @@ impl EventLoop {
     }
 
     fn until_next_timer(&self) -> Duration {
-        if self.core.side.evictor.goes_on {
+        if self.core.side.evictor.goes_on || !self.stepping.is_empty() {
             return Duration::ZERO;
         }
         let cron = self.next_cron.saturating_duration_since(Instant::now());

@@ -46,6 +46,7 @@ mod session;
 mod slowlog;
 mod snapshots;
 mod stats;
+mod steps;
 mod table;
 mod tls;
 mod tracking;

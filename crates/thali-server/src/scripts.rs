@@ -457,7 +457,7 @@ impl Host for RunHost<'_, '_, '_> {
         let mut writer = Reply::new(reply, self.protocol);
         match self.run_command(args, &mut writer)? {
             Ok(Flow::Done) => {}
-            Ok(Flow::Park(_)) => writer.null_array(),
+            Ok(Flow::Park(_) | Flow::Steps(_)) => writer.null_array(),
             Err(error) => writer.error(error.text()),
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::acl::User;
 use crate::clients::ClientInfo;
 use crate::listener::Stream;
 use crate::pubsub::Kind;
+use crate::steps::Stepping;
 use crate::table::Row;
 use crate::tracking::Tracked;
 use crate::unit::Owed;
@@ -75,6 +76,8 @@ pub(crate) struct SessionState {
     pub is_postponed: bool,
     /// The command that waits; nothing else runs for this session meanwhile.
     pub parked: Option<Arc<Waiter>>,
+    /// The command that goes on in steps; nothing else runs for this session meanwhile.
+    pub stepping: Option<Box<Stepping>>,
     pub parked_deadline_ms: Option<u64>,
     pub parked_time_up: TimeUp,
     /// Output waits until the journal has synced this far.
@@ -252,8 +255,9 @@ impl Session {
         let names = state.subscribed.as_ref().map_or(0, |s| s.names_bytes + s.len() * NAME_BYTES);
         let prefixes = state.tracked.as_ref().map_or(0, |t| t.prefixes_bytes + t.prefixes.len() * NAME_BYTES);
         let watched = state.watching.as_ref().map_or(0, |w| 2 * w.keys_bytes + w.keys.len() * WATCHED_BYTES);
+        let steps = state.stepping.as_ref().map_or(0, |stepping| stepping.steps.memory_bytes());
         let fixed = size_of::<Self>() + size_of::<ClientInfo>() + self.stream.memory_bytes();
-        (fixed + self.query_len() + self.out.len() + names + prefixes + watched) as u64
+        (fixed + steps + self.query_len() + self.out.len() + names + prefixes + watched) as u64
     }
 
     /// Keeps what `run_requests` left of the session's own buffer.
@@ -340,6 +344,7 @@ impl SessionState {
             tracked: None,
             is_postponed: false,
             parked: None,
+            stepping: None,
             parked_deadline_ms: None,
             parked_time_up: TimeUp::Null,
             hold: Seq::default(),
@@ -372,10 +377,10 @@ impl SessionState {
         self.protocol == Protocol::Resp2 && self.subscribed.as_ref().is_some_and(|s| !s.is_empty())
     }
 
-    /// Whether requests are left unread until something happens elsewhere: a command waits for a key, or for the
-    /// end of CLIENT PAUSE.
+    /// Whether requests are left unread until something happens elsewhere: a command waits for a key or for the
+    /// end of CLIENT PAUSE, or goes on in steps.
     pub fn is_waiting(&self) -> bool {
-        self.parked.is_some() || self.is_postponed
+        self.parked.is_some() || self.is_postponed || self.stepping.is_some()
     }
 
     /// Whether it is sent what it did not ask for, and what MONITOR shows counts as that.

@@ -21,7 +21,8 @@ use crate::latency::event;
 use crate::mailbox::Message;
 use crate::pubsub::Kind;
 use crate::server::unix_ms;
-use crate::session::{SessionState, TimeUp, Watched, Watching, borrowed};
+use crate::session::{SessionState, TimeUp, Watched, Watching, borrowed, owned};
+use crate::steps::Stepping;
 use crate::table::{self, Handler, Row};
 use crate::{pause, tracking};
 
@@ -131,6 +132,10 @@ pub(crate) fn run_single(
     match outcome {
         Ok(Flow::Done) => {}
         Ok(Flow::Park(wait)) => park(&mut cx, side, state, wait),
+        Ok(Flow::Steps(steps)) => {
+            let nanos = side.lap(side.clock);
+            state.stepping = Some(Box::new(Stepping { steps, row, args: owned(args), nanos }));
+        }
         Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
@@ -183,11 +188,7 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
             Err(ErrorReply::new("ERR This command is not allowed inside a script or transaction"))
         }
     };
-    // Data commands know that they gave up, and not for what.
-    let outcome = outcome.map_err(|error| match error == ErrorReply::BUSY {
-        true => call.shared.busy.refusal(call.side.event_loop),
-        false => error,
-    });
+    let outcome = outcome.map_err(|error| named_refusal(call.shared, call.side, error));
     if outcome.is_err() {
         reply.truncate(start);
     }
@@ -197,21 +198,32 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
     }
-    count(row, call, args, begun, &outcome);
+    // What was parked counts when it is served, and what goes on in steps at their end.
+    if !matches!(outcome, Ok(Flow::Park(_) | Flow::Steps(_))) {
+        let nanos = call.side.lap(begun);
+        count(row, call, args, nanos, outcome.as_ref().err());
+    }
     outcome
 }
 
-/// Counts a run and its time. What was parked counts when it is served.
-fn count(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], begun: Instant, outcome: &Outcome) {
-    if matches!(outcome, Ok(Flow::Park(_))) {
-        return;
-    }
-    let nanos = call.side.lap(begun);
+/// Says what keeps the shard for which a data command has given up: it knows that it did, and not for what.
+pub(crate) fn named_refusal(shared: &Shared, side: &Side, error: ErrorReply) -> ErrorReply {
+    if error == ErrorReply::BUSY { shared.busy.refusal(side.event_loop) } else { error }
+}
+
+/// Counts a run and its time.
+pub(crate) fn count(
+    row: &Row,
+    call: &mut Call<'_, '_>,
+    args: &[&[u8]],
+    nanos: u64,
+    error: Option<&ErrorReply>,
+) {
     call.side.commands += 1;
     let spec = row.spec.subcommand(args).unwrap_or(row.spec);
     let stats = call.stats();
-    stats.by_command.of(row, spec).record(nanos, outcome.is_err(), call.side.settings.latency_tracking);
-    if let Err(error) = outcome {
+    stats.by_command.of(row, spec).record(nanos, error.is_some(), call.side.settings.latency_tracking);
+    if let Some(error) = error {
         stats.note_error(error.text());
     }
     let is_fast = spec.flags.contains(Flags::FAST);
@@ -468,7 +480,7 @@ fn serve(
     } else {
         let mut call = Call { cx, shared, side, state: None };
         match invoke(row, &mut call, &args, &mut reply) {
-            Ok(Flow::Park(_)) => return None,
+            Ok(Flow::Park(_) | Flow::Steps(_)) => return None,
             Ok(Flow::Done) => {}
             Err(error) => reply.error(error.text()),
         }

@@ -7,6 +7,7 @@ pub mod dump;
 pub mod echo;
 pub mod exists;
 pub mod expire;
+pub mod keys;
 pub mod kind;
 pub mod memory;
 pub mod object;
@@ -43,6 +44,7 @@ pub const TABLE: &[Command] = &[
     Command { spec: &expire::PEXPIRE, run: expire::pexpire },
     Command { spec: &expire::EXPIREAT, run: expire::expireat },
     Command { spec: &expire::PEXPIREAT, run: expire::pexpireat },
+    Command { spec: &keys::SPEC, run: keys::run },
     Command { spec: &kind::SPEC, run: kind::run },
     Command { spec: &object::SPEC, run: object::run },
     Command { spec: &persist::SPEC, run: persist::run },
@@ -50,7 +52,6 @@ pub const TABLE: &[Command] = &[
     Command { spec: &rename::RENAMENX, run: rename::renamenx },
     Command { spec: &restore::SPEC, run: restore::run },
     Command { spec: &scan::SCAN, run: scan::scan },
-    Command { spec: &scan::KEYS, run: scan::keys },
     Command { spec: &scan::RANDOMKEY, run: scan::randomkey },
     Command { spec: &sort::SORT, run: sort::sort },
     Command { spec: &sort::SORT_RO, run: sort::sort_ro },

@@ -1,15 +1,13 @@
-//! SCAN, KEYS, RANDOMKEY: finding keys.
+//! SCAN, RANDOMKEY: finding keys.
 //!
 //! They look at one shard after the other, so what changes meanwhile may be found or not.
 //! SCAN's cursor holds the shard in its low bits and the place in that shard's table above them.
 
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Db, Shard, glob};
+use thali_keyspace::{Db, glob};
 use thali_resp::Reply;
 
-use crate::{
-    Categories, Context, ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word,
-};
+use crate::{Context, ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word};
 
 pub const SCAN: Spec = Spec {
     name: "scan",
@@ -20,16 +18,6 @@ pub const SCAN: Spec = Spec {
                  to return back to 0.",
     arity: -2,
     flags: Flags::READONLY.union(Flags::EACH_SHARD),
-    ..super::BASE
-};
-pub const KEYS: Spec = Spec {
-    name: "keys",
-    summary: "Returns all key names that match a pattern.",
-    syntax: "pattern",
-    complexity: "O(N) with N being the number of keys in the database",
-    arity: 2,
-    flags: Flags::READONLY.union(Flags::EACH_SHARD),
-    categories: Categories::KEYSPACE.union(Categories::DANGEROUS),
     ..super::BASE
 };
 pub const RANDOMKEY: Spec = Spec {
@@ -123,25 +111,6 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     reply.array(found.len());
     found.iter().for_each(|key| reply.bulk(key));
     Ok(Flow::Done)
-}
-
-pub fn keys(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let pattern = args[1];
-    let mut busy = None;
-    reply.array_of(|reply| {
-        let mut found = 0;
-        let mut show = |shard: &Shard| {
-            for (key, entry) in shard.db(cx.db).into_iter().flat_map(|db| db.iter()) {
-                if !entry.is_expired(cx.now_ms) && glob::matches(pattern, key) {
-                    reply.bulk(key);
-                    found += 1;
-                }
-            }
-        };
-        busy = cx.shard_ids().find_map(|id| cx.see_shard(id, &mut show).err());
-        found
-    });
-    busy.map_or(Ok(Flow::Done), Err)
 }
 
 /// Keys drawn before RANDOMKEY takes an expired one for an answer, as Redis does.

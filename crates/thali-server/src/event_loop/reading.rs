@@ -34,6 +34,7 @@ impl EventLoop {
         if session.readable && session.state.close == Close::No && !session.is_paused() {
             self.read(id);
         }
+        self.note_stepping(id);
         self.read_while_waiting(id);
         self.count_memory(id);
         self.note_postponed(id);
@@ -47,6 +48,13 @@ impl EventLoop {
         let has_output = session.out.len() > session.out_at || session.state.close == Close::AfterReply;
         if has_output {
             mark_dirty(&mut self.dirty, id, session);
+        }
+    }
+
+    fn note_stepping(&mut self, id: u64) {
+        let is_stepping = self.sessions.get(&id).is_some_and(|session| session.state.stepping.is_some());
+        if is_stepping && !self.stepping.contains(&id) {
+            self.stepping.push_back(id);
         }
     }
 
@@ -244,7 +252,7 @@ fn collect<'b>(
 
 /// Whether no further request runs now: the last one waits or has ended the connection, or the client does not take
 /// its `waiting` bytes of replies. What is too long ends the connection, and nothing of it is sent.
-fn must_stop(core: &Core, state: &mut SessionState, waiting: usize) -> bool {
+pub(super) fn must_stop(core: &Core, state: &mut SessionState, waiting: usize) -> bool {
     if waiting > core.side.settings.output_limit_normal.hard_bytes_or_max()
         && state.subscribed.is_none()
         && !state.is_monitor
@@ -253,7 +261,10 @@ fn must_stop(core: &Core, state: &mut SessionState, waiting: usize) -> bool {
         core.shared.stats_of(core.side.event_loop).output_limit_closes.add(1);
         state.close = Close::Now;
     }
-    state.parked.is_some() || state.close != Close::No || waiting > OUTPUT_PAUSE_BYTES
+    state.parked.is_some()
+        || state.stepping.is_some()
+        || state.close != Close::No
+        || waiting > OUTPUT_PAUSE_BYTES
 }
 
 /// Reads on where a request is unfinished. Room grows with what has come, never with what was

@@ -81,7 +81,8 @@ impl EventLoop {
             if session.wants_turn() {
                 mark_ready(&mut self.ready, id, session);
             }
-        } else if session.out_at > OUTPUT_PAUSE_BYTES {
+        } else if session.out_at > OUTPUT_PAUSE_BYTES.max(session.out.len() / 2) {
+            // Half of it at a time: each byte is moved once at most.
             session.out.drain(..session.out_at);
             session.out_at = 0;
         }

@@ -133,7 +133,9 @@ impl Applier<'_> {
                 out.clear();
                 let why = match (known.run)(&mut cx, &args, &mut Reply::new(&mut out, Protocol::Resp2)) {
                     Ok(Flow::Done) => None,
-                    Ok(Flow::Park(_)) => Some(format!("'{}' found nothing to take", known.name)),
+                    Ok(Flow::Park(_) | Flow::Steps(_)) => {
+                        Some(format!("'{}' found nothing to take", known.name))
+                    }
                     Err(error) => Some(error.to_string()),
                 };
                 if let Some(why) = why {
