@@ -82,11 +82,16 @@ pub struct Effects {
     bytes: Vec<u8>,
     /// Database and start of each.
     starts: Vec<(u32, usize)>,
+    /// Nobody will read them: until [`Effects::clear`] none is added.
+    pub is_ignored: bool,
 }
 
 impl Effects {
     /// Adds a request.
     pub fn push<A: AsRef<[u8]>>(&mut self, db: u32, request: &[A]) {
+        if self.is_ignored {
+            return;
+        }
         self.starts.push((db, self.bytes.len()));
         let mut number = itoa::Buffer::new();
         self.bytes.push(b'*');
@@ -124,6 +129,7 @@ impl Effects {
         self.starts.clear();
         self.bytes.shrink_to(64 << 10);
         self.starts.shrink_to(1024);
+        self.is_ignored = false;
     }
 }
 

@@ -218,6 +218,11 @@ impl<'k> Locked<'k> {
         self.held.iter_mut().map(|(id, shard)| (*id, &mut **shard))
     }
 
+    /// Whether no shard is held.
+    pub fn holds_none(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// The numbers of the held shards.
     pub fn ids(&self) -> SmallVec<[ShardId; 16]> {
         self.held.iter().map(|(id, _)| *id).collect()

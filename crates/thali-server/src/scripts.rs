@@ -342,7 +342,7 @@ impl RunHost<'_, '_, '_> {
         let (busy, own) = (&self.call.shared.busy, self.call.side.event_loop);
         let may_give_up = self.may_restart && !self.wrote;
         let gives_up: Patience<'_> = &|| may_give_up && busy.elsewhere(own);
-        let held_none = locked.ids().is_empty();
+        let held_none = locked.holds_none();
         for shard in shards {
             if let Extend::Taken(shard) = locked.extend(*shard, gives_up) {
                 self.wanted.push(shard);
@@ -380,6 +380,15 @@ impl RunHost<'_, '_, '_> {
             return Some(ErrorReply::new("ERR Write commands are not allowed from read-only scripts."));
         }
         None
+    }
+
+    /// The shards that the command writes to are held.
+    fn begin_to_write(&mut self) {
+        if !std::mem::replace(&mut self.wrote, true) {
+            // A journal is put in with all shards held, so not before this run has let go.
+            let cx = &mut *self.call.cx;
+            cx.effects.is_ignored = !cx.locked.holds_none() && self.call.shared.journal.load().is_none();
+        }
     }
 
     /// What speaks against a first write.
@@ -422,7 +431,7 @@ impl RunHost<'_, '_, '_> {
             if !self.call.shared.busy.may_write(self.call.side.event_loop) {
                 return Ok(Err(ErrorReply::new("ERR Script killed by user with SCRIPT KILL...")));
             }
-            self.wrote = true;
+            self.begin_to_write();
         }
         if self.call.shared.monitors_len.load(Relaxed) > 0 {
             monitor::feed_from_script(self.call, spec, args);
