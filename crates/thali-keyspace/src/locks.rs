@@ -15,6 +15,7 @@
 //! somebody who holds shards and waits for none, so there is no deadlock. Shards are held until the
 //! end (two-phase locking), so transactions and scripts are serialisable.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -95,19 +96,19 @@ impl Keyspace {
     pub fn lock_one(&self, shard: ShardId, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let mut held = Held::new();
         held.push((shard, wait_for(&self.shards[usize::from(shard)], gives_up)?));
-        Some(Locked { keyspace: self, held, token: None, grown: false })
+        Some(Locked { keyspace: self, held, token: None, grown: false, last: RefCell::default() })
     }
 
     /// Locks one shard if nobody has it.
     pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
         let mut held = Held::new();
         held.push((shard, self.shards[usize::from(shard)].try_lock()?));
-        Some(Locked { keyspace: self, held, token: None, grown: false })
+        Some(Locked { keyspace: self, held, token: None, grown: false, last: RefCell::default() })
     }
 
     /// No shard: for those who extend later, and to let go of what is held.
     pub fn lock_none(&self) -> Locked<'_> {
-        Locked { keyspace: self, held: Held::new(), token: None, grown: false }
+        Locked { keyspace: self, held: Held::new(), token: None, grown: false, last: RefCell::default() }
     }
 
     /// Locks a set of shards, in any order and with repetitions. The caller must hold none.
@@ -159,7 +160,15 @@ impl Keyspace {
                 }
             }
             match taken {
-                None => return Some(Locked { keyspace: self, held, token: None, grown: false }),
+                None => {
+                    return Some(Locked {
+                        keyspace: self,
+                        held,
+                        token: None,
+                        grown: false,
+                        last: RefCell::default(),
+                    });
+                }
                 Some(shard) => awaited = shard,
             }
         }
@@ -175,7 +184,40 @@ pub struct Locked<'k> {
     held: Held<'k>,
     token: Option<MutexGuard<'k, ()>>,
     grown: bool,
+    last: RefCell<Last>,
 }
+
+/// The key that was looked for last, and where its shard stands among the held ones, which stay where they are. A
+/// command looks at its key several times, and counting its slot costs several times as much as comparing it.
+struct Last {
+    key: [u8; KEY_KEPT_LEN_MAX],
+    /// Of the key; `None` where there is none.
+    len: Option<usize>,
+    position: usize,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Self { key: [0; KEY_KEPT_LEN_MAX], len: None, position: 0 }
+    }
+}
+
+impl Last {
+    fn is(&self, key: &[u8]) -> bool {
+        self.len == Some(key.len()) && &self.key[..key.len()] == key
+    }
+
+    fn set(&mut self, key: &[u8], position: usize) {
+        self.len = None;
+        if let Some(kept) = self.key.get_mut(..key.len()) {
+            kept.copy_from_slice(key);
+            (self.len, self.position) = (Some(key.len()), position);
+        }
+    }
+}
+
+/// Longer keys are rare, and each time counted.
+const KEY_KEPT_LEN_MAX: usize = 64;
 
 impl<'k> Locked<'k> {
     /// The keyspace that the shards belong to.
@@ -265,11 +307,16 @@ impl<'k> Locked<'k> {
     }
 
     fn held_position(&self, key: &[u8]) -> usize {
-        let shard = self.keyspace.shard_of(key);
-        match self.position(shard) {
-            Some(position) => position,
-            None => panic!("shard {shard} is not held: the command's key specification misses a key"),
+        let mut last = self.last.borrow_mut();
+        if last.is(key) {
+            return last.position;
         }
+        let shard = self.keyspace.shard_of(key);
+        let Some(position) = self.position(shard) else {
+            panic!("shard {shard} is not held: the command's key specification misses a key");
+        };
+        last.set(key, position);
+        position
     }
 
     fn position(&self, shard: ShardId) -> Option<usize> {
@@ -290,6 +337,20 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_key_is_found_again_behind_others_and_while_more_shards_come() {
+        let keyspace = Keyspace::new(64);
+        let long = [b'x'; KEY_KEPT_LEN_MAX + 1];
+        let keys: [&[u8]; 7] = [b"", b"a", b"b", b"ab", b"a\0", &long[1..], &long];
+        let mut locked = keyspace.lock_none();
+        for (held, key) in keys.iter().enumerate() {
+            assert_eq!(locked.extend(keyspace.shard_of(key), &|| false), Extend::Held);
+            for key in keys[..=held].iter().flat_map(|key| [key, key]) {
+                assert_eq!(locked.held[locked.held_position(key)].0, keyspace.shard_of(key));
+            }
+        }
+    }
 
     #[test]
     fn sets_in_any_order_do_not_deadlock_and_exclude_each_other() {

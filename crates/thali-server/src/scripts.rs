@@ -170,15 +170,13 @@ pub(crate) fn run(call: &mut Call<'_, '_>, program: Program, run: Run<'_>, reply
     // A transaction holds the token and cannot let go.
     let may_restart = origin != Origin::Unit;
     call.cx.origin = Origin::Unit;
-    let mut out = Vec::new();
-    let outcome = attempt(call, &mut engine, program, run, may_restart, reply.is_resp3(), &mut out);
+    let resp3 = reply.is_resp3();
+    let outcome = attempt(call, &mut engine, program, run, may_restart, resp3, reply.buffer());
     call.shared.busy.end(call.side.event_loop);
     engine.give_back(call.side);
     (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
     call.cx.effects_named = true;
-    outcome?;
-    reply.raw(&out);
-    Ok(Flow::Done)
+    outcome.map(|()| Flow::Done)
 }
 
 fn attempt(
@@ -410,7 +408,8 @@ impl RunHost<'_, '_, '_> {
             Err(error) => return Ok(Err(script_wording(error))),
         };
         let args = &*args;
-        let (row, spec) = match dispatch::resolve(args) {
+        let row = self.call.side.recent_rows.find(args[0]);
+        let (row, spec) = match dispatch::resolve_row(row, args) {
             Ok(found) => found,
             Err(error) => return Ok(Err(script_wording(error))),
         };
