@@ -15,8 +15,8 @@ pub struct BenchArguments {
 }
 
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    // The peers of `flow` are Node's.
-    if arguments.arguments[0] == "flow" {
+    // The peers of `flow` are Node's, and so is BullMQ, a client in `store`.
+    if ["flow", "store"].contains(&arguments.arguments[0].as_str()) {
         setup::npm_ci(&root().join("bench/peers"))?;
     }
     let built = shell::cargo().args(["build", "--release", "-p", "thali", "-p", "thali-bench"]).status()?;

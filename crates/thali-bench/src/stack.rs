@@ -59,7 +59,8 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/peers")
 }
 
-fn node(script: &str, store: &str) -> Command {
+/// A program of bench/peers, on the store at this address.
+pub fn node(script: &str, store: &str) -> Command {
     let mut command = Command::new("node");
     command
         .arg(peers().join(script))

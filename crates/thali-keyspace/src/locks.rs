@@ -199,6 +199,11 @@ impl<'k> Locked<'k> {
         self.keyspace
     }
 
+    /// Whether no shard is held.
+    pub fn holds_none(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Whether the shard is held.
     pub fn holds(&self, shard: ShardId) -> bool {
         self.position(shard).is_some()

@@ -51,9 +51,25 @@ fn crc16(bytes: &[u8]) -> u16 {
     rest.iter().fold(crc, |crc, b| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ b)])
 }
 
+/// Whether a byte may be in the key; where it says no, it is not. Keys are short, and nearly all are without a brace: a
+/// call of `memchr` takes four times as long.
+fn may_hold(byte: u8, key: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    // One of the eight bytes is zero where taking one away borrows from its highest bit.
+    let has_it = |stride: &[u8; STRIDE]| {
+        let zero_where_equal = u64::from_ne_bytes(*stride) ^ (ONES * u64::from(byte));
+        zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & (ONES << 7) != 0
+    };
+    let Some(last) = key.last_chunk() else { return key.contains(&byte) };
+    key.as_chunks().0.iter().any(has_it) || has_it(last)
+}
+
 /// The slot of a key: of the part between its first `{` and the next `}` where that is not empty,
 /// else of the whole.
 pub fn slot_of(key: &[u8]) -> u16 {
+    if !may_hold(b'{', key) {
+        return crc16(key) % SLOT_COUNT;
+    }
     let hashed = match memchr(b'{', key) {
         Some(open) => match memchr(b'}', &key[open + 1..]) {
             Some(len) if len > 0 => &key[open + 1..open + 1 + len],
@@ -77,6 +93,19 @@ mod tests {
         assert_eq!(slot_of(b"foo{}{bar}"), slot_of(b"foo{}{bar}"));
         assert_ne!(slot_of(b"foo{}{bar}"), slot_of(b"bar"));
         assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
+    }
+
+    #[test]
+    fn a_brace_is_seen_wherever_it_stands() {
+        let key: Vec<u8> = (0..40).map(|at| [0, b'z', b'|', b'}', 0xff, 0x80, 0xfb][at % 7]).collect();
+        for len in 0..key.len() {
+            assert!(!may_hold(b'{', &key[..len]), "{len} bytes");
+            for at in 0..len {
+                let mut with = key[..len].to_vec();
+                with[at] = b'{';
+                assert!(may_hold(b'{', &with), "{at} of {len} bytes");
+            }
+        }
     }
 
     #[test]

@@ -163,6 +163,11 @@ impl<'a> Reply<'a> {
         self.end();
     }
 
+    /// Lends the buffer to who writes replies by other means, behind what is there.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
     /// Bytes that are a complete reply already.
     pub fn raw(&mut self, reply: &[u8]) {
         self.out.extend_from_slice(reply);

@@ -4,21 +4,18 @@
 //! The context hangs on the allocator's user data of the Lua state, so that every C function finds it without
 //! an upvalue. All fields are cells: C functions see the context through shared references only.
 
-use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
+use crate::blocks::Blocks;
 use crate::cjson;
 use crate::host::{Abort, Host, Resp};
 use crate::libraries::Registered;
 use crate::lua::{Outcome, Stack};
 use crate::random::Random;
-
-/// Lua objects want the alignment of C's malloc.
-const ALIGNMENT: usize = 16;
 
 /// A reused buffer larger than this is given back after the run that needed it.
 const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;
@@ -75,6 +72,7 @@ impl Buffer {
 pub(crate) struct Memory {
     used_bytes: Cell<usize>,
     limit_bytes: Cell<usize>,
+    blocks: Blocks,
 }
 
 impl Memory {
@@ -122,7 +120,7 @@ pub(crate) struct Context {
 impl Context {
     pub fn new(memory_bytes_max: usize) -> Self {
         Self {
-            memory: Memory { used_bytes: Cell::new(0), limit_bytes: Cell::new(memory_bytes_max) },
+            memory: Memory { limit_bytes: Cell::new(memory_bytes_max), ..Memory::default() },
             reply: Buffer::default(),
             scratch: Buffer::default(),
             message: Buffer::default(),
@@ -217,7 +215,7 @@ fn stack_address() -> usize {
     std::hint::black_box(&raw const here).addr()
 }
 
-/// Lua's allocator: the process's own, with a bound on what one interpreter holds.
+/// Lua's allocator, with a bound on what one interpreter holds.
 ///
 /// # Safety
 /// `ud` is the interpreter's [`Context`], which outlives the Lua state; `block` is null or came from here
@@ -228,29 +226,32 @@ pub(crate) unsafe extern "C" fn allocate(
     old_bytes: usize,
     new_bytes: usize,
 ) -> *mut c_void {
-    // SAFETY: see above; sizes come from Lua and are below 2^47, so the layouts are valid.
+    // SAFETY: see above; sizes come from Lua and are below 2^47.
     unsafe {
-        let memory = &(*ud.cast::<Context>()).memory;
-        let layout = |size| Layout::from_size_align_unchecked(size, ALIGNMENT);
-        let old_bytes = if block.is_null() { 0 } else { old_bytes };
-        let used_bytes = memory.used_bytes.get() - old_bytes + new_bytes;
-        if new_bytes == 0 {
-            if old_bytes != 0 {
-                dealloc(block.cast(), layout(old_bytes));
-                memory.used_bytes.set(used_bytes);
+        let Memory { used_bytes, limit_bytes, blocks } = &(*ud.cast::<Context>()).memory;
+        let Some(block) = NonNull::new(block.cast::<u8>()).filter(|_| old_bytes != 0) else {
+            let used_after = used_bytes.get() + new_bytes;
+            if new_bytes == 0 || used_after > limit_bytes.get() {
+                return ptr::null_mut();
             }
-            return ptr::null_mut();
-        }
-        if new_bytes > old_bytes && used_bytes > memory.limit_bytes.get() {
-            return ptr::null_mut();
-        }
-        let new = if old_bytes == 0 {
-            alloc(layout(new_bytes))
-        } else {
-            realloc(block.cast(), layout(old_bytes), new_bytes)
+            let new = blocks.take(new_bytes);
+            if !new.is_null() {
+                used_bytes.set(used_after);
+            }
+            return new.cast();
         };
+        let used_after = used_bytes.get() - old_bytes + new_bytes;
+        if new_bytes == 0 {
+            blocks.give_back(block, old_bytes);
+            used_bytes.set(used_after);
+            return ptr::null_mut();
+        }
+        if new_bytes > old_bytes && used_after > limit_bytes.get() {
+            return ptr::null_mut();
+        }
+        let new = blocks.resize(block, old_bytes, new_bytes);
         if !new.is_null() {
-            memory.used_bytes.set(used_bytes);
+            used_bytes.set(used_after);
         }
         new.cast()
     }

@@ -11,6 +11,9 @@ use crate::number;
 /// How deep a command's reply may nest.
 const REPLY_DEPTH_MAX: usize = 128;
 
+/// What one value takes of the stack while it is pushed.
+const SLOTS: i32 = 6;
+
 /// How deep a script's result may nest before it is cut with Redis's "reached lua stack limit".
 const RESULT_DEPTH_MAX: usize = 1_000;
 
@@ -51,16 +54,28 @@ impl<'a> Reader<'a> {
 }
 
 fn integer(line: &[u8]) -> Option<i64> {
-    std::str::from_utf8(line).ok()?.parse().ok()
+    let (digits, is_negative) = match line.split_first()? {
+        (b'-', digits) => (digits, true),
+        _ => (line, false),
+    };
+    // What has more digits is rare, or no integer.
+    const DIGITS_MAX: usize = 18;
+    if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
+        return std::str::from_utf8(line).ok()?.parse().ok();
+    }
+    let value = digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+    Some(if is_negative { -value } else { value })
 }
 
 fn push_value(stack: Stack<'_>, reader: &mut Reader<'_>, depth: usize) -> Result<(), Raise> {
-    if depth > REPLY_DEPTH_MAX || !stack.try_descend(6) {
-        return Err(malformed(stack));
-    }
     let header = reader.line().filter(|line| !line.is_empty()).ok_or_else(|| malformed(stack))?;
     let (kind, line) = (header[0], &header[1..]);
     let length = || integer(line).ok_or_else(|| malformed(stack));
+    let is_nested = matches!(kind, b'*' | b'>' | b'%' | b'~' | b'|');
+    // What is not nested has room: C functions begin with more, and who nests asked for what is in it.
+    if is_nested && (depth > REPLY_DEPTH_MAX || !stack.try_descend(2 * SLOTS)) {
+        return Err(malformed(stack));
+    }
     match kind {
         b'$' | b'=' => match usize::try_from(length()?) {
             Ok(len) => {

@@ -14,6 +14,7 @@
 //!
 //! Where things are:
 //! - `lua` is the only door to the C API; the libraries above it contain no unsafe code;
+//! - `blocks` keeps small blocks of memory for the next objects;
 //! - `context` is what one interpreter's C functions share (buffers, the host of the run, its doom, memory);
 //! - `machine` is a sandboxed state and the way of a run in it;
 //! - `sandbox`, `guards`, `redis` and the libraries (`cjson`, `cmsgpack`, `structs`, `random`) build what a
@@ -27,6 +28,7 @@
 //! else in a function that Lua called is a bug of this crate and ends the process, because LuaJIT's unwinder
 //! may not swallow it.
 
+mod blocks;
 mod cjson;
 mod cmsgpack;
 mod context;

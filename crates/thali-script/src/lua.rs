@@ -60,6 +60,15 @@ pub(crate) enum Type {
     Other,
 }
 
+/// What an argument of a command is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Argument<'a> {
+    /// See the contract for how long they live.
+    Bytes(&'a [u8]),
+    Number(f64),
+    Other,
+}
+
 /// One Lua stack, seen from a C function or from the interpreter. Indices are Lua's: from 1 upwards, from -1
 /// downwards.
 #[derive(Clone, Copy)]
@@ -282,6 +291,22 @@ impl<'c> Stack<'c> {
                 std::slice::from_raw_parts(start.cast(), len)
             }
         })
+    }
+
+    pub fn argument(self, index: c_int) -> Argument<'c> {
+        // SAFETY: reads only.
+        match unsafe { sys::lua_type(self.l, index) } {
+            sys::LUA_TSTRING => {
+                let mut len = 0;
+                // SAFETY: as in `bytes`.
+                Argument::Bytes(unsafe {
+                    let start = sys::lua_tolstring(self.l, index, &mut len);
+                    std::slice::from_raw_parts(start.cast(), len)
+                })
+            }
+            sys::LUA_TNUMBER => Argument::Number(self.number(index)),
+            _ => Argument::Other,
+        }
     }
 
     /// Length of a table's array or of a string.

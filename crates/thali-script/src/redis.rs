@@ -2,9 +2,11 @@
 //!
 //! SOURCE: redis.io "Redis Lua API reference"; wordings checked against redis-server 7.0.
 
+use std::ffi::c_int;
+
 use crate::convert::{c_string, push_reply};
 use crate::host::{LogLevel, Resp};
-use crate::lua::{Outcome, Raise, Stack, Type, native};
+use crate::lua::{Argument, Outcome, Raise, Stack, Type, native};
 use crate::number::{self, NUMBER_LEN_MAX};
 use crate::sandbox::Surface;
 use crate::script::Sha;
@@ -154,47 +156,62 @@ fn perform(stack: Stack<'_>) -> Result<(), Raise> {
 fn with_arguments<R>(stack: Stack<'_>, work: impl FnOnce(&[&[u8]]) -> R) -> Result<R, Raise> {
     /// Arguments up to this many need no allocation.
     const INLINE: usize = 16;
+    /// Numbers up to this many do not become strings of Lua.
+    const NUMBERS: usize = 4;
     let count = stack.top() as usize;
     if count == 0 {
         return Err(stack.table_error("Please specify at least one argument for this redis lib call"));
     }
-    let mut numbers = 0;
-    for index in 1..=stack.top() {
-        match stack.kind(index) {
-            Type::String => {}
-            Type::Number => numbers += 1,
-            _ => return Err(stack.table_error("Lua redis lib command arguments must be strings or integers")),
-        }
-    }
-    // From here to the end nothing raises, so the vectors below are safe to own.
-    let mut inline_texts = [[0u8; NUMBER_LEN_MAX]; 4];
-    let mut more_texts = Vec::new();
-    let texts: &mut [[u8; NUMBER_LEN_MAX]] = if numbers <= inline_texts.len() {
-        &mut inline_texts
-    } else {
-        more_texts.resize(numbers, [0; NUMBER_LEN_MAX]);
-        &mut more_texts
-    };
+    let mut texts = [[0u8; NUMBER_LEN_MAX]; NUMBERS];
     let mut texts = texts.iter_mut();
     let mut inline_args = [&[][..]; INLINE];
-    let mut more_args = Vec::new();
-    let args: &mut [&[u8]] = if count <= INLINE {
-        &mut inline_args[..count]
-    } else {
-        more_args.resize(count, &[][..]);
-        &mut more_args
-    };
+    if count <= INLINE {
+        // May raise, and nothing is owned.
+        fill(stack, &mut texts, &mut inline_args[..count])?;
+        return Ok(work(&inline_args[..count]));
+    }
+    for index in 1..=stack.top() {
+        if let Argument::Number(value) = stack.argument(index) {
+            spell(stack, index, value);
+        }
+    }
+    // No number is left, so nothing raises from here on.
+    let mut args = vec![&[][..]; count];
+    fill(stack, &mut texts, &mut args)?;
+    Ok(work(&args))
+}
+
+/// May raise where there are more numbers than `texts`.
+fn fill<'a>(
+    stack: Stack<'a>,
+    texts: &mut std::slice::IterMut<'a, [u8; NUMBER_LEN_MAX]>,
+    args: &mut [&'a [u8]],
+) -> Result<(), Raise> {
     for (arg, index) in args.iter_mut().zip(1..) {
-        *arg = match stack.bytes(index) {
-            Some(bytes) => bytes,
-            None => {
-                let text = texts.next().expect("numbers were counted");
-                let len = number::argument(stack.number(index), text);
+        *arg = match (stack.argument(index), texts.as_slice().is_empty()) {
+            (Argument::Bytes(bytes), _) => bytes,
+            (Argument::Number(value), true) => spell(stack, index, value),
+            (Argument::Number(value), false) => {
+                let text = texts.next().expect("there is one more");
+                let len = number::argument(value, text);
                 &text[..len]
+            }
+            (Argument::Other, _) => {
+                let message = "Lua redis lib command arguments must be strings or integers";
+                return Err(stack.table_error(message));
             }
         };
     }
-    Ok(work(args))
+    Ok(())
+}
+
+/// Makes a number its text, in its place. May raise.
+fn spell(stack: Stack<'_>, index: c_int, value: f64) -> &[u8] {
+    let mut text = [0; NUMBER_LEN_MAX];
+    let len = number::argument(value, &mut text);
+    stack.push_bytes(&text[..len]);
+    stack.replace(index);
+    stack.bytes(index).unwrap_or_default()
 }
 
 fn error_reply(stack: Stack<'_>) -> Outcome {

@@ -38,6 +38,7 @@ use crate::session::SessionState;
 use crate::slowlog::Slowlog;
 use crate::snapshots::{self, Asked, Snapshots};
 use crate::stats::LoopStats;
+use crate::table::RecentRows;
 use crate::tls::Tls;
 use crate::tracking::Tracking;
 use crate::unit::Leftover;
@@ -250,6 +251,8 @@ pub(crate) struct Side {
     pub commands: u64,
     /// The journal's place behind this tick's last effect.
     pub appended: Option<Seq>,
+    /// What scripts have called.
+    pub recent_rows: RecentRows,
     /// Made when the first script runs here.
     pub interpreter: Option<Box<Interpreter>>,
     /// Made when the first function is called or loaded here.

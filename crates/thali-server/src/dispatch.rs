@@ -153,7 +153,12 @@ const NO_AUTH: ErrorReply = ErrorReply::new("NOAUTH Authentication required.");
 
 /// Finds the command, or the subcommand, and checks the count of arguments.
 pub(crate) fn resolve(args: &[&[u8]]) -> Found {
-    let Some(row) = table::find(args[0]) else { return Err(unknown_command(args)) };
+    resolve_row(table::find(args[0]), args)
+}
+
+/// As [`resolve`], where the name has been looked up.
+pub(crate) fn resolve_row(row: Option<&'static Row>, args: &[&[u8]]) -> Found {
+    let Some(row) = row else { return Err(unknown_command(args)) };
     let spec = match args.get(1) {
         Some(name) if !row.spec.subcommands.is_empty() => {
             row.spec.subcommand(args).ok_or_else(|| ErrorReply::unknown_subcommand(row.spec.name, name))?

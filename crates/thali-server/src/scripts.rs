@@ -170,15 +170,13 @@ pub(crate) fn run(call: &mut Call<'_, '_>, program: Program, run: Run<'_>, reply
     // A transaction holds the token and cannot let go.
     let may_restart = origin != Origin::Unit;
     call.cx.origin = Origin::Unit;
-    let mut out = Vec::new();
-    let outcome = attempt(call, &mut engine, program, run, may_restart, reply.is_resp3(), &mut out);
+    let resp3 = reply.is_resp3();
+    let outcome = attempt(call, &mut engine, program, run, may_restart, resp3, reply.buffer());
     call.shared.busy.end(call.side.event_loop);
     engine.give_back(call.side);
     (call.cx.origin, call.cx.db, call.cx.now_ms) = (origin, db, now_ms);
     call.cx.effects_named = true;
-    outcome?;
-    reply.raw(&out);
-    Ok(Flow::Done)
+    outcome.map(|()| Flow::Done)
 }
 
 fn attempt(
@@ -342,7 +340,7 @@ impl RunHost<'_, '_, '_> {
         let (busy, own) = (&self.call.shared.busy, self.call.side.event_loop);
         let may_give_up = self.may_restart && !self.wrote;
         let gives_up: Patience<'_> = &|| may_give_up && busy.elsewhere(own);
-        let held_none = locked.ids().is_empty();
+        let held_none = locked.holds_none();
         for shard in shards {
             if let Extend::Taken(shard) = locked.extend(*shard, gives_up) {
                 self.wanted.push(shard);
@@ -401,7 +399,8 @@ impl RunHost<'_, '_, '_> {
             Err(error) => return Ok(Err(script_wording(error))),
         };
         let args = &*args;
-        let (row, spec) = match dispatch::resolve(args) {
+        let row = self.call.side.recent_rows.find(args[0]);
+        let (row, spec) = match dispatch::resolve_row(row, args) {
             Ok(found) => found,
             Err(error) => return Ok(Err(script_wording(error))),
         };
@@ -429,8 +428,11 @@ impl RunHost<'_, '_, '_> {
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let begun = side.clock;
+        let is_of_one = plan.shards.iter().all(|shard| *shard == plan.shards[0]);
+        cx.locked.focus(plan.shards.first().copied().filter(|_| is_of_one));
         let mut call = Call { cx, shared, side, state: None };
         let outcome = unit::invoke(row, &mut call, args, reply);
+        self.call.cx.locked.focus(None);
         if let Some(state) = self.call.state.as_deref() {
             let side = &*self.call.side;
             let nanos = side.clock.saturating_duration_since(begun).as_nanos() as u64;

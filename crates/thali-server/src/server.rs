@@ -463,6 +463,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             postpones: false,
             commands: 0,
             appended: None,
+            recent_rows: Default::default(),
             interpreter: None,
             libraries: None,
             libraries_seen: Default::default(),

@@ -136,6 +136,30 @@ pub(crate) fn find(name: &[u8]) -> Option<&'static Row> {
     BY_NAME.get(&*lower).copied()
 }
 
+/// Rows that were found before, by where the names stand: those of a compiled script stay where they are.
+pub(crate) struct RecentRows([Option<&'static Row>; RECENT_LEN]);
+
+const RECENT_LEN: usize = 256;
+
+impl Default for RecentRows {
+    fn default() -> Self {
+        Self([None; RECENT_LEN])
+    }
+}
+
+impl RecentRows {
+    /// As [`find`].
+    pub fn find(&mut self, name: &[u8]) -> Option<&'static Row> {
+        // Strings of Lua stand in blocks whose sizes, and so most distances, are multiples of 16.
+        let place = name.as_ptr().addr() / 16;
+        let recent = &mut self.0[(place ^ (place / RECENT_LEN)) % RECENT_LEN];
+        if recent.is_none_or(|row| !row.spec.name.as_bytes().eq_ignore_ascii_case(name)) {
+            *recent = Some(find(name)?);
+        }
+        *recent
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +170,17 @@ mod tests {
         assert_eq!(find(b"GeT").unwrap().spec.name, "get");
         assert!(find(b"nosuchcommand").is_none());
         assert!(find(&[b'x'; 100]).is_none());
+    }
+
+    #[test]
+    fn another_name_in_the_same_place_is_looked_up_anew() {
+        let mut recent = RecentRows::default();
+        let mut name = *b"GET";
+        assert_eq!(recent.find(&name).unwrap().spec.name, "get");
+        assert_eq!(recent.find(&name).unwrap().spec.name, "get");
+        name[0] = b's';
+        assert_eq!(recent.find(&name).unwrap().spec.name, "set");
+        name[0] = b'x';
+        assert!(recent.find(&name).is_none());
     }
 }

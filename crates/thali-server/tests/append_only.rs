@@ -408,6 +408,29 @@ fn a_transaction_turns_the_file_on_and_off() {
 }
 
 #[test]
+fn what_scripts_write_is_in_a_file_that_was_turned_on_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[("appendonly", "no"), ("save", "")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    let mut run = |line: &str| ask(&mut client, line);
+    let set = |key: &str| format!("EVAL redis.call('set',KEYS[1],1) 1 {key}");
+    // No journal is there, so their effects are spelled out for nobody.
+    run(&set("before"));
+    for line in ["MULTI", &set("first"), "CONFIG SET appendonly yes", &set("second"), "SET third 1", "EXEC"] {
+        assert!(!matches!(run(line), Reply::Error(_)), "{line}");
+    }
+    run(&set("fourth"));
+    wait_for(&mut client, "aof_rewrite_in_progress", "0");
+    ask(&mut client, &set("behind"));
+    drop(client);
+    server.shutdown().unwrap();
+    let (server, address) = start(&dir, &[("appendonly", "yes")]);
+    let mut client = RespClient::connect(&address).unwrap();
+    assert_eq!(ask(&mut client, "EXISTS before first second third fourth behind").integer(), Some(6));
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn the_end_is_refused_while_the_first_base_is_made_unless_somebody_insists() {
     let dir = tempfile::tempdir().unwrap();
     let (server, address) = start(&dir, &[("appendonly", "no"), ("save", "")]);

@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use Drive::{Beside, Fill, Idle, PubSub, Tail};
-use Figure::{BytesAnItem, Cpu, Deliveries, IdleBytes, LongestWait, P50Ratio, P999, Throughput};
+use Drive::{Beside, BullMq, Fill, Idle, PubSub, Tail};
+use Figure::{BytesAnItem, Cpu, Deliveries, IdleBytes, Jobs, LongestWait, P50Ratio, P999, Throughput};
 
 /// One number of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Figure {
     /// Requests a second.
     Throughput,
-    /// Server CPU seconds for a million requests.
+    /// Jobs a second.
+    Jobs,
+    /// Server CPU seconds for a million requests, or jobs.
     Cpu,
     /// The generator's.
     GeneratorCpu,
+    /// CPU seconds of the generator in a second: at 1 and more Node, which runs JavaScript on one core, is the limit.
+    GeneratorCores,
     /// Milliseconds.
     P50,
     P99,
@@ -46,8 +50,10 @@ impl Figure {
     pub fn name(self) -> &'static str {
         match self {
             Throughput => "requests_per_second",
+            Jobs => "jobs_per_second",
             Cpu => "server_cpu_seconds_per_million",
             Figure::GeneratorCpu => "generator_cpu_seconds_per_million",
+            Figure::GeneratorCores => "generator_cores",
             Figure::P50 => "p50_ms",
             Figure::P99 => "p99_ms",
             P999 => "p99.9_ms",
@@ -106,6 +112,13 @@ pub enum Drive {
     },
     Idle {
         connections: usize,
+    },
+    /// BullMQ in Node: a task of `bench/peers/bullmq.js`, over so many jobs.
+    BullMq {
+        task: &'static str,
+        /// Jobs at a time, or in a bulk.
+        by: u32,
+        jobs: u64,
     },
 }
 
@@ -184,6 +197,7 @@ const AOF_ALWAYS: &[&str] =
 
 const PLAIN: &[Goal] = &[(Cpu, Bound::UnderPeer(0.85)), (Throughput, Bound::OverPeer(1.1))];
 const DEEP: &[Goal] = &[(Cpu, Bound::UnderPeer(0.5)), (Throughput, Bound::OverPeer(1.3))];
+const QUEUES: &[Goal] = &[(Cpu, Bound::UnderPeer(0.5)), (Jobs, Bound::OverPeer(1.3))];
 const SMALL: &[Goal] = &[(BytesAnItem, Bound::UnderPeer(0.75))];
 const NO_LARGER: &[Goal] = &[(BytesAnItem, Bound::UnderPeer(1.0))];
 const SHORT: &[Goal] = &[(LongestWait, Bound::Max(5.0))];
@@ -227,6 +241,10 @@ const fn memory(name: &'static str, filling: Filling, goals: &'static [Goal]) ->
 
 const fn items(line: &'static str, numbers: u64) -> Filling {
     Filling { line, items: 1_000_000, numbers, data: 32 }
+}
+
+const fn bullmq(name: &'static str, task: &'static str, by: u32, jobs: u64) -> Case {
+    case("BullMQ", name, BullMq { task, by, jobs }, QUEUES)
 }
 
 const fn tail(name: &'static str, filling: Filling, done: Done) -> Case {
@@ -286,6 +304,11 @@ pub const CASES: &[Case] = &[
     Case { settings: AOF, ..tail("tail-rewrite", STRINGS, Done::Background("BGREWRITEAOF")) },
     case("pub/sub", "one-to-1000", PubSub { publishers: 1, subscribers: 1_000, channels: 1 }, DELIVERS),
     case("pub/sub", "1000-to-one", PubSub { publishers: 50, subscribers: 1_000, channels: 1_000 }, DELIVERS),
+    // The four of BullMQ's own benchmark, with its data, bulks and concurrencies.
+    bullmq("bullmq-add", "add", 1, 30_000),
+    bullmq("bullmq-add-bulk", "add-bulk", 50, 150_000),
+    bullmq("bullmq-work", "work", 1, 30_000),
+    bullmq("bullmq-work-100", "work", 100, 150_000),
     case("idle", "idle", Idle { connections: 10_000 }, &[(IdleBytes, Bound::Max(2_048.0))]),
 ];
 
@@ -320,5 +343,9 @@ impl Scale {
     /// Large ones shrink; what makes a case what it is does not.
     pub fn items(self, items: u64) -> u64 {
         if self.quick && items > 1_000_000 { items / 10 } else { items }
+    }
+
+    pub fn jobs(self, jobs: u64) -> u64 {
+        if self.quick { jobs / 5 } else { jobs }
     }
 }

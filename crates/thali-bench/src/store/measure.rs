@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use thali_load::{Connected, Kind, Length, Outcome, Pace, Plan, PubSub, Template, publish};
 
 use super::cases::{Case, Done, Drive, Figure, Filling, Load, Scale};
+use super::node::NodeTask;
 use super::server::Server;
 use crate::usage;
 
@@ -50,7 +51,7 @@ pub fn measure(case: &Case, server: &Server, scale: Scale) -> Result<Figures> {
     let run = Run { case, server, scale };
     let began = Instant::now();
     let others =
-        || -> Result<f64> { Ok(usage::busy_seconds()? - usage::own_cpu_seconds() - server.cpu_seconds()?) };
+        || -> Result<f64> { Ok(usage::busy_seconds()? - usage::own_cpu_seconds()? - server.cpu_seconds()?) };
     let before = others()?;
     let mut figures = match case.drive {
         Drive::Load(load) => run.load(load)?,
@@ -61,6 +62,7 @@ pub fn measure(case: &Case, server: &Server, scale: Scale) -> Result<Figures> {
             run.pubsub(publishers, subscribers, channels)?
         }
         Drive::Idle { connections } => run.idle(connections)?,
+        Drive::BullMq { task, by, jobs } => run.bullmq(task, by, jobs)?,
     };
     figures.insert(Figure::Rss, server.rss_bytes()? / f64::from(1 << 20));
     let cores = thread::available_parallelism()?.get() as f64;
@@ -259,6 +261,23 @@ impl Run<'_> {
         let bytes = self.server.rss_bytes()? - before;
         drop(connected);
         Ok(Figures::from([(Figure::IdleBytes, bytes / connections as f64)]))
+    }
+
+    fn bullmq(&self, task: &str, by: u32, jobs: u64) -> Result<Figures> {
+        let jobs = self.scale.jobs(jobs);
+        let arguments = [task, &by.to_string(), &jobs.to_string()];
+        let mut node = NodeTask::prepare("bullmq.js", &arguments, self.server.address())?;
+        let before = (self.server.cpu_seconds()?, node.cpu_seconds()?);
+        let done = node.run()?;
+        let server = self.server.cpu_seconds()? - before.0;
+        let generator = node.cpu_seconds()? - before.1;
+        ensure!(done.jobs == jobs, "{} of {jobs} jobs were done", done.jobs);
+        Ok(Figures::from([
+            (Figure::Jobs, jobs as f64 / done.seconds),
+            (Figure::Cpu, server * 1e6 / jobs as f64),
+            (Figure::GeneratorCpu, generator * 1e6 / jobs as f64),
+            (Figure::GeneratorCores, generator / done.seconds),
+        ]))
     }
 
     fn fill_if_asked(&self) -> Result<()> {

@@ -3,16 +3,18 @@
 //! - [`cases`]: what is measured, and the goals.
 //! - [`server`]: starts one and knows what it uses.
 //! - [`measure`]: one run of a case on a server.
+//! - [`node`]: a generator in Node, where the client is what is asked about.
 //! - [`results`]: all runs, as a file, and the judgement.
 //! - [`report`], [`plot`]: the page and its pictures.
 //!
 //! In each round of a case every contender has one run, on a server started afresh; from round to round the order is
-//! turned, so that a machine that becomes slower is slow to all. The generator is `thali bench`'s for all cases:
+//! turned, so that a machine that becomes slower is slow to all. The generator is `thali bench`'s for all cases but BullMQ's:
 //! beside redis-benchmark it takes 0.6 of the CPU for each request without pipelining and less with it (see
 //! docs/performance.md), and on two cores what the generator takes is not the server's.
 
 mod cases;
 mod measure;
+mod node;
 mod plot;
 mod report;
 mod results;

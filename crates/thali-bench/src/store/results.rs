@@ -126,6 +126,10 @@ impl CaseResult {
     }
 }
 
+/// Why a store that needs no time at all would not be twice as fast.
+const TURNS: &str = "The client waits for each reply: Node's time and the server's add up.";
+const NODE: &str = "Node's one core is the limit.";
+
 fn what(case: &Case, scale: Scale) -> String {
     let filled =
         |Filling { line, items, data, .. }: Filling| format!("{} × `{line}` of {data} B", scale.items(items));
@@ -140,6 +144,16 @@ fn what(case: &Case, scale: Scale) -> String {
         Drive::Beside { writers } => format!("GETs of 1 client beside {writers} writers"),
         Drive::PubSub { publishers, subscribers, channels } => {
             format!("{publishers} publishers, {channels} channels, {subscribers} subscribers")
+        }
+        Drive::BullMq { task, by, jobs } => {
+            let jobs = scale.jobs(jobs);
+            let (what, who) = match (task, by) {
+                ("add", _) => (format!("adds jobs of 4 kB, {by} at a time"), TURNS),
+                ("add-bulk", _) => (format!("adds jobs in bulks of {by}"), TURNS),
+                (_, 1) => ("a worker takes jobs one by one".to_owned(), TURNS),
+                _ => (format!("a worker of concurrency {by} takes jobs"), NODE),
+            };
+            format!("BullMQ in one Node process, {jobs} jobs: {what}; a request is a job. {who}")
         }
         Drive::Idle { connections } => format!("{connections} connections after a PING each"),
     }

@@ -2,6 +2,7 @@
 //!
 //! Journaled with the ID that the entry got and the length that an approximate trim left.
 
+use smallvec::{SmallVec, smallvec};
 use thali_data::stream::{NewId, Stream, StreamId, Trim};
 use thali_resp::Reply;
 
@@ -40,7 +41,7 @@ impl<'a, 'b> Args<'a, 'b> {
             if options.take(&mut rest)? {
                 continue;
             }
-            let (word, tail) = rest.split_first().ok_or(ErrorReply::wrong_arity("xadd"))?;
+            let (word, tail) = rest.split_first().ok_or_else(|| ErrorReply::wrong_arity("xadd"))?;
             rest = tail;
             if is_word(word, "NOMKSTREAM") {
                 only_existing = true;
@@ -85,19 +86,20 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
     let log = &mut cx.write_or_insert(key, Stream::new)?.log;
     log.append(id, fields, limits);
     let trimmed = trim.map_or(0, |trim| log.trim(trim));
-    let exact = exact_trim(log);
+    let len = log.len();
 
     cx.modified(EventClass::STREAM, "xadd", key);
     if trimmed > 0 {
         cx.event(EventClass::STREAM, "xtrim", key);
     }
     let id_text = id.text();
-    let mut effect: Vec<&[u8]> = vec![b"XADD", key];
+    let mut digits = itoa::Buffer::new();
+    let mut effect: SmallVec<[&[u8]; 16]> = smallvec![&b"XADD"[..], key];
     if trim.is_some() {
-        effect.extend(exact.iter().map(Vec::as_slice));
+        effect.extend(exact_trim(len, &mut digits));
     }
     effect.push(&id_text);
-    effect.extend(fields);
+    effect.extend_from_slice(fields);
     cx.effect(&effect);
     write_id(reply, id);
     Ok(Flow::Done)

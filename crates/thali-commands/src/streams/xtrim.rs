@@ -3,7 +3,7 @@
 //! `~` removes whole nodes of the log only, so what it removes depends on how the log was built: it is
 //! journaled as the exact length that it left.
 
-use thali_data::stream::{Keep, Log, Stream, Trim};
+use thali_data::stream::{Keep, Stream, Trim};
 use thali_resp::Reply;
 
 use super::{WRITE_ONE, stream_id};
@@ -94,9 +94,9 @@ fn max_len(text: &[u8]) -> Result<Keep, ErrorReply> {
     }
 }
 
-/// The words that make a copy of the log as long as this one.
-pub(super) fn exact_trim(log: &Log) -> [Vec<u8>; 3] {
-    [b"MAXLEN".to_vec(), b"=".to_vec(), log.len().to_string().into_bytes()]
+/// The words that make a copy of a log `len` long.
+pub(super) fn exact_trim(len: u64, digits: &mut itoa::Buffer) -> [&[u8]; 3] {
+    [b"MAXLEN", b"=", digits.format(len).as_bytes()]
 }
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
@@ -116,11 +116,13 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     };
     let removed = stream.log.trim(trim);
-    let exact = exact_trim(&stream.log);
+    let len = stream.log.len();
     if removed > 0 {
         cx.modified(EventClass::STREAM, "xtrim", key);
         if trim.approximate {
-            cx.effect(&[b"XTRIM", key, &exact[0], &exact[1], &exact[2]]);
+            let mut digits = itoa::Buffer::new();
+            let [strategy, operator, threshold] = exact_trim(len, &mut digits);
+            cx.effect(&[b"XTRIM", key, strategy, operator, threshold]);
         }
     }
     reply.integer(removed as i64);

@@ -74,7 +74,9 @@ impl Node {
 
     pub fn push<F: AsRef<[u8]>>(&mut self, base: StreamId, id: StreamId, fields: &[F]) {
         let same_names = self.template_is(fields);
-        let mut body = Vec::new();
+        const LEN_BYTES_MAX: usize = 10;
+        let bytes = fields.iter().map(|field| field.as_ref().len() + LEN_BYTES_MAX).sum::<usize>();
+        let mut body = Vec::with_capacity(LEN_BYTES_MAX + bytes);
         if !same_names {
             varint::push(&mut body, (fields.len() / 2) as u64);
         }
