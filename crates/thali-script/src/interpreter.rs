@@ -1,4 +1,4 @@
-//! The interpreter of one thread: compiles scripts, keeps what it compiled, runs them.
+//! The interpreter of one event loop: compiles scripts, keeps what it compiled, runs them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ struct Compiled {
     last_used: u64,
 }
 
-/// LuaJIT with Redis's sandbox. Belongs to the thread that made it.
+/// LuaJIT with Redis's sandbox. May go from thread to thread between runs.
 ///
 /// The thread needs two megabytes of stack or more.
 pub struct Interpreter {

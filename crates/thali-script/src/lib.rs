@@ -5,9 +5,9 @@
 //! what a command does: `redis.call` hands the arguments to a [`Host`] and reads back one RESP reply.
 //!
 //! - [`Script`]: a body, its SHA1 and the flags of its `#!lua` line; cheap to share between threads.
-//! - [`Interpreter`]: one for each thread that runs scripts; compiles lazily and keeps what it compiled.
+//! - [`Interpreter`]: one for each event loop; compiles lazily and keeps what it compiled.
 //! - [`Library`]: the text of a library of functions and what it registers; shared between threads, too.
-//! - [`Libraries`]: one for each thread that runs functions; loads lazily and keeps what it loaded.
+//! - [`Libraries`]: one for each event loop; loads lazily and keeps what it loaded.
 //! - [`Host`]: what a running script reaches.
 //! - [`Watchdog`]: one thread for all interpreters; interrupts runs that pass the busy threshold, so that
 //!   fast scripts pay nothing for the possibility of being stopped.

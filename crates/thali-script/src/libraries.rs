@@ -1,6 +1,6 @@
-//! The libraries of functions of one thread: loads them, keeps what they registered, runs it.
+//! The libraries of functions of one event loop: loads them, keeps what they registered, runs it.
 //!
-//! A library's code runs once in each thread that calls one of its functions: the locals that its functions
+//! A library's code runs once in each loop that calls one of its functions: the locals that its functions
 //! share are the thread's own. It sees no clock, no chance and no data meanwhile, so it registers the same
 //! everywhere; where it does not, the functions of that thread answer an error.
 

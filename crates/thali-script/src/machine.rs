@@ -13,7 +13,7 @@ use crate::sandbox::{self, Surface};
 use crate::state::State;
 use crate::watchdog::{Watch, Watchdog};
 
-/// LuaJIT with Redis's sandbox. Belongs to the thread that made it.
+/// LuaJIT with Redis's sandbox. One thread uses it at a time.
 pub(crate) struct Machine {
     /// Before the state, so that no signal reaches for a closed state.
     watch: Watch,

@@ -13,12 +13,16 @@ use crate::lua::{Outcome, Stack, Type, lua_State, native};
 const TRAMPOLINE: c_int = 1;
 const HANDLER: c_int = 2;
 
-/// A Lua state that belongs to one thread.
+/// A Lua state, which one thread uses at a time.
 pub(crate) struct State {
     l: *mut lua_State,
     /// Owned; freed after the state is closed. A raw pointer, because Lua keeps another.
     context: NonNull<Context>,
 }
+
+// SAFETY: both are owned, and nothing else points to them between runs. LuaJIT keeps nothing by thread: what it knows of
+// the C stack is from the call that is under way, and with the compiler off it has no signals of its own.
+unsafe impl Send for State {}
 
 impl State {
     /// `None` when memory is short.

@@ -15,7 +15,7 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, compiler_fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +36,10 @@ thread_local! {
     /// The state that runs a script on this thread, for the signal handler. No destructor, so reading it in
     /// a handler is safe.
     static RUNNING: Cell<*mut lua_State> = const { Cell::new(ptr::null_mut()) };
+
+    /// This thread's number: a system call, asked once.
+    // SAFETY: always succeeds.
+    static THREAD: libc::pid_t = unsafe { libc::gettid() };
 }
 
 /// Watches the runs of all interpreters of a process, on one thread of its own.
@@ -57,13 +61,9 @@ struct Shared {
 struct Run {
     /// Counts up when a run begins and when it ends: odd while a script runs.
     count: AtomicU64,
-    thread: libc::pthread_t,
+    /// The thread of the last run, by the kernel's number.
+    thread: AtomicI32,
 }
-
-// SAFETY: pthread_t is a name of a thread on some platforms a pointer; it is only passed to pthread_kill.
-unsafe impl Send for Run {}
-// SAFETY: as above.
-unsafe impl Sync for Run {}
 
 impl Watchdog {
     /// Starts the thread. `threshold` is Redis's `busy-reply-threshold`; zero lets scripts run for ever.
@@ -86,11 +86,8 @@ impl Watchdog {
         self.shared.threshold_ms.store(millis(threshold), Ordering::Relaxed);
     }
 
-    /// Watches the state on the calling thread.
     pub(crate) fn watch(&self, l: *mut lua_State) -> Watch {
-        // SAFETY: always succeeds.
-        let thread = unsafe { libc::pthread_self() };
-        let run = Arc::new(Run { count: AtomicU64::new(0), thread });
+        let run = Arc::new(Run { count: AtomicU64::new(0), thread: AtomicI32::new(0) });
         self.shared.lock().push(Arc::clone(&run));
         Watch { l, run, shared: Arc::clone(&self.shared) }
     }
@@ -159,23 +156,22 @@ impl Shared {
             if current != *count {
                 (*count, *since) = (current, now);
             } else if current % 2 == 1 && threshold_ms > 0 && millis(now - *since) >= threshold_ms {
-                // SAFETY: the interpreter lives, as it unregisters under the lock that is held, and so does
-                // its thread, which it cannot leave.
-                unsafe {
-                    libc::pthread_kill(run.thread, libc::SIGURG);
-                }
+                interrupt(run.thread.load(Ordering::SeqCst));
             }
         }
         any
     }
 }
 
-/// One interpreter's registration. Stays on the interpreter's thread.
+/// One interpreter's registration. Goes with it from thread to thread.
 pub(crate) struct Watch {
     l: *mut lua_State,
     run: Arc<Run>,
     shared: Arc<Shared>,
 }
+
+// SAFETY: the state moves with its interpreter (see `State`); what else there is may be shared.
+unsafe impl Send for Watch {}
 
 /// A run in progress; ends when dropped.
 pub(crate) struct Watched<'a>(&'a Watch);
@@ -185,6 +181,7 @@ pub(crate) struct Supervised<'a>(&'a Watch);
 
 impl Watch {
     pub fn begin(&self) -> Watched<'_> {
+        self.run.thread.store(THREAD.with(|thread| *thread), Ordering::SeqCst);
         RUNNING.set(self.l);
         compiler_fence(Ordering::SeqCst);
         self.run.count.fetch_add(1, Ordering::SeqCst);
@@ -196,7 +193,7 @@ impl Watch {
 
     /// For runs with a bound of their own, instead of [`Watch::begin`].
     pub fn supervise(&self) -> Supervised<'_> {
-        // SAFETY: the state's own thread, outside of any run.
+        // SAFETY: the thread that has the state, outside of any run.
         unsafe { lua::set_hook(self.l, lua::hook, HOOK_INSTRUCTIONS) };
         Supervised(self)
     }
@@ -222,6 +219,15 @@ impl Drop for Watched<'_> {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.shared.lock().retain(|run| !Arc::ptr_eq(run, &self.run));
+    }
+}
+
+/// Sends the signal. By numbers, since the run may have ended meanwhile, and its thread with it: a number that is free
+/// is refused by the kernel, and a thread of this process that has it now runs no script, or has its host asked early.
+fn interrupt(thread: libc::pid_t) {
+    // SAFETY: three numbers, no memory.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::client_memory::ClientMemory;
 use crate::clients::Clients;
 use crate::commands::debug::Switches;
 use crate::config::{Config, Settings};
+use crate::crew::Crew;
 use crate::eviction::{Evictor, Exceeded};
 use crate::freer::Freer;
 use crate::functions::{Functions, LibrarySet};
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
+    pub crew: Crew,
     pub end: crate::server::End,
     pub switches: Arc<Switches>,
 }

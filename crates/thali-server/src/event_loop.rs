@@ -1,7 +1,8 @@
 //! One event loop: reads what clients sent, runs it, writes what it answered.
 //!
 //! A tick: wait for events, read and run each ready session (bounded, so that nobody starves), handle
-//! mail and timers, then write each session's output once. A connection stays on its loop.
+//! mail and timers, then write each session's output once. A connection stays on its loop; which thread runs the loop
+//! may change between ticks, and between the halves of one (`crew.rs`).
 
 mod accepting;
 mod clients;
@@ -12,7 +13,7 @@ mod stepping;
 mod writing;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +36,8 @@ pub(crate) const WAKER: Token = Token(0);
 /// Listeners take the tokens from here to below [`SESSIONS`].
 const LISTENERS: usize = 1;
 const SESSIONS: usize = 1024;
+/// Events that one look takes from the poll.
+pub(crate) const EVENTS_LEN: usize = 1024;
 
 /// What one read takes at most, and what a session may run in one turn.
 const READ_BYTES: usize = 64 << 10;
@@ -69,14 +72,26 @@ pub(crate) struct EventLoop {
     /// When the snapshot wants the loop again, events or not.
     walk_again: Option<Duration>,
     is_ending: bool,
+    tick: Tick,
+}
+
+/// What a tick's end wants to know of its beginning.
+struct Tick {
+    begun: Instant,
+    paused_at: Instant,
+    commands_before: u64,
+    was_asked: bool,
+    /// The poll had more than fits into one look; no other poll will say so.
+    has_more_events: bool,
 }
 
 impl EventLoop {
-    pub fn new(core: Core, poll: Poll, listeners: Vec<Listener>) -> std::io::Result<Self> {
+    pub fn new(core: Core, poll: Poll, listeners: Vec<Listener>) -> io::Result<Self> {
         let mut listeners = listeners;
         for (i, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(LISTENERS + i))?;
         }
+        let now = Instant::now();
         Ok(Self {
             core,
             poll,
@@ -92,62 +107,131 @@ impl EventLoop {
             mail: Vec::new(),
             read_buffer: vec![0; READ_BYTES].into(),
             accept_again: BTreeSet::new(),
-            next_cron: Instant::now(),
+            next_cron: now,
             cron: cron::Cron::default(),
             walker: None,
             walk_again: None,
             is_ending: false,
+            tick: Tick {
+                begun: now,
+                paused_at: now,
+                commands_before: 0,
+                was_asked: false,
+                has_more_events: false,
+            },
         })
     }
 
     /// Runs until [`Message::Shutdown`].
-    pub fn run(mut self) -> std::io::Result<()> {
-        let mut events = Events::with_capacity(1024);
-        while !self.is_ending {
-            let has_more = !self.ready.is_empty() || self.handshakes.is_ready();
-            let timeout = if has_more { Duration::ZERO } else { self.until_next_timer() };
-            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
-                && error.kind() != ErrorKind::Interrupted
-            {
-                return Err(error);
-            }
-            self.read_clock();
-            let (begun, commands) = (Instant::now(), self.stats().commands.get());
-            let was_asked = !events.is_empty() || !self.ready.is_empty();
-            for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    Token(token) if token < SESSIONS => self.accept(token - LISTENERS),
-                    Token(token) => self.note_event(token as u64, event),
-                }
-            }
-            for id in std::mem::take(&mut self.ready) {
-                self.turn(id);
-            }
-            self.shake_hands();
-            self.handle_mail();
-            self.timers();
-            self.make_room();
-            self.step_commands();
-            self.write_journal();
-            self.flush_all();
-            self.count_cycle(begun, commands);
-            self.walk_snapshot(was_asked.then(|| begun.elapsed()));
-        }
+    pub fn run(mut self) -> io::Result<()> {
+        self.run_while(&mut Events::with_capacity(EVENTS_LEN), |_| true)?;
         self.end();
         Ok(())
+    }
+
+    /// Runs until [`Message::Shutdown`], or until `goes_on`, asked with the time after each tick, says no.
+    pub fn run_while(
+        &mut self,
+        events: &mut Events,
+        mut goes_on: impl FnMut(Instant) -> bool,
+    ) -> io::Result<()> {
+        // Another thread may have left it in the midst of a tick.
+        let mut timeout = Duration::ZERO;
+        loop {
+            self.begin(events, timeout)?;
+            self.finish(self.tick.was_asked);
+            if self.is_ending || !goes_on(self.tick.begun) {
+                return Ok(());
+            }
+            timeout = self.until_next_tick();
+        }
+    }
+
+    /// The first half of a tick: waits for events, for up to `timeout`, and runs what there is to run.
+    pub fn begin(&mut self, events: &mut Events, timeout: Duration) -> io::Result<()> {
+        if let Err(error) = self.poll.poll(events, Some(timeout))
+            && error.kind() != ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        self.read_clock();
+        let begun = Instant::now();
+        self.tick = Tick {
+            begun,
+            paused_at: begun,
+            commands_before: self.stats().commands.get(),
+            was_asked: !events.is_empty() || !self.ready.is_empty(),
+            has_more_events: events.iter().count() >= events.capacity(),
+        };
+        for event in &*events {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token < SESSIONS => self.accept(token - LISTENERS),
+                Token(token) => self.note_event(token as u64, event),
+            }
+        }
+        for id in std::mem::take(&mut self.ready) {
+            self.turn(id);
+        }
+        self.shake_hands();
+        self.handle_mail();
+        self.timers();
+        self.make_room();
+        self.step_commands();
+        Ok(())
+    }
+
+    /// The second half: what was run is journaled and answered. `was_asked`: somebody waits for this thread, it has
+    /// not come for its timers alone.
+    pub fn finish(&mut self, was_asked: bool) {
+        self.write_journal();
+        self.flush_all();
+        self.count_cycle();
+        self.walk_snapshot(was_asked.then(|| self.tick.begun.elapsed()));
+    }
+
+    /// When the next tick is due, events or not.
+    pub fn until_next_tick(&self) -> Duration {
+        if self.has_more() { Duration::ZERO } else { self.until_next_timer() }
+    }
+
+    /// Whether sessions wait for the next tick.
+    pub fn has_more(&self) -> bool {
+        !self.ready.is_empty() || self.handshakes.is_ready() || self.tick.has_more_events
+    }
+
+    /// Whether the tick had events or sessions to run; else it came for its timers.
+    pub fn was_asked(&self) -> bool {
+        self.tick.was_asked
+    }
+
+    /// What other loops do between the halves of a tick is no part of it: its time stops.
+    pub fn pause_tick(&mut self) {
+        self.tick.paused_at = Instant::now();
+    }
+
+    pub fn resume_tick(&mut self) {
+        self.tick.begun += self.tick.paused_at.elapsed();
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    pub fn registry(&self) -> &mio::Registry {
+        self.poll.registry()
     }
 
     fn stats(&self) -> &LoopStats {
         self.core.shared.stats_of(self.core.side.event_loop)
     }
 
-    fn count_cycle(&self, begun: Instant, commands_before: u64) {
-        let (stats, nanos) = (self.stats(), nanos_since(begun));
+    fn count_cycle(&self) {
+        let (stats, nanos) = (self.stats(), nanos_since(self.tick.begun));
         stats.cycles.add(1);
         stats.cycle_nanos.add(nanos);
         stats.cycle_nanos_max.raise(nanos);
-        stats.commands_in_cycle_max.raise(stats.commands.get().saturating_sub(commands_before));
+        stats.commands_in_cycle_max.raise(stats.commands.get().saturating_sub(self.tick.commands_before));
     }
 
     fn read_clock(&mut self) {
@@ -276,7 +360,7 @@ impl EventLoop {
     }
 
     /// Sends what may be sent. Replies that still wait for the journal were never acknowledged and go.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
             self.flush(id);

@@ -18,6 +18,7 @@ mod command_stats;
 mod commands;
 pub mod config;
 mod counting;
+mod crew;
 mod cron;
 mod digest;
 mod dispatch;

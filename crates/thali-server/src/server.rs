@@ -21,6 +21,7 @@ use crate::busy::BusyScripts;
 use crate::call::{Core, Engine, Shared, Side};
 use crate::client_memory::ClientMemory;
 use crate::config::{Config, Settings};
+use crate::crew::{Crew, Member, Slot};
 use crate::event_loop::{EventLoop, WAKER};
 use crate::eviction::Evictor;
 use crate::freer::Freer;
@@ -333,6 +334,7 @@ fn shared(
         .collect::<io::Result<Arc<[_]>>>()?;
     let seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
     let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
+    let crew = Crew::new(settings.loops, settings.loops_together);
     let shared = Shared {
         keyspace: Keyspace::new(settings.loops * SHARDS_PER_LOOP),
         pubsub: PubSub::new(loops_len),
@@ -372,12 +374,14 @@ fn shared(
         active_expire: AtomicBool::new(true),
         dump_at_end: Default::default(),
         busy: BusyScripts::new(loops_len),
+        crew,
         end: End::default(),
         switches: Default::default(),
     };
     Ok((Arc::new(shared), seed))
 }
 
+/// Threads for the loops that [`crate::crew`] runs, and one for the spare loop.
 fn spawn_loops(
     shared: &Arc<Shared>,
     seed: Random,
@@ -385,31 +389,33 @@ fn spawn_loops(
     [mut listeners, mut second]: Copies,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let loops = shared.settings.load().loops;
-    let mut threads = Vec::new();
+    let mut event_loops = Vec::new();
     for (i, poll) in polls.into_iter().enumerate() {
         let own_listeners = match i {
             0 => std::mem::take(&mut listeners),
             _ if i == loops => std::mem::take(&mut second),
             _ => Vec::new(),
         };
-        threads.push(spawn(i, Arc::clone(shared), seed.next_u64(), poll, own_listeners)?);
+        let core = core(i, Arc::clone(shared), seed.next_u64());
+        event_loops.push(EventLoop::new(core, poll, own_listeners)?);
     }
+    let spare = event_loops.pop().expect("SPARE_LOOPS is 1");
+    let slots: Arc<[Slot]> = event_loops.into_iter().map(Slot::new).collect::<io::Result<_>>()?;
+    let mut threads = Vec::new();
+    for number in 0..loops {
+        let (slots, shared) = (Arc::clone(&slots), Arc::clone(shared));
+        threads.push(spawn(number, move || Member { number, slots: &slots, shared: &shared }.run())?);
+    }
+    threads.push(spawn(loops, move || spare.run())?);
     Ok(threads)
 }
 
-fn spawn(
-    i: usize,
-    shared: Arc<Shared>,
-    seed: u64,
-    poll: mio::Poll,
-    listeners: Vec<Listener>,
-) -> io::Result<JoinHandle<()>> {
-    // Scripts recurse on the loop's stack.
-    let thread = std::thread::Builder::new().name(format!("store-{i}")).stack_size(8 << 20);
+fn spawn(number: usize, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    // Scripts recurse on the thread's stack.
+    let thread = std::thread::Builder::new().name(format!("store-{number}")).stack_size(8 << 20);
     thread.spawn(move || {
         let _guard = AbortOnPanic;
-        let core = core(i, shared, seed);
-        if let Err(error) = EventLoop::new(core, poll, listeners).and_then(EventLoop::run) {
+        if let Err(error) = run() {
             tracing::error!(%error, "an event loop has failed; the process ends so that nothing hangs half-alive");
             std::process::abort();
         }

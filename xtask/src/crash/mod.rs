@@ -140,7 +140,10 @@ impl Harness {
         let is_mixed = policy == "mixed";
         let policy = if is_mixed { "always" } else { policy };
         // Rewrites begin by themselves, too.
-        let settings = ["--appendonly", "yes", "--appendfsync", policy, "--auto-aof-rewrite-min-size", "8mb"];
+        let mut settings = vec!["--appendonly", "yes", "--appendfsync", policy];
+        settings.extend(["--auto-aof-rewrite-min-size", "8mb"]);
+        // Each loop with a thread of its own, or as servers are by default.
+        settings.extend(["--loops-together", if rng.bool() { "auto" } else { "no" }]);
         let place = Place::new(arguments.within.as_deref(), &settings)?;
         let clients = (0..arguments.clients).map(|at| Client::new(at, rng.fork())).collect();
         let (fillers, sabotage) = (arguments.fillers, arguments.sabotage);

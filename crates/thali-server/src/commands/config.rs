@@ -228,6 +228,7 @@ fn set(call: &mut Call<'_, '_>, pairs: &[(String, String)]) -> Result<(), ErrorR
     if pairs.iter().any(|(name, _)| name == "requirepass") {
         call.shared.acl.set_default_password(&settings.requirepass);
     }
+    call.shared.crew.set_auto(call.shared, settings.loops_together);
     call.shared.latency.set_threshold_ms(settings.latency_monitor_threshold_ms);
     let used = memory::used_bytes();
     if settings.maxmemory < used && settings.maxmemory != 0 && settings.maxmemory != before.maxmemory {

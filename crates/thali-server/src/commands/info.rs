@@ -104,6 +104,8 @@ fn server(call: &Call<'_, '_>, text: &mut String) -> std::fmt::Result {
     writeln!(text, "uptime_in_seconds:{uptime_s}\nuptime_in_days:{}", uptime_s / 86_400)?;
     writeln!(text, "hz:10\nconfigured_hz:10")?;
     writeln!(text, "event_loops:{}", call.side.settings.loops)?;
+    writeln!(text, "event_loops_together:{}", u8::from(shared.crew.is_together()))?;
+    writeln!(text, "event_loops_changes:{}", shared.crew.changes())?;
     writeln!(text, "shards:{}", shared.keyspace.shards_len())?;
     writeln!(text, "executable:{}", std::env::current_exe().unwrap_or_default().display())?;
     writeln!(text, "config_file:{}", shared.config.lock().file().unwrap_or_default())

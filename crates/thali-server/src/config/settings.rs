@@ -207,6 +207,8 @@ pub struct Settings {
     pub import_mode: bool,
     /// Event loops of the store; never 0.
     pub loops: usize,
+    /// One thread runs all of them where that suffices.
+    pub loops_together: bool,
     /// Threads of the layers above the store; never 0.
     pub worker_threads: usize,
 
@@ -350,6 +352,7 @@ impl From<&Config> for Settings {
             tracking_table_max_keys: c.number("tracking-table-max-keys"),
             import_mode: c.flag("import-mode"),
             loops: loops(c, cores),
+            loops_together: c.text("loops-together") == "auto",
             worker_threads: Some(c.number("worker-threads")).filter(|n| *n > 0).unwrap_or(cores),
             maxmemory: c.number("maxmemory"),
             maxmemory_policy: Eviction::parse(c.text("maxmemory-policy")),

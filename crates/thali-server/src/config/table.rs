@@ -291,6 +291,7 @@ pub(super) static TABLE: &[Directive] = &[
 
     // Thali's own
     fixed("loops", Int(0, 1024), "0"),
+    live("loops-together", Enum(&["auto", "no"]), "auto"),
     fixed("worker-threads", Int(0, 1024), "0"),
     fixed("store", Text, ""),
     fixed("store-ca", Text, ""),

@@ -44,7 +44,7 @@ fn defaults_that_a_person_would_choose() {
     assert_eq!(settings.appendfsync, Policy::Everysec);
     assert!(settings.dir.is_absolute() && settings.dir.ends_with("thali-data"));
     assert_eq!((settings.port, settings.http_port), (6379, 8379));
-    assert!(settings.loops >= 1 && settings.worker_threads >= 1);
+    assert!(settings.loops_together && settings.loops >= 1 && settings.worker_threads >= 1);
     assert_eq!(settings.maxmemory_policy, Eviction::Noeviction);
     assert_eq!(settings.save, []);
     assert_eq!(Config::default().with("appendonly", "no").unwrap().settings().save.len(), 3);

@@ -1,5 +1,6 @@
 //! A store in the test's own process, and clients of it. Connections are dealt out to the loops in turn, so
-//! two in a row live on different ones. Each test file takes what it needs.
+//! two in a row live on different ones. Each loop has its own thread, as races want it; with `THALI_LOOPS_TOGETHER=auto`
+//! all tests run as servers do by default. Each test file takes what it needs.
 
 #![allow(dead_code)]
 
@@ -15,7 +16,14 @@ use thali_server::config::Config;
 use thali_testkit::{Reply, RespClient};
 
 pub fn config(dir: &Path, settings: &[(&str, &str)]) -> Config {
-    let base = [("port", "0"), ("loops", "2"), ("bind", "127.0.0.1"), ("dir", dir.to_str().unwrap())];
+    let together = std::env::var("THALI_LOOPS_TOGETHER").unwrap_or_else(|_| "no".into());
+    let base = [
+        ("port", "0"),
+        ("loops", "2"),
+        ("loops-together", together.as_str()),
+        ("bind", "127.0.0.1"),
+        ("dir", dir.to_str().unwrap()),
+    ];
     let settings = base.iter().chain(settings);
     settings.fold(Config::default(), |config, (name, value)| config.with(name, value).unwrap())
 }
