@@ -184,7 +184,8 @@ pub struct Locked<'k> {
     held: Held<'k>,
     token: Option<MutexGuard<'k, ()>>,
     grown: bool,
-    last: RefCell<Last>,
+    /// Made when it is first wanted: with one shard held, the few looks of one command are cheaper.
+    last: RefCell<Option<Box<Last>>>,
 }
 
 /// The key that was looked for last, and where its shard stands among the held ones, which stay where they are. A
@@ -208,11 +209,11 @@ impl Last {
     }
 
     fn set(&mut self, key: &[u8], position: usize) {
-        self.len = None;
-        if let Some(kept) = self.key.get_mut(..key.len()) {
+        self.position = position;
+        self.len = self.key.get_mut(..key.len()).map(|kept| {
             kept.copy_from_slice(key);
-            (self.len, self.position) = (Some(key.len()), position);
-        }
+            key.len()
+        });
     }
 }
 
@@ -307,16 +308,23 @@ impl<'k> Locked<'k> {
     }
 
     fn held_position(&self, key: &[u8]) -> usize {
-        let mut last = self.last.borrow_mut();
-        if last.is(key) {
-            return last.position;
+        if self.held.len() == 1 {
+            return self.counted_position(key);
         }
+        let mut last = self.last.borrow_mut();
+        let last = last.get_or_insert_default();
+        if !last.is(key) {
+            last.set(key, self.counted_position(key));
+        }
+        last.position
+    }
+
+    fn counted_position(&self, key: &[u8]) -> usize {
         let shard = self.keyspace.shard_of(key);
-        let Some(position) = self.position(shard) else {
-            panic!("shard {shard} is not held: the command's key specification misses a key");
-        };
-        last.set(key, position);
-        position
+        match self.position(shard) {
+            Some(position) => position,
+            None => panic!("shard {shard} is not held: the command's key specification misses a key"),
+        }
     }
 
     fn position(&self, shard: ShardId) -> Option<usize> {
