@@ -9,8 +9,8 @@
 //! of a tick. Apart a thread keeps it as long as that lasts: of its own loop, or where another thread has that, of
 //! any that is free. There are as many threads as loops, so each loop finds one.
 //!
-//! Together becomes apart where a pass lasts too long (a slow command or script must not keep the clients of other
-//! loops waiting: one resting thread watches for that), where thread 0 is busy and the machine has processors to spare, and
+//! Together becomes apart where a command takes long (it must not keep the clients of other loops waiting: one resting
+//! thread watches for that), where thread 0 is busy and the machine has processors to spare, and
 //! by CONFIG SET. Thread 0 then keeps the loop that it is in. The way back, and the figures of both, stand in
 //! `crew/load.rs`.
 
@@ -32,9 +32,11 @@ use self::load::{ApartLoad, Back, CpuClock, TogetherLoad, Tries};
 use crate::call::Shared;
 use crate::event_loop::{EVENTS_LEN, EventLoop};
 
-/// How often the watcher looks. A pass that two looks find under way is too long: the clients of other loops have
+/// How often the watcher looks. A command that two looks find under way is too long: the clients of other loops have
 /// waited for one to two of these then.
 const LOOK: Duration = Duration::from_millis(4);
+/// A pass with many short commands is one of a server with much to do; beyond this many looks it is too long as well.
+const PASS_LOOKS_MAX: u32 = 5;
 /// A pass under way at two looks in which thread 0 ran for less was put off the processor.
 const RAN_MIN: Duration = Duration::from_millis(1);
 /// Looks without a pass that was asked for, after which the watcher sleeps.
@@ -358,13 +360,18 @@ impl<'s> Member<'s> {
         state.has_watcher = false;
     }
 
+    /// That have run on all loops.
+    fn commands(&self) -> u64 {
+        self.shared.stats.iter().take(self.slots.len()).map(|stats| stats.commands.get()).sum()
+    }
+
     /// Watches until thread 0 is no longer to run all loops. Sleeps while nobody asks for anything.
     fn watch(&self, state: &mut MutexGuard<'_, State>) {
         let crew = self.crew();
         let mut passes = crew.passes.load(SeqCst);
         let mut asked = crew.passes_asked.load(SeqCst);
         let mut quiet_looks = 0;
-        let mut ran = None;
+        let (mut ran, mut commands, mut looks_in_pass) = (None, 0, 0);
         let mut load = TogetherLoad::new(Instant::now(), crew.busy_nanos.load(Relaxed));
         while crew.has_loops() && crew.is_together() {
             if quiet_looks < QUIET_LOOKS_MAX {
@@ -383,7 +390,11 @@ impl<'s> Member<'s> {
             quiet_looks = if asked == asked_before { quiet_looks + 1 } else { 0 };
             let now = Instant::now();
             let ran_before = std::mem::replace(&mut ran, crew.ran_in_pass(passes));
-            let is_long = passes == passes_before && passes % 2 == 1 && crew.has_gone_on(ran_before, ran);
+            let commands_before = std::mem::replace(&mut commands, self.commands());
+            looks_in_pass = if passes == passes_before && passes % 2 == 1 { looks_in_pass + 1 } else { 0 };
+            let is_long = looks_in_pass > 0
+                && (commands == commands_before || looks_in_pass >= PASS_LOOKS_MAX)
+                && crew.has_gone_on(ran_before, ran);
             let is_too_much =
                 load.is_too_much(now, crew.busy_nanos.load(Relaxed)) && state.tries.may_try(now);
             if is_long || is_too_much {
