@@ -1,5 +1,6 @@
 //! What a loop does ten times a second: expired keys and fields of its share of the shards go, and others where
-//! memory has run out.
+//! memory has run out. Where many have expired at once, the loop goes on with them a little in each tick, and serves
+//! its clients in between.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,12 +21,16 @@ const EXPIRY_TURNS_MAX: usize = 16;
 const EXPIRY_HASHES_MAX: usize = 64;
 /// Fields removed before the lock is let go: in a hash of a million, each costs about 2 µs.
 const EXPIRY_FIELDS_MAX: usize = 128;
-/// Beyond this, fields wait for the next run, which begins behind the shard where this one ended.
-const EXPIRY_FIELDS_TIME_MAX: Duration = Duration::from_millis(10);
+/// Beyond this, keys and fields wait for the next tick, and so for clients.
+const EXPIRY_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// State between runs.
 #[derive(Debug, Default)]
 pub(crate) struct Cron {
+    /// Where the removal of expired keys goes on: the shard, counted among the loop's own, and turns that it has had.
+    keys: Option<(usize, usize)>,
+    /// Expired fields are being removed.
+    has_fields: bool,
     /// The first of the loop's shards whose fields have their turn, counted among them.
     next_of_fields: usize,
 }
@@ -52,42 +57,59 @@ impl Cron {
         crate::functions::forget_replaced(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
+        self.keys.get_or_insert((0, 0));
+        self.has_fields = true;
+        self.expire(core);
+    }
+
+    /// Whether there is more to expire than the last tick had time for.
+    pub fn is_expiring(&self) -> bool {
+        self.keys.is_some() || self.has_fields
+    }
+
+    /// Goes on with the removal of what has expired, for a little.
+    pub fn expire(&mut self, core: &mut Core) {
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
         let may_expire = core.shared.active_expire.load(Ordering::Relaxed) && !core.side.keeps_expired;
         if !may_expire || !admitted || core.shared.loading.is_on() {
+            (self.keys, self.has_fields) = (None, false);
             return;
         }
         let begun = Instant::now();
-        let loops = core.shared.mailboxes.len();
-        let own = usize::from(core.side.event_loop);
-        for shard in (own..core.shared.keyspace.shards_len()).step_by(loops) {
-            for _ in 0..EXPIRY_TURNS_MAX {
-                if !expire_some(core, shard as u16) {
-                    break;
-                }
-            }
-        }
-        self.expire_fields(core);
-        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
-    }
-}
-
-impl Cron {
-    /// Removes fields that have expired, in turns of one shard each.
-    fn expire_fields(&mut self, core: &mut Core) {
-        let begun = Instant::now();
+        let until = begun + EXPIRY_TIME_MAX;
         let (own, loops) = (usize::from(core.side.event_loop), core.shared.mailboxes.len());
         let shards: Vec<usize> = (own..core.shared.keyspace.shards_len()).step_by(loops).collect();
+        self.expire_keys(core, &shards, until);
+        if self.keys.is_none() && self.has_fields {
+            self.expire_fields(core, &shards, until);
+        }
+        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
+    }
+
+    fn expire_keys(&mut self, core: &mut Core, shards: &[usize], until: Instant) {
+        while let Some((at, turn)) = self.keys {
+            let Some(shard) = shards.get(at) else { return self.keys = None };
+            let has_more = expire_some(core, *shard as u16) && turn + 1 < EXPIRY_TURNS_MAX;
+            self.keys = Some(if has_more { (at, turn + 1) } else { (at + 1, 0) });
+            if Instant::now() > until {
+                return;
+            }
+        }
+    }
+
+    /// Removes fields that have expired, in turns of one shard each.
+    fn expire_fields(&mut self, core: &mut Core, shards: &[usize], until: Instant) {
         for n in 0..shards.len() {
             let at = (self.next_of_fields + n) % shards.len();
             while expire_some_fields(core, shards[at] as u16) {
-                if begun.elapsed() > EXPIRY_FIELDS_TIME_MAX {
+                if Instant::now() > until {
                     self.next_of_fields = at + 1;
                     return;
                 }
             }
         }
+        self.has_fields = false;
     }
 }
 

@@ -178,6 +178,9 @@ impl EventLoop {
         self.timers();
         self.make_room();
         self.step_commands();
+        if self.cron.is_expiring() {
+            self.cron.expire(&mut self.core);
+        }
         Ok(())
     }
 
@@ -242,7 +245,7 @@ impl EventLoop {
     }
 
     fn until_next_timer(&self) -> Duration {
-        if self.core.side.evictor.goes_on || !self.stepping.is_empty() {
+        if self.core.side.evictor.goes_on || !self.stepping.is_empty() || self.cron.is_expiring() {
             return Duration::ZERO;
         }
         let cron = self.next_cron.saturating_duration_since(Instant::now());

@@ -94,9 +94,9 @@ impl Steps for Walk {
             if self.place == 0 {
                 self.shard += 1;
                 self.last.clear();
-                // All shards are about as full: no further growth, which copies what is there.
+                // All shards are about as full. Growth copies what is there, which takes as long as many steps.
                 let wanted = self.bytes.len() / usize::from(self.shard) * cx.shard_ids().len();
-                self.bytes.reserve(wanted.saturating_sub(self.bytes.len()));
+                self.bytes.reserve((wanted + wanted / 8).saturating_sub(self.bytes.len()));
             }
         }
         Ok(self.shard == cx.shard_ids().end || self.bytes.len() > cx.reply_bytes_max)
