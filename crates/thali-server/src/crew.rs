@@ -229,7 +229,8 @@ impl<'s> Member<'s> {
             }
             return Ok(());
         };
-        let mut load = (self.number == 0).then(|| ApartLoad::new(self.shared, &crew.clocks));
+        let mut load =
+            (self.number == 0 && self.slots.len() > 1).then(|| ApartLoad::new(self.shared, &crew.clocks));
         let event_loop = held.as_mut().expect("taken only where it is");
         event_loop.run_while(events, |now| {
             if let Some(load) = &mut load
