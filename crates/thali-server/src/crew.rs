@@ -234,7 +234,8 @@ impl<'s> Member<'s> {
         let event_loop = held.as_mut().expect("taken only where it is");
         event_loop.run_while(events, |now| {
             if let Some(load) = &mut load
-                && let Some(back) = load.look(self.shared, &crew.clocks, now)
+                && let Some(back) =
+                    load.look(self.shared, &crew.clocks, now, || crew.state.lock().tries.together(now))
             {
                 self.go_back(back, now);
             }
@@ -260,7 +261,7 @@ impl<'s> Member<'s> {
 
     fn go_back(&self, back: Back, now: Instant) {
         let mut state = self.crew().state.lock();
-        if state.may_be_together && state.tries.may_go_back(now) {
+        if state.may_be_together && state.tries.may_go_back(back, now) {
             state.tries.note_back(back, now);
             self.crew().change(self.shared, &mut state, true);
         }
@@ -373,7 +374,7 @@ impl<'s> Member<'s> {
         let mut asked = crew.passes_asked.load(SeqCst);
         let mut quiet_looks = 0;
         let (mut ran, mut commands, mut looks_in_pass) = (None, 0, 0);
-        let mut load = TogetherLoad::new(Instant::now(), crew.busy_nanos.load(Relaxed));
+        let mut load = TogetherLoad::new(self.shared, Instant::now(), crew.busy_nanos.load(Relaxed));
         while crew.has_loops() && crew.is_together() {
             if quiet_looks < QUIET_LOOKS_MAX {
                 crew.asked.wait_for(state, LOOK);
@@ -396,10 +397,10 @@ impl<'s> Member<'s> {
             let is_long = looks_in_pass > 0
                 && (commands == commands_before || looks_in_pass >= PASS_LOOKS_MAX)
                 && crew.has_gone_on(ran_before, ran);
-            let is_too_much =
-                load.is_too_much(now, crew.busy_nanos.load(Relaxed)) && state.tries.may_try(now);
-            if is_long || is_too_much {
-                state.tries.note_apart(!is_long, now);
+            let too_much = load.too_much(self.shared, now, crew.busy_nanos.load(Relaxed));
+            let too_much = too_much.filter(|_| state.tries.may_try(now));
+            if is_long || too_much.is_some() {
+                state.tries.note_apart(too_much.filter(|_| !is_long), now);
                 crew.change(self.shared, state, false);
             }
         }

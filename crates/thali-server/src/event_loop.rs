@@ -198,9 +198,12 @@ impl EventLoop {
         if self.has_more() { Duration::ZERO } else { self.until_next_timer() }
     }
 
-    /// Whether sessions wait for the next tick.
+    /// Whether sessions wait for the next tick: to run, or to be sent more.
     pub fn has_more(&self) -> bool {
-        !self.ready.is_empty() || self.handshakes.is_ready() || self.tick.has_more_events
+        !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || self.handshakes.is_ready()
+            || self.tick.has_more_events
     }
 
     /// Whether the tick had events or sessions to run; else it came for its timers.
@@ -367,6 +370,9 @@ impl EventLoop {
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
             self.flush(id);
+            while self.sessions.get(&id).is_some_and(|session| session.is_dirty) {
+                self.flush(id);
+            }
             self.close(id);
         }
     }

@@ -5,9 +5,10 @@
 //! | apart | thread 0 spent 0.9 of a window in passes, and 0.4 processors were idle. Two loops take up to 1.3 times the processor time for a request, so with less to spare both are slower for it |
 //! | together, calm | the loops' threads took less than 0.6 of a processor |
 //! | together, contended | no processor is idle, and the loops' threads get 1.1 of one or less: they are in each other's way, or in that of others |
+//! | together, in vain | what runs apart is not 1.15 times what ran together: all want the same shard, or the clients do not ask faster |
 //!
-//! So that they do not change all the time, loops that went apart for their load stay so for a second, and where
-//! contention brought them back, the next try waits, each time twice as long.
+//! So that they do not change all the time, loops that went apart for their load stay so for a second, or for a window
+//! where it was in vain; and unless they came back as it is calm, the next try waits, each time twice as long.
 //!
 //! SOURCE: Linux `Documentation/filesystems/proc.rst` (stat), `Documentation/scheduler/sched-stats.rst`
 //! (schedstat).
@@ -30,6 +31,9 @@ const CALM_MAX: f64 = 0.6;
 const CONTENDED_MAX: f64 = 1.1;
 const CONTENDED_IDLE_MAX: f64 = 0.1;
 
+/// Commands a second apart, over those together, for which a second thread is worth its costs.
+const GAIN_MIN: f64 = 1.15;
+
 const APART_MIN: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -39,6 +43,12 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Back {
     Calm,
     Contended,
+    InVain,
+}
+
+/// Commands that all loops have run so far.
+fn commands(shared: &Shared) -> u64 {
+    shared.stats.iter().map(|stats| stats.commands.get()).sum()
 }
 
 /// Whether the system tells what the rules ask for.
@@ -96,25 +106,30 @@ impl CpuClock {
 pub(super) struct TogetherLoad {
     at: Instant,
     busy_nanos: u64,
+    commands: u64,
     /// Read at the end of a window that was busy, for the next one.
     idle: Option<Duration>,
 }
 
 impl TogetherLoad {
-    pub fn new(at: Instant, busy_nanos: u64) -> Self {
-        Self { at, busy_nanos, idle: None }
+    pub fn new(shared: &Shared, at: Instant, busy_nanos: u64) -> Self {
+        Self { at, busy_nanos, commands: commands(shared), idle: None }
     }
 
-    /// Whether thread 0 has too much to do, and there is who could help. `busy_nanos`: of all passes so far.
-    pub fn is_too_much(&mut self, now: Instant, busy_nanos: u64) -> bool {
+    /// Where thread 0 has too much to do, and there is who could help: the commands that it ran, a second.
+    /// `busy_nanos`: of all passes so far.
+    pub fn too_much(&mut self, shared: &Shared, now: Instant, busy_nanos: u64) -> Option<f64> {
         let window = now - self.at;
         if window < TOGETHER_WINDOW {
-            return false;
+            return None;
         }
+        let ran = commands(shared);
+        let rate = ran.saturating_sub(self.commands) as f64 / window.as_secs_f64();
         let is_busy = share(Duration::from_nanos(busy_nanos - self.busy_nanos), window) >= BUSY_MIN;
         let idle = is_busy.then(machine_idle).flatten();
-        let before = std::mem::replace(self, Self { at: now, busy_nanos, idle }).idle;
-        before.zip(idle).is_some_and(|(before, idle)| share(idle.saturating_sub(before), window) >= IDLE_MIN)
+        let before = std::mem::replace(self, Self { at: now, busy_nanos, commands: ran, idle }).idle;
+        let (before, idle) = before.zip(idle)?;
+        (share(idle.saturating_sub(before), window) >= IDLE_MIN).then_some(rate)
     }
 }
 
@@ -123,6 +138,7 @@ pub(super) struct ApartLoad {
     at: Instant,
     cpu: Option<Duration>,
     idle: Option<Duration>,
+    commands: u64,
     /// Ticks of each loop.
     cycles: Vec<u64>,
 }
@@ -131,11 +147,19 @@ impl ApartLoad {
     pub fn new(shared: &Shared, clocks: &[OnceLock<CpuClock>]) -> Self {
         let cpu = clocks.iter().map(|clock| clock.get()?.read()).sum();
         let cycles = shared.stats.iter().take(clocks.len()).map(|stats| stats.cycles.get()).collect();
-        Self { at: Instant::now(), cpu, idle: machine_idle(), cycles }
+        let (idle, commands) = (machine_idle(), commands(shared));
+        Self { at: Instant::now(), cpu, idle, commands, cycles }
     }
 
-    /// Whether one thread would do. Asked after each tick of a loop.
-    pub fn look(&mut self, shared: &Shared, clocks: &[OnceLock<CpuClock>], now: Instant) -> Option<Back> {
+    /// Whether one thread would do. Asked after each tick of a loop. `together`: commands that one ran, a second, before
+    /// they went apart for it just now.
+    pub fn look(
+        &mut self,
+        shared: &Shared,
+        clocks: &[OnceLock<CpuClock>],
+        now: Instant,
+        together: impl FnOnce() -> Option<f64>,
+    ) -> Option<Back> {
         if now < self.at + APART_WINDOW {
             return None;
         }
@@ -148,14 +172,17 @@ impl ApartLoad {
         let grown = |before: Option<Duration>, now: Option<Duration>| {
             Some(share(now?.saturating_sub(before?), window))
         };
-        judge_apart(grown(before.cpu, self.cpu)?, grown(before.idle, self.idle)?)
+        let rate = self.commands.saturating_sub(before.commands) as f64 / window.as_secs_f64();
+        let gain = together().map(|together| rate / together);
+        judge_apart(grown(before.cpu, self.cpu)?, grown(before.idle, self.idle)?, gain)
     }
 }
 
-fn judge_apart(cpu: f64, idle: f64) -> Option<Back> {
+fn judge_apart(cpu: f64, idle: f64, gain: Option<f64>) -> Option<Back> {
     match (cpu, idle) {
         (cpu, _) if cpu < CALM_MAX => Some(Back::Calm),
         (cpu, idle) if cpu <= CONTENDED_MAX && idle < CONTENDED_IDLE_MAX => Some(Back::Contended),
+        _ if gain.is_some_and(|gain| gain < GAIN_MIN) => Some(Back::InVain),
         _ => None,
     }
 }
@@ -168,15 +195,15 @@ fn share(part: Duration, of: Duration) -> f64 {
 #[derive(Debug)]
 pub(super) struct Tries {
     apart_at: Instant,
-    /// For load, not for one long command.
-    for_load: bool,
+    /// Commands a second that one thread ran before; `None` where they went apart for one long command.
+    for_load: Option<f64>,
     not_before: Instant,
     wait: Duration,
 }
 
 impl Tries {
     pub fn new(now: Instant) -> Self {
-        Self { apart_at: now, for_load: false, not_before: now, wait: RETRY_MIN }
+        Self { apart_at: now, for_load: None, not_before: now, wait: RETRY_MIN }
     }
 
     /// Whether to go apart for load.
@@ -184,19 +211,24 @@ impl Tries {
         now >= self.not_before
     }
 
-    pub fn note_apart(&mut self, for_load: bool, now: Instant) {
+    pub fn note_apart(&mut self, for_load: Option<f64>, now: Instant) {
         (self.apart_at, self.for_load) = (now, for_load);
     }
 
-    pub fn may_go_back(&self, now: Instant) -> bool {
-        !self.for_load || now >= self.apart_at + APART_MIN
+    /// What to compare the first second apart with: later the load is another one.
+    pub fn together(&self, now: Instant) -> Option<f64> {
+        self.for_load.filter(|_| now < self.apart_at + APART_MIN + APART_WINDOW)
+    }
+
+    pub fn may_go_back(&self, back: Back, now: Instant) -> bool {
+        self.for_load.is_none() || back == Back::InVain || now >= self.apart_at + APART_MIN
     }
 
     pub fn note_back(&mut self, back: Back, now: Instant) {
         if back == Back::Calm || now >= self.apart_at + RETRY_MAX {
             self.wait = RETRY_MIN;
         }
-        if back == Back::Contended && self.for_load {
+        if back != Back::Calm && self.for_load.is_some() {
             self.not_before = now + self.wait;
             self.wait = (self.wait * 2).min(RETRY_MAX);
         }
@@ -247,11 +279,12 @@ mod tests {
 
     #[test]
     fn loops_go_back_where_they_are_calm_or_in_the_way() {
-        assert_eq!(judge_apart(0.5, 1.5), Some(Back::Calm));
-        assert_eq!(judge_apart(0.5, 0.0), Some(Back::Calm));
-        assert_eq!(judge_apart(1.0, 0.0), Some(Back::Contended));
-        assert_eq!(judge_apart(1.0, 0.5), None);
-        assert_eq!(judge_apart(1.9, 0.0), None);
+        assert_eq!(judge_apart(0.5, 1.5, None), Some(Back::Calm));
+        assert_eq!(judge_apart(0.5, 0.0, Some(0.5)), Some(Back::Calm));
+        assert_eq!(judge_apart(1.0, 0.0, None), Some(Back::Contended));
+        assert_eq!(judge_apart(1.0, 0.5, None), None);
+        assert_eq!(judge_apart(1.9, 0.0, Some(1.6)), None);
+        assert_eq!(judge_apart(1.9, 0.0, Some(1.1)), Some(Back::InVain));
     }
 
     #[test]
@@ -262,22 +295,25 @@ mod tests {
         let mut now = 0;
         for wait in [1, 2, 4, 8, 10, 10] {
             assert!(tries.may_try(at(now)));
-            tries.note_apart(true, at(now));
-            assert!(!tries.may_go_back(at(now)) && tries.may_go_back(at(now + 1)));
+            tries.note_apart(Some(1e5), at(now));
+            assert!(!tries.may_go_back(Back::Contended, at(now)));
+            assert!(tries.may_go_back(Back::InVain, at(now)));
+            assert!(tries.may_go_back(Back::Contended, at(now + 1)));
+            assert_eq!((tries.together(at(now)), tries.together(at(now + 2))), (Some(1e5), None));
             tries.note_back(Back::Contended, at(now + 1));
             assert!(!tries.may_try(at(now + wait)));
             now += 1 + wait;
         }
         // It was worth it for a while.
-        tries.note_apart(true, at(now));
+        tries.note_apart(Some(1e5), at(now));
         tries.note_back(Back::Contended, at(now + 20));
         assert!(!tries.may_try(at(now + 20)) && tries.may_try(at(now + 21)));
-        tries.note_apart(true, at(now + 21));
+        tries.note_apart(Some(1e5), at(now + 21));
         tries.note_back(Back::Calm, at(now + 23));
         assert!(tries.may_try(at(now + 23)));
         // One long command says nothing of the load.
-        tries.note_apart(false, at(now + 24));
-        assert!(tries.may_go_back(at(now + 24)));
+        tries.note_apart(None, at(now + 24));
+        assert!(tries.may_go_back(Back::Contended, at(now + 24)));
         tries.note_back(Back::Contended, at(now + 24));
         assert!(tries.may_try(at(now + 24)));
     }

@@ -7,11 +7,14 @@ use thali_journal::Seq;
 use thali_resp::Reply;
 
 use super::mail::reply_timed_out;
-use super::{EventLoop, mark_ready, nanos_since};
+use super::{EventLoop, mark_dirty, mark_ready, nanos_since};
 use crate::commands::persistence;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, TimeUp};
 use crate::{client_memory, tracking};
 
+/// What one session is sent in one tick. A client that takes a long reply as fast as it is written would keep all others
+/// waiting until it has the whole.
+const FLUSH_BYTES_MAX: usize = 256 << 10;
 /// Output room that a session keeps when it has nothing to send.
 const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 
@@ -58,9 +61,16 @@ impl EventLoop {
             return;
         }
         // Owed as soon as requests may run again, so whether or not the socket takes it now.
+        let mut left = FLUSH_BYTES_MAX;
         while (session.writable && session.out_at < session.out.len()) || tracking::pay(session) {
-            match session.stream.write(&session.out[session.out_at..]) {
+            if left == 0 {
+                mark_dirty(&mut self.dirty, id, session);
+                break;
+            }
+            let part = &session.out[session.out_at..];
+            match session.stream.write(&part[..part.len().min(left)]) {
                 Ok(len) => {
+                    left -= len;
                     session.out_at += len;
                     crate::clients::add(&session.state.info.net_out_bytes, len as u64);
                     self.core.shared.stats_of(self.core.side.event_loop).output_bytes.add(len as u64);

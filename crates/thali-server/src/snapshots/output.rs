@@ -93,7 +93,9 @@ pub(super) fn write(
         }
         if walks {
             let stepped = walker.step_of_thread(keyspace, gives_up).ok_or_else(|| given_up(walk))?;
-            if let (Pace::Delayed(pause), Stepped::More) = (pace, stepped) {
+            if let (Pace::Delayed(pause), Stepped::More) = (pace, stepped)
+                && !walk.is_through()
+            {
                 walk.rest(pause, gives_up);
             }
         }
