@@ -57,9 +57,9 @@ impl Cron {
         crate::functions::forget_replaced(&core.shared, &mut core.side);
         unit::clear_leftovers(core);
         unit::serve_deferred(core);
+        // The loop looks at once whether it is expiring.
         self.keys.get_or_insert((0, 0));
         self.has_fields = true;
-        self.expire(core);
     }
 
     /// Whether there is more to expire than the last tick had time for.

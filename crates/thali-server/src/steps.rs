@@ -33,28 +33,21 @@ pub(crate) fn step(core: &mut Core, state: &mut SessionState) -> Option<(Vec<u8>
     let outcome = stepping.steps.step(&mut cx);
     let outcome = outcome.map_err(|error| unit::named_refusal(shared, side, error));
     stepping.nanos += side.lap(begun);
-    let reply = match outcome {
-        Ok(false) => {
-            state.stepping = Some(stepping);
-            unit::settle(cx, shared, side);
-            return None;
-        }
-        Ok(true) => {
-            let (row, args) = (stepping.row, borrowed(&stepping.args));
-            let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
-            unit::count(row, &mut call, &args, stepping.nanos, None);
-            stepping.steps.reply()
-        }
+    if let Ok(false) = outcome {
+        unit::settle(cx, shared, side);
+        state.stepping = Some(stepping);
+        return None;
+    }
+    let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
+    unit::count(stepping.row, &mut call, &borrowed(&stepping.args), stepping.nanos, outcome.as_ref().err());
+    unit::settle(cx, shared, side);
+    crate::clients::add(&state.info.commands, 1);
+    Some(match outcome {
+        Ok(_) => stepping.steps.reply(),
         Err(error) => {
-            let (row, args) = (stepping.row, borrowed(&stepping.args));
-            let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
-            unit::count(row, &mut call, &args, stepping.nanos, Some(&error));
             let mut reply = Vec::new();
             state.error(&mut reply, &error);
             (reply, 0)
         }
-    };
-    unit::settle(cx, shared, side);
-    crate::clients::add(&state.info.commands, 1);
-    Some(reply)
+    })
 }

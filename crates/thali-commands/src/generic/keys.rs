@@ -60,11 +60,12 @@ impl Walk {
 
     /// Whether the step before has shown the key already.
     fn was_shown(&self, key: &[u8]) -> bool {
-        self.last.iter().any(|begin| {
-            let mut bulk = Vec::with_capacity(key.len() + HEADER_ROOM);
-            Reply::new(&mut bulk, Protocol::Resp2).bulk(key);
-            self.bytes[*begin..].starts_with(&bulk)
-        })
+        if self.last.is_empty() {
+            return false;
+        }
+        let mut bulk = Vec::with_capacity(key.len() + HEADER_ROOM);
+        Reply::new(&mut bulk, Protocol::Resp2).bulk(key);
+        self.last.iter().any(|begin| self.bytes[*begin..].starts_with(&bulk))
     }
 }
 
@@ -74,7 +75,7 @@ impl Steps for Walk {
         let mut left = STEP_KEYS;
         while left > 0 && self.shard < cx.shard_ids().end {
             // A shard without keys costs its lock.
-            left = left.saturating_sub(1);
+            left -= 1;
             self.place = cx.see_shard(self.shard, |shard| {
                 let Some(db) = shard.db(db) else { return 0 };
                 let (mut shown, mut begins) = (0, Vec::new());
