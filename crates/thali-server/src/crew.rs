@@ -70,7 +70,7 @@ impl Slot {
 pub(crate) struct Crew {
     is_together: AtomicBool,
     changes: AtomicU64,
-    /// Odd while thread 0 is in a pass.
+    /// Even while thread 0 waits for the next pass; odd while it is in one, or has not come to them yet.
     passes: AtomicU64,
     /// Passes that events or sessions asked for; those by timers alone do not wake the watcher.
     passes_asked: AtomicU64,
@@ -101,7 +101,7 @@ impl Crew {
         Self {
             is_together: AtomicBool::new(may_be_together),
             changes: AtomicU64::new(0),
-            passes: AtomicU64::new(0),
+            passes: AtomicU64::new(1),
             passes_asked: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             is_watcher_asleep: AtomicBool::new(false),
@@ -280,7 +280,8 @@ impl<'s> Member<'s> {
         // The poll is edge-triggered and says nothing of what came before.
         let mut due = vec![now; self.slots.len()];
         let mut has_more = false;
-        while crew.is_together() && crew.has_loops() {
+        crew.end_pass(Duration::ZERO);
+        loop {
             let next = due.iter().copied().min().unwrap_or(now);
             let timeout = next.saturating_duration_since(now);
             if let Err(error) = poll.poll(&mut ready, Some(timeout))
@@ -291,14 +292,13 @@ impl<'s> Member<'s> {
             let begun = Instant::now();
             ready.iter().for_each(|event| due[event.token().0] = begun);
             crew.begin_pass(!ready.is_empty() || std::mem::take(&mut has_more));
-            let held = self.pass(events, &mut due, &mut has_more, begun);
+            let held = self.pass(events, &mut due, &mut has_more, begun)?;
+            if !crew.is_together() || !crew.has_loops() {
+                return Ok(held);
+            }
             now = Instant::now();
             crew.end_pass(now - begun);
-            if let Some(held) = held? {
-                return Ok(Some(held));
-            }
         }
-        Ok(None)
     }
 
     /// One pass over the loops that are due. Notes in `due` when each is due again, and in `has_more` whether sessions

@@ -248,6 +248,28 @@ fn a_script_that_never_ends_is_killed_though_threads_change() {
 }
 
 #[test]
+fn loops_that_go_together_while_the_first_thread_is_in_a_script_keep_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, address) = start(&dir, &[NO_FILE, ("loops-together", "no"), ("busy-reply-threshold", "20")]);
+    // On different loops; each of the two has the script once.
+    for (slow, quick) in [(0, 1), (1, 0)] {
+        let mut clients = [connect(&address), connect(&address)];
+        clients.iter_mut().for_each(|client| ok(client, "PING"));
+        clients[slow].send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]).unwrap();
+        while !matches!(ask(&mut clients[quick], "GET k"), Reply::Error(text) if text.starts_with("BUSY")) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for setting in ["auto", "no", "auto"] {
+            ok(&mut clients[quick], &format!("CONFIG SET loops-together {setting}"));
+        }
+        ok(&mut clients[quick], "SCRIPT KILL");
+        assert!(matches!(clients[slow].read().unwrap(), Reply::Error(text) if text.contains("SCRIPT KILL")));
+        ok(&mut clients[quick], "CONFIG SET loops-together no");
+    }
+    server.shutdown().unwrap();
+}
+
+#[test]
 fn the_end_comes_in_either_state_and_clients_that_wait_are_let_go() {
     for setting in ["auto", "no"] {
         let dir = tempfile::tempdir().unwrap();
