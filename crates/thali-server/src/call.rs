@@ -102,7 +102,7 @@ pub(crate) struct Shared {
     /// What SHUTDOWN said about a last dump; `None`: as `save` is set.
     pub dump_at_end: Mutex<Option<bool>>,
     pub busy: BusyScripts,
-    pub crew: Crew,
+    pub crew: Arc<Crew>,
     pub end: crate::server::End,
     pub switches: Arc<Switches>,
 }

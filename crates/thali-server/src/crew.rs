@@ -17,6 +17,7 @@
 mod load;
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -28,7 +29,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use self::load::{ApartLoad, Back, CpuClock, TogetherLoad, Tries};
+use self::load::{ApartLoad, CpuClock, TogetherLoad, Tries, Window};
 use crate::call::Shared;
 use crate::event_loop::{EVENTS_LEN, EventLoop};
 
@@ -41,6 +42,8 @@ const PASS_LOOKS_MAX: u32 = 5;
 const RAN_MIN: Duration = Duration::from_millis(1);
 /// Looks without a pass that was asked for, after which the watcher sleeps.
 const QUIET_LOOKS_MAX: u32 = 25;
+/// How often in a pass what loops tell each other is looked at; what comes then waits for the next one.
+const MAIL_ROUNDS_MAX: usize = 4;
 /// A thread without a loop looks for a free one this often, and thread 0 for loops that others still have.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -52,8 +55,6 @@ pub(crate) struct Slot {
     event_loop: Mutex<Option<EventLoop>>,
 }
 
-type Held<'s> = MutexGuard<'s, Option<EventLoop>>;
-
 impl Slot {
     pub fn new(event_loop: EventLoop) -> io::Result<Self> {
         Ok(Self { registry: event_loop.registry().try_clone()?, event_loop: Mutex::new(Some(event_loop)) })
@@ -61,8 +62,45 @@ impl Slot {
 
     /// The loop, where nobody runs it and it has not ended.
     fn take(&self) -> Option<Held<'_>> {
-        self.event_loop.try_lock().filter(|event_loop| event_loop.is_some())
+        self.event_loop.try_lock().filter(|event_loop| event_loop.is_some()).map(Held)
     }
+}
+
+/// A loop that a thread runs. INVARIANT: it has not ended.
+struct Held<'s>(MutexGuard<'s, Option<EventLoop>>);
+
+impl Deref for Held<'_> {
+    type Target = EventLoop;
+
+    fn deref(&self) -> &EventLoop {
+        self.0.as_ref().expect("taken only where it is")
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut EventLoop {
+        self.0.as_mut().expect("taken only where it is")
+    }
+}
+
+/// Why thread 0 leaves a pass before its end.
+enum Left<'s> {
+    /// They are to go apart; with the loop that it was in.
+    Apart(Option<Held<'s>>),
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Left<'_> {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The first half of a tick, in a pass. Whether the loop had anything to do but its timers.
+fn begin(event_loop: &mut EventLoop, events: &mut Events) -> io::Result<bool> {
+    event_loop.begin(events, Duration::ZERO)?;
+    event_loop.pause_tick();
+    Ok(event_loop.was_asked())
 }
 
 /// What all threads know of who runs what.
@@ -144,9 +182,16 @@ impl Crew {
         self.loops_left.load(SeqCst) > 0
     }
 
-    /// Ends the wait of whoever waits for a loop's events.
+    /// Ends the wait of whoever waits for a loop's events, and of those who are about to.
     fn wake_loops(&self, shared: &Shared) {
-        shared.mailboxes.iter().take(self.clocks.len()).for_each(|mailbox| mailbox.wake());
+        shared.mailboxes.iter().take(self.clocks.len()).for_each(|mailbox| mailbox.waker().wake_always());
+    }
+
+    /// Whether thread 0 looks at the mail of all loops before it waits again: who sends need not wake any.
+    /// The sender's message comes first, then this; a pass ends first, then thread 0 looks ([`Member::look_for_mail`]);
+    /// and they go apart first, then all loops are woken. So one of the two sees the other in each case.
+    pub fn looks_at_mail(&self) -> bool {
+        self.is_together() && self.passes.load(SeqCst) % 2 == 1
     }
 
     fn begin_pass(&self, was_asked: bool) {
@@ -231,37 +276,48 @@ impl<'s> Member<'s> {
         };
         let mut load =
             (self.number == 0 && self.slots.len() > 1).then(|| ApartLoad::new(self.shared, &crew.clocks));
-        let event_loop = held.as_mut().expect("taken only where it is");
-        event_loop.run_while(events, |now| {
+        held.run_while(events, |now| {
             if let Some(load) = &mut load
-                && let Some(back) =
-                    load.look(self.shared, &crew.clocks, now, || crew.state.lock().tries.together(now))
+                && let Some(window) = load.look(self.shared, &crew.clocks, now)
             {
-                self.go_back(back, now);
+                self.judge(window, now);
             }
             !crew.is_together()
         })?;
-        self.end_if_asked(&mut held);
-        drop(held);
+        drop(self.end_if_asked(held));
         // Thread 0 may have come for it already.
         crew.wake_loops(self.shared);
         Ok(())
     }
 
-    fn end_if_asked(&self, slot: &mut Option<EventLoop>) {
-        if let Some(mut event_loop) = slot.take_if(|event_loop| event_loop.is_ending()) {
-            event_loop.end();
-            drop(event_loop);
-            let _state = self.crew().state.lock();
-            self.crew().loops_left.fetch_sub(1, SeqCst);
-            self.crew().changed.notify_all();
-            self.crew().asked.notify_all();
+    /// To be asked between ticks. Gives the loop back, if it goes on.
+    fn end_if_asked(&self, mut held: Held<'s>) -> Option<Held<'s>> {
+        if !held.is_ending() {
+            return Some(held);
         }
+        held.end();
+        *held.0 = None;
+        let _state = self.crew().state.lock();
+        self.crew().loops_left.fetch_sub(1, SeqCst);
+        self.crew().changed.notify_all();
+        self.crew().asked.notify_all();
+        None
     }
 
-    fn go_back(&self, back: Back, now: Instant) {
+    /// A loop's turn in a pass; `None` where another thread has it, or it has ended.
+    fn borrow(&self, i: usize) -> Result<Option<Held<'s>>, Left<'s>> {
+        if self.crew().is_together() { Ok(self.slots[i].take()) } else { Err(Left::Apart(None)) }
+    }
+
+    fn give_back(&self, held: Held<'s>) -> Result<(), Left<'s>> {
+        if self.crew().is_together() { Ok(()) } else { Err(Left::Apart(Some(held))) }
+    }
+
+    fn judge(&self, window: Window, now: Instant) {
         let mut state = self.crew().state.lock();
-        if state.may_be_together && state.tries.may_go_back(back, now) {
+        if state.may_be_together
+            && let Some(back) = state.tries.judge(window, now)
+        {
             state.tries.note_back(back, now);
             self.crew().change(self.shared, &mut state, true);
         }
@@ -276,12 +332,13 @@ impl<'s> Member<'s> {
             poll.registry().register(&mut SourceFd(&fd), Token(i), Interest::READABLE)?;
         }
         let mut ready = Events::with_capacity(self.slots.len());
-        let mut now = Instant::now();
         // The poll is edge-triggered and says nothing of what came before.
-        let mut due = vec![now; self.slots.len()];
+        let mut due = vec![Instant::now(); self.slots.len()];
         let mut has_more = false;
         crew.end_pass(Duration::ZERO);
-        loop {
+        while crew.has_loops() {
+            let now = Instant::now();
+            self.look_for_mail(&mut due, now);
             let next = due.iter().copied().min().unwrap_or(now);
             let timeout = next.saturating_duration_since(now);
             if let Err(error) = poll.poll(&mut ready, Some(timeout))
@@ -292,59 +349,72 @@ impl<'s> Member<'s> {
             let begun = Instant::now();
             ready.iter().for_each(|event| due[event.token().0] = begun);
             crew.begin_pass(!ready.is_empty() || std::mem::take(&mut has_more));
-            let held = self.pass(events, &mut due, &mut has_more, begun)?;
-            if !crew.is_together() || !crew.has_loops() {
-                return Ok(held);
+            match self.pass(events, &mut due, &mut has_more, begun) {
+                Ok(()) => crew.end_pass(begun.elapsed()),
+                Err(Left::Apart(held)) => return Ok(held),
+                Err(Left::Failed(error)) => return Err(error),
             }
-            now = Instant::now();
-            crew.end_pass(now - begun);
+        }
+        Ok(None)
+    }
+
+    /// Mail that came in a pass woke nobody ([`Crew::looks_at_mail`]).
+    fn look_for_mail(&self, due: &mut [Instant], now: Instant) {
+        for (i, due) in due.iter_mut().enumerate() {
+            // A thread that still has the loop wakes it when it lets it go.
+            if self.shared.mailboxes[i].has_mail() && self.slots[i].take().is_some() {
+                *due = now;
+            }
         }
     }
 
-    /// One pass over the loops that are due. Notes in `due` when each is due again, and in `has_more` whether sessions
-    /// wait for the next pass.
+    /// One pass over the loops that are due, and those with mail. Notes in `due` when each is due again, and in
+    /// `has_more` whether sessions wait for the next pass.
     fn pass(
         &self,
         events: &mut Events,
         due: &mut [Instant],
         has_more: &mut bool,
         now: Instant,
-    ) -> io::Result<Option<Held<'s>>> {
+    ) -> Result<(), Left<'s>> {
         let mut was_asked = false;
-        let mut worked = SmallVec::<[usize; 16]>::new();
+        let mut begun = SmallVec::<[usize; 16]>::new();
         for (i, due) in due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
             *due = now + LOOK_AGAIN;
-            if !self.crew().is_together() {
-                return Ok(None);
+            let Some(mut held) = self.borrow(i)? else { continue };
+            begun.push(i);
+            was_asked |= begin(&mut held, events)?;
+            self.give_back(held)?;
+        }
+        // What they tell each other is heard in the same pass.
+        for _ in 0..MAIL_ROUNDS_MAX {
+            let mut was_told = false;
+            for i in (0..self.slots.len()).filter(|i| self.shared.mailboxes[*i].has_mail()) {
+                let Some(mut held) = self.borrow(i)? else { continue };
+                was_told = true;
+                if begun.contains(&i) {
+                    held.resume_tick();
+                    held.handle_mail();
+                    held.pause_tick();
+                } else {
+                    begun.push(i);
+                    was_asked |= begin(&mut held, events)?;
+                }
+                self.give_back(held)?;
             }
-            let Some(mut held) = self.slots[i].take() else { continue };
-            if let Some(event_loop) = &mut *held {
-                event_loop.begin(events, Duration::ZERO)?;
-                event_loop.pause_tick();
-                was_asked |= event_loop.was_asked();
-                worked.push(i);
-            }
-            if !self.crew().is_together() {
-                return Ok(Some(held));
+            if !was_told {
+                break;
             }
         }
-        for i in worked {
-            if !self.crew().is_together() {
-                return Ok(None);
-            }
-            let Some(mut held) = self.slots[i].take() else { continue };
-            if let Some(event_loop) = &mut *held {
-                event_loop.resume_tick();
-                event_loop.finish(was_asked);
-                *has_more |= event_loop.has_more();
-                due[i] = Instant::now() + event_loop.until_next_tick();
-            }
-            self.end_if_asked(&mut held);
-            if !self.crew().is_together() && held.is_some() {
-                return Ok(Some(held));
-            }
+        for i in begun {
+            let Some(mut held) = self.borrow(i)? else { continue };
+            held.resume_tick();
+            held.finish(was_asked);
+            *has_more |= held.has_more();
+            due[i] = Instant::now() + held.until_next_tick();
+            self.end_if_asked(held).map_or(Ok(()), |held| self.give_back(held))?;
         }
-        Ok(None)
+        Ok(())
     }
 
     /// What threads do while thread 0 runs all loops: one of them watches it, the others sleep.

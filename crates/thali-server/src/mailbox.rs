@@ -6,6 +6,7 @@ use thali_journal::Seq;
 use thali_sync::Wake;
 
 use crate::acl::User;
+use crate::crew::Crew;
 use crate::listener::{Accepted, Listener};
 use crate::migration::Migration;
 use crate::pubsub::Publication;
@@ -58,11 +59,24 @@ pub(crate) type Mailbox = thali_sync::Mailbox<Message, PollWaker>;
 
 /// Ends a loop's wait for events.
 #[derive(Debug)]
-pub(crate) struct PollWaker(pub mio::Waker);
+pub(crate) struct PollWaker {
+    pub waker: mio::Waker,
+    /// Who runs the loop; `None` for one that has a thread of its own always.
+    pub crew: Option<Arc<Crew>>,
+}
+
+impl PollWaker {
+    /// Whoever looks at mail anyway or not.
+    pub fn wake_always(&self) {
+        // A closed poll means that the loop has ended and nobody reads its mail.
+        let _ = self.waker.wake();
+    }
+}
 
 impl Wake for PollWaker {
     fn wake(&self) {
-        // A closed poll means that the loop has ended and nobody reads its mail.
-        let _ = self.0.wake();
+        if !self.crew.as_ref().is_some_and(|crew| crew.looks_at_mail()) {
+            self.wake_always();
+        }
     }
 }

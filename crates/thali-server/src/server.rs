@@ -328,13 +328,14 @@ fn shared(
     let now_ms = unix_ms();
     let loops_len = polls.len();
     let watchdog = Watchdog::start(Duration::from_millis(settings.busy_reply_threshold_ms))?;
-    let mailboxes = polls
-        .iter()
-        .map(|poll| mio::Waker::new(poll.registry(), WAKER).map(|waker| Mailbox::new(PollWaker(waker))))
-        .collect::<io::Result<Arc<[_]>>>()?;
+    let crew = Arc::new(Crew::new(settings.loops, settings.loops_together));
+    let mailbox = |(i, poll): (usize, &mio::Poll)| {
+        let waker = mio::Waker::new(poll.registry(), WAKER)?;
+        Ok(Mailbox::new(PollWaker { waker, crew: (i < settings.loops).then(|| Arc::clone(&crew)) }))
+    };
+    let mailboxes = polls.iter().enumerate().map(mailbox).collect::<io::Result<Arc<[_]>>>()?;
     let seed = Random::new(now_ms ^ (u64::from(std::process::id()) << 32) ^ entropy());
     let run_id = (0..5).map(|_| format!("{:08x}", seed.next_u64() as u32)).collect();
-    let crew = Crew::new(settings.loops, settings.loops_together);
     let shared = Shared {
         keyspace: Keyspace::new(settings.loops * SHARDS_PER_LOOP),
         pubsub: PubSub::new(loops_len),

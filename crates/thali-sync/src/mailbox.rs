@@ -42,9 +42,14 @@ impl<M, W: Wake> Mailbox<M, W> {
 
     /// Wakes the loop.
     pub fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
             self.waker.wake();
         }
+    }
+
+    /// The mailbox's own waker.
+    pub fn waker(&self) -> &W {
+        &self.waker
     }
 
     /// Asks, once, for the message of [`Mailbox::tell`]. To be followed by another look at what is waited for: what
@@ -64,7 +69,7 @@ impl<M, W: Wake> Mailbox<M, W> {
 
     /// Whether something has come that the loop has not taken. True for all that was sent before this call.
     pub fn has_mail(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
+        self.woken.load(Ordering::SeqCst)
     }
 
     /// Takes what has come, into an empty `into`.

@@ -6,9 +6,11 @@
 //! | together, calm | the loops' threads took less than 0.6 of a processor |
 //! | together, contended | no processor is idle, and the loops' threads get 1.1 of one or less: they are in each other's way, or in that of others |
 //! | together, in vain | what runs apart is not 1.15 times what ran together: all want the same shard, or the clients do not ask faster |
+//! | together, changed | 1.5 times the commands of the first window apart, or fewer by that: whether it is in vain for this load is not known |
 //!
 //! So that they do not change all the time, loops that went apart for their load stay so for a second, or for a window
-//! where it was in vain; and unless they came back as it is calm, the next try waits, each time twice as long.
+//! where it was in vain; and unless they came back as it is calm, the next try (or the next look at a load that
+//! changes) waits, each time twice as long.
 //!
 //! SOURCE: Linux `Documentation/filesystems/proc.rst` (stat), `Documentation/scheduler/sched-stats.rst`
 //! (schedstat).
@@ -33,6 +35,8 @@ const CONTENDED_IDLE_MAX: f64 = 0.1;
 
 /// Commands a second apart, over those together, for which a second thread is worth its costs.
 const GAIN_MIN: f64 = 1.15;
+/// And over those of the first window apart, or the other way round, for which the load is another one.
+const CHANGE_MIN: f64 = 1.5;
 
 const APART_MIN: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -44,6 +48,7 @@ pub(super) enum Back {
     Calm,
     Contended,
     InVain,
+    Changed,
 }
 
 /// Commands that all loops have run so far.
@@ -151,15 +156,8 @@ impl ApartLoad {
         Self { at: Instant::now(), cpu, idle, commands, cycles }
     }
 
-    /// Whether one thread would do. Asked after each tick of a loop. `together`: commands that one ran, a second, before
-    /// they went apart for it just now.
-    pub fn look(
-        &mut self,
-        shared: &Shared,
-        clocks: &[OnceLock<CpuClock>],
-        now: Instant,
-        together: impl FnOnce() -> Option<f64>,
-    ) -> Option<Back> {
+    /// What a window showed, at its end. Asked after each tick of a loop.
+    pub fn look(&mut self, shared: &Shared, clocks: &[OnceLock<CpuClock>], now: Instant) -> Option<Window> {
         if now < self.at + APART_WINDOW {
             return None;
         }
@@ -173,18 +171,19 @@ impl ApartLoad {
             Some(share(now?.saturating_sub(before?), window))
         };
         let rate = self.commands.saturating_sub(before.commands) as f64 / window.as_secs_f64();
-        let gain = together().map(|together| rate / together);
-        judge_apart(grown(before.cpu, self.cpu)?, grown(before.idle, self.idle)?, gain)
+        Some(Window { cpu: grown(before.cpu, self.cpu)?, idle: grown(before.idle, self.idle)?, rate })
     }
 }
 
-fn judge_apart(cpu: f64, idle: f64, gain: Option<f64>) -> Option<Back> {
-    match (cpu, idle) {
-        (cpu, _) if cpu < CALM_MAX => Some(Back::Calm),
-        (cpu, idle) if cpu <= CONTENDED_MAX && idle < CONTENDED_IDLE_MAX => Some(Back::Contended),
-        _ if gain.is_some_and(|gain| gain < GAIN_MIN) => Some(Back::InVain),
-        _ => None,
-    }
+/// What the loops did apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// Of their threads, in processors.
+    cpu: f64,
+    /// Of the machine, in processors.
+    idle: f64,
+    /// Commands a second.
+    rate: f64,
 }
 
 fn share(part: Duration, of: Duration) -> f64 {
@@ -197,13 +196,15 @@ pub(super) struct Tries {
     apart_at: Instant,
     /// Commands a second that one thread ran before; `None` where they went apart for one long command.
     for_load: Option<f64>,
+    /// What they ran apart in the first window.
+    apart_rate: Option<f64>,
     not_before: Instant,
     wait: Duration,
 }
 
 impl Tries {
     pub fn new(now: Instant) -> Self {
-        Self { apart_at: now, for_load: None, not_before: now, wait: RETRY_MIN }
+        Self { apart_at: now, for_load: None, apart_rate: None, not_before: now, wait: RETRY_MIN }
     }
 
     /// Whether to go apart for load.
@@ -212,16 +213,35 @@ impl Tries {
     }
 
     pub fn note_apart(&mut self, for_load: Option<f64>, now: Instant) {
-        (self.apart_at, self.for_load) = (now, for_load);
+        (self.apart_at, self.for_load, self.apart_rate) = (now, for_load, None);
     }
 
-    /// What to compare the first second apart with: later the load is another one.
-    pub fn together(&self, now: Instant) -> Option<f64> {
-        self.for_load.filter(|_| now < self.apart_at + APART_MIN + APART_WINDOW)
-    }
-
-    pub fn may_go_back(&self, back: Back, now: Instant) -> bool {
-        self.for_load.is_none() || back == Back::InVain || now >= self.apart_at + APART_MIN
+    /// Whether one thread would do.
+    pub fn judge(&mut self, window: Window, now: Instant) -> Option<Back> {
+        let Window { cpu, idle, rate } = window;
+        let back = if cpu < CALM_MAX {
+            Back::Calm
+        } else if cpu <= CONTENDED_MAX && idle < CONTENDED_IDLE_MAX {
+            Back::Contended
+        } else {
+            let together = self.for_load?;
+            match self.apart_rate {
+                // Later the load is another one than that which ran together.
+                None if now < self.apart_at + APART_MIN + APART_WINDOW => {
+                    self.apart_rate = Some(rate);
+                    (rate < together * GAIN_MIN).then_some(Back::InVain)?
+                }
+                Some(first) if rate < first * CHANGE_MIN && first < rate * CHANGE_MIN => return None,
+                _ => Back::Changed,
+            }
+        };
+        let stay = match back {
+            Back::InVain => Duration::ZERO,
+            _ if self.for_load.is_none() => Duration::ZERO,
+            Back::Changed => self.wait.max(APART_MIN),
+            Back::Calm | Back::Contended => APART_MIN,
+        };
+        (now >= self.apart_at + stay).then_some(back)
     }
 
     pub fn note_back(&mut self, back: Back, now: Instant) {
@@ -229,7 +249,7 @@ impl Tries {
             self.wait = RETRY_MIN;
         }
         if back != Back::Calm && self.for_load.is_some() {
-            self.not_before = now + self.wait;
+            self.not_before = if back == Back::Changed { now } else { now + self.wait };
             self.wait = (self.wait * 2).min(RETRY_MAX);
         }
     }
@@ -277,18 +297,55 @@ mod tests {
         waiting.join().unwrap();
     }
 
+    const fn window(cpu: f64, idle: f64, rate: f64) -> Window {
+        Window { cpu, idle, rate }
+    }
+
     #[test]
-    fn loops_go_back_where_they_are_calm_or_in_the_way() {
-        assert_eq!(judge_apart(0.5, 1.5, None), Some(Back::Calm));
-        assert_eq!(judge_apart(0.5, 0.0, Some(0.5)), Some(Back::Calm));
-        assert_eq!(judge_apart(1.0, 0.0, None), Some(Back::Contended));
-        assert_eq!(judge_apart(1.0, 0.5, None), None);
-        assert_eq!(judge_apart(1.9, 0.0, Some(1.6)), None);
-        assert_eq!(judge_apart(1.9, 0.0, Some(1.1)), Some(Back::InVain));
+    fn loops_go_back_where_they_are_calm_or_in_the_way_or_apart_in_vain() {
+        let begun = Instant::now();
+        let judge = |for_load: Option<f64>, seen: Window| {
+            let mut tries = Tries::new(begun);
+            tries.note_apart(for_load, begun);
+            tries.judge(seen, begun + APART_MIN)
+        };
+        for for_load in [None, Some(100.0)] {
+            assert_eq!(judge(for_load, window(0.5, 1.5, 300.0)), Some(Back::Calm));
+            assert_eq!(judge(for_load, window(0.5, 0.0, 50.0)), Some(Back::Calm));
+            assert_eq!(judge(for_load, window(1.0, 0.0, 300.0)), Some(Back::Contended));
+            assert_eq!(judge(for_load, window(1.0, 0.5, 300.0)), None);
+            assert_eq!(judge(for_load, window(1.9, 0.0, 160.0)), None);
+        }
+        assert_eq!(judge(None, window(1.9, 0.0, 110.0)), None);
+        assert_eq!(judge(Some(100.0), window(1.9, 0.0, 110.0)), Some(Back::InVain));
+    }
+
+    #[test]
+    fn a_load_that_has_changed_is_looked_at_again_each_time_later() {
+        let begun = Instant::now();
+        let mut tries = Tries::new(begun);
+        let mut now = begun;
+        for wait in [1, 2, 4, 8, 10, 2] {
+            tries.note_apart(Some(100.0), now);
+            let at = |ms: u64| now + Duration::from_millis(ms);
+            assert_eq!(tries.judge(window(1.9, 0.0, 200.0), at(500)), None);
+            for rate in [140.0, 290.0] {
+                assert_eq!(tries.judge(window(1.9, 0.0, rate), at(wait * 1000)), None);
+            }
+            for rate in [130.0, 310.0] {
+                assert_eq!(tries.judge(window(1.9, 0.0, rate), at(wait * 1000 - 1)), None);
+                assert_eq!(tries.judge(window(1.9, 0.0, rate), at(wait * 1000)), Some(Back::Changed));
+            }
+            let back_at = at(wait * 1000);
+            tries.note_back(Back::Changed, back_at);
+            assert!(tries.may_try(back_at));
+            now = back_at;
+        }
     }
 
     #[test]
     fn after_contention_the_next_try_waits_twice_as_long() {
+        const CONTENDED: Window = window(1.0, 0.0, 1e6);
         let begun = Instant::now();
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut tries = Tries::new(begun);
@@ -296,10 +353,8 @@ mod tests {
         for wait in [1, 2, 4, 8, 10, 10] {
             assert!(tries.may_try(at(now)));
             tries.note_apart(Some(1e5), at(now));
-            assert!(!tries.may_go_back(Back::Contended, at(now)));
-            assert!(tries.may_go_back(Back::InVain, at(now)));
-            assert!(tries.may_go_back(Back::Contended, at(now + 1)));
-            assert_eq!((tries.together(at(now)), tries.together(at(now + 2))), (Some(1e5), None));
+            assert_eq!(tries.judge(CONTENDED, at(now)), None);
+            assert_eq!(tries.judge(CONTENDED, at(now + 1)), Some(Back::Contended));
             tries.note_back(Back::Contended, at(now + 1));
             assert!(!tries.may_try(at(now + wait)));
             now += 1 + wait;
@@ -313,7 +368,7 @@ mod tests {
         assert!(tries.may_try(at(now + 23)));
         // One long command says nothing of the load.
         tries.note_apart(None, at(now + 24));
-        assert!(tries.may_go_back(Back::Contended, at(now + 24)));
+        assert_eq!(tries.judge(CONTENDED, at(now + 24)), Some(Back::Contended));
         tries.note_back(Back::Contended, at(now + 24));
         assert!(tries.may_try(at(now + 24)));
     }

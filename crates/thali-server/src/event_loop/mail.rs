@@ -12,7 +12,7 @@ use crate::unit::Leftover;
 use crate::{append_only, client_memory, migration, table, unit};
 
 impl EventLoop {
-    pub(super) fn handle_mail(&mut self) {
+    pub fn handle_mail(&mut self) {
         // Serving one message may bring local ones; they are handled in the same tick.
         loop {
             let mut mail = std::mem::take(&mut self.mail);
