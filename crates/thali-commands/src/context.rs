@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use thali_data::Limits;
 use thali_keyspace::locks::ShardId;
@@ -13,7 +12,7 @@ use thali_keyspace::{
 };
 
 use crate::fields::ExpiredSeen;
-use crate::{ErrorReply, EventClass, Flow, Stale};
+use crate::{Effects, ErrorReply, EventClass, Flow, Stale};
 
 /// Strings that take no more than this are freed where they are replaced.
 const DISCARDED_AT_ONCE_BYTES_MAX: usize = 4096;
@@ -78,98 +77,6 @@ pub struct KeyspaceEvent {
     pub event: &'static str,
     pub db: u32,
     pub key: Box<[u8]>,
-}
-
-/// Requests that bring a copy of the data to the same state, in RESP, one after the other.
-#[derive(Debug)]
-pub struct Effects {
-    bytes: Vec<u8>,
-    /// Database and start of each.
-    starts: Vec<(u32, usize)>,
-    /// How many there were at the end of each group that has any.
-    groups: Vec<usize>,
-    /// Whether anybody keeps them.
-    are_wanted: Arc<AtomicBool>,
-}
-
-impl Default for Effects {
-    fn default() -> Self {
-        Self::wanted_while(Arc::new(true.into()))
-    }
-}
-
-impl Effects {
-    /// What is pushed while `are_wanted` is false is dropped, unencoded. It becomes true only while nobody holds a
-    /// shard: a unit of work keeps either all of its effects or, where nobody will ask for them, none.
-    pub fn wanted_while(are_wanted: Arc<AtomicBool>) -> Self {
-        Self { bytes: Vec::new(), starts: Vec::new(), groups: Vec::new(), are_wanted }
-    }
-
-    /// Adds a request.
-    pub fn push<A: AsRef<[u8]>>(&mut self, db: u32, request: &[A]) {
-        if !self.are_wanted.load(Relaxed) {
-            return;
-        }
-        self.starts.push((db, self.bytes.len()));
-        let mut number = itoa::Buffer::new();
-        self.bytes.push(b'*');
-        self.bytes.extend_from_slice(number.format(request.len()).as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
-        for arg in request {
-            let arg = arg.as_ref();
-            self.bytes.push(b'$');
-            self.bytes.extend_from_slice(number.format(arg.len()).as_bytes());
-            self.bytes.extend_from_slice(b"\r\n");
-            self.bytes.extend_from_slice(arg);
-            self.bytes.extend_from_slice(b"\r\n");
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.starts.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
-    /// Each effect with its database.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let ends = self.starts.iter().skip(1).map(|(_, start)| *start).chain([self.bytes.len()]);
-        self.starts.iter().zip(ends).map(|(&(db, start), end)| (db, &self.bytes[start..end]))
-    }
-
-    /// What is pushed from now on need not be kept together with what was pushed before.
-    pub fn end_group(&mut self) {
-        if self.groups.last().is_none_or(|end| *end < self.len()) && !self.is_empty() {
-            self.groups.push(self.len());
-        }
-    }
-
-    /// The groups, each as [`Effects::iter`]: all of one are kept or none.
-    pub fn groups(&self) -> impl Iterator<Item = impl Iterator<Item = (u32, &[u8])>> {
-        let last = self.groups.last().copied().unwrap_or(0);
-        let ends = self.groups.iter().copied().chain((last < self.len()).then_some(self.len()));
-        ends.scan(0, |begin, end| {
-            let group = self.iter().skip(*begin).take(end - *begin);
-            *begin = end;
-            Some(group)
-        })
-    }
-
-    /// Forgets all, keeping a little memory.
-    pub fn clear(&mut self) {
-        if self.is_empty() {
-            return;
-        }
-        self.bytes.clear();
-        self.starts.clear();
-        self.groups.clear();
-        self.bytes.shrink_to(64 << 10);
-        self.starts.shrink_to(1024);
-    }
 }
 
 /// What one command, transaction or script works on and leaves behind.

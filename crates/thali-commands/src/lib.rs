@@ -10,6 +10,7 @@
 //! `<group>/mod.rs`'s table.
 
 mod context;
+mod effects;
 mod elements;
 mod error;
 mod fields;
@@ -32,7 +33,8 @@ pub mod streams;
 pub mod strings;
 pub mod syntax;
 
-pub use context::{Context, Effects, KeyspaceEvent, Origin, Random, Wait};
+pub use context::{Context, KeyspaceEvent, Origin, Random, Wait};
+pub use effects::Effects;
 pub use error::ErrorReply;
 pub use fields::Fields;
 pub use parse::*;

@@ -31,6 +31,8 @@ pub(crate) struct Cron {
     keys: Option<(usize, usize)>,
     /// Expired fields are being removed.
     has_fields: bool,
+    /// When the removal may go on.
+    next_removal: Option<Instant>,
     /// The first of the loop's shards whose fields have their turn, counted among them.
     next_of_fields: usize,
 }
@@ -62,12 +64,16 @@ impl Cron {
         self.has_fields = true;
     }
 
-    /// Whether there is more to expire than the last tick had time for.
-    pub fn is_expiring(&self) -> bool {
-        self.keys.is_some() || self.has_fields
+    /// When there is more to expire than the last tick had time for: how long it has to wait.
+    pub fn until_removal(&self) -> Option<Duration> {
+        let is_expiring = self.keys.is_some() || self.has_fields;
+        is_expiring.then(|| {
+            self.next_removal.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+        })
     }
 
-    /// Goes on with the removal of what has expired, for a little.
+    /// Goes on with the removal of what has expired, for a little. It rests for as long, as clients may be short of
+    /// processors.
     pub fn expire(&mut self, core: &mut Core) {
         // What expires is journaled, too; while that fails, keys only count as expired.
         let admitted = core.shared.admit_write().is_ok();
@@ -84,7 +90,9 @@ impl Cron {
         if self.keys.is_none() && self.has_fields {
             self.expire_fields(core, &shards, until);
         }
-        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, begun.elapsed());
+        let took = begun.elapsed();
+        self.next_removal = Some(begun + took * 2);
+        core.shared.note_latency(&core.side, event::EXPIRE_CYCLE, took);
     }
 
     fn expire_keys(&mut self, core: &mut Core, shards: &[usize], until: Instant) {

@@ -39,8 +39,9 @@ const SESSIONS: usize = 1024;
 /// Events that one look takes from the poll.
 pub(crate) const EVENTS_LEN: usize = 1024;
 
-/// What one read takes at most, and what a session may run in one turn.
-const READ_BYTES: usize = 64 << 10;
+/// What one read takes at most, and what a session may run in one turn. A value of 64 KiB fits with its request: what
+/// comes in two reads is copied once more.
+const READ_BYTES: usize = 128 << 10;
 /// Mail is looked at this often even under constant traffic; also how late a timer may be.
 const TICK: Duration = Duration::from_millis(100);
 /// Where a snapshot has to be written before it can go on, a loop looks again after this.
@@ -178,7 +179,7 @@ impl EventLoop {
         self.timers();
         self.make_room();
         self.step_commands();
-        if self.cron.is_expiring() {
+        if self.cron.until_removal() == Some(Duration::ZERO) {
             self.cron.expire(&mut self.core);
         }
         Ok(())
@@ -248,11 +249,12 @@ impl EventLoop {
     }
 
     fn until_next_timer(&self) -> Duration {
-        if self.core.side.evictor.goes_on || !self.stepping.is_empty() || self.cron.is_expiring() {
+        if self.core.side.evictor.goes_on || !self.stepping.is_empty() {
             return Duration::ZERO;
         }
         let cron = self.next_cron.saturating_duration_since(Instant::now());
         let cron = self.walk_again.map_or(cron, |again| again.min(cron));
+        let cron = self.cron.until_removal().map_or(cron, |removal| removal.min(cron));
         let deadline = self.core.side.deadlines.first().map(|next| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             Duration::from_millis(next.0.saturating_sub(now))

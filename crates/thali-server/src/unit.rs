@@ -361,10 +361,10 @@ pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> O
     let seq = if cx.effects.is_empty() {
         None
     } else {
-        let journal = shared.journal.load();
-        journal
-            .as_ref()
-            .and_then(|journal| cx.effects.groups().map(|group| journal.append(group, true)).last())
+        shared.journal.load().as_ref().and_then(|journal| match cx.effects.singles() {
+            Some(all) => Some(journal.append([all], true)),
+            None => cx.effects.groups().map(|group| journal.append(group, true)).last(),
+        })
     };
     side.appended = seq.or(side.appended);
     let owed = Owed { written: seq, read: note_written(&mut cx, side, seq) };

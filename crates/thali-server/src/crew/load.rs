@@ -24,6 +24,8 @@ use crate::call::Shared;
 
 /// `/proc/stat` counts in hundredths of a second.
 const TOGETHER_WINDOW: Duration = Duration::from_millis(100);
+/// The first window apart tells whether it is in vain, by commands alone; the others look at the clocks as well.
+const FIRST_WINDOW: Duration = Duration::from_millis(150);
 const APART_WINDOW: Duration = Duration::from_millis(500);
 
 /// Shares are in processors.
@@ -141,6 +143,7 @@ impl TogetherLoad {
 /// A window while the loops are apart.
 pub(super) struct ApartLoad {
     at: Instant,
+    ends: Instant,
     cpu: Option<Duration>,
     idle: Option<Duration>,
     commands: u64,
@@ -150,18 +153,23 @@ pub(super) struct ApartLoad {
 
 impl ApartLoad {
     pub fn new(shared: &Shared, clocks: &[OnceLock<CpuClock>]) -> Self {
+        Self::begin(shared, clocks, FIRST_WINDOW)
+    }
+
+    fn begin(shared: &Shared, clocks: &[OnceLock<CpuClock>], window: Duration) -> Self {
+        let at = Instant::now();
         let cpu = clocks.iter().map(|clock| clock.get()?.read()).sum();
         let cycles = shared.stats.iter().take(clocks.len()).map(|stats| stats.cycles.get()).collect();
         let (idle, commands) = (machine_idle(), commands(shared));
-        Self { at: Instant::now(), cpu, idle, commands, cycles }
+        Self { at, ends: at + window, cpu, idle, commands, cycles }
     }
 
     /// What a window showed, at its end. Asked after each tick of a loop.
     pub fn look(&mut self, shared: &Shared, clocks: &[OnceLock<CpuClock>], now: Instant) -> Option<Window> {
-        if now < self.at + APART_WINDOW {
+        if now < self.ends {
             return None;
         }
-        let before = std::mem::replace(self, Self::new(shared, clocks));
+        let before = std::mem::replace(self, Self::begin(shared, clocks, APART_WINDOW));
         // A loop without a tick has a long command: it would not come, and nobody would watch.
         if before.cycles.iter().zip(&self.cycles).any(|(before, now)| before == now) {
             return None;
