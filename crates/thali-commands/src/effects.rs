@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use smallvec::SmallVec;
-
 /// Requests that bring a copy of the data to the same state, in RESP, one after the other.
 #[derive(Debug)]
 pub struct Effects {
@@ -36,14 +34,25 @@ impl Effects {
         if !self.are_wanted.load(Relaxed) {
             return;
         }
-        self.starts.push((db, self.bytes.len()));
-        push_number(&mut self.bytes, "*", request.len(), "");
+        let start = self.bytes.len();
+        self.starts.push((db, start));
+        // Room once for all: this runs for each write.
+        let len_max =
+            request.iter().map(|arg| NUMBER_LEN_MAX + arg.as_ref().len()).sum::<usize>() + NUMBER_LEN_MAX;
+        self.bytes.resize(start + len_max, 0);
+        let mut at = start;
+        let mut put = |part: &[u8]| {
+            self.bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put_number(&mut put, b'*', request.len());
         for arg in request {
             let arg = arg.as_ref();
-            push_number(&mut self.bytes, "\r\n$", arg.len(), "\r\n");
-            self.bytes.extend_from_slice(arg);
+            put_number(&mut put, b'$', arg.len());
+            put(arg);
+            put(b"\r\n");
         }
-        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes.truncate(at);
     }
 
     /// How many there are.
@@ -101,12 +110,20 @@ impl Effects {
     }
 }
 
-/// All three at once, as each extension of a `Vec` looks for room again.
-fn push_number(bytes: &mut Vec<u8>, before: &str, number: usize, after: &str) {
-    let mut text = itoa::Buffer::new();
-    let mut line = SmallVec::<[u8; 32]>::new();
-    [before, text.format(number), after].iter().for_each(|part| line.extend_from_slice(part.as_bytes()));
-    bytes.extend_from_slice(&line);
+/// What a number takes with its mark, its line's end and that of the argument behind it.
+const NUMBER_LEN_MAX: usize = 1 + 20 + 2 + 2;
+
+#[inline(always)]
+fn put_number(put: &mut impl FnMut(&[u8]), mark: u8, number: usize) {
+    match number {
+        0..10 => put(&[mark, b'0' + number as u8, b'\r', b'\n']),
+        10..100 => put(&[mark, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']),
+        _ => {
+            put(&[mark]);
+            put(itoa::Buffer::new().format(number).as_bytes());
+            put(b"\r\n");
+        }
+    }
 }
 
 #[cfg(test)]
