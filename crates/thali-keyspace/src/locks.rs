@@ -168,6 +168,10 @@ impl Keyspace {
 
 type Held<'k> = SmallVec<[(ShardId, MutexGuard<'k, Shard>); 4]>;
 
+/// Where a shard stands among those that are held together, until they are let go.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(usize);
+
 /// Shards that the caller holds; they are let go when this is dropped.
 pub struct Locked<'k> {
     keyspace: &'k Keyspace,
@@ -185,11 +189,16 @@ impl<'k> Locked<'k> {
         Self { keyspace, held, token: None, grown: false, focus }
     }
 
-    /// Says that until further notice all keys are of this shard, which is held: finding the shard of a key costs a
+    /// Where a shard stands; `None` where it is not held.
+    pub fn place_of(&self, shard: ShardId) -> Option<Place> {
+        self.position(shard).map(Place)
+    }
+
+    /// Says that until further notice all keys are of the shard in this place: finding the shard of a key costs a
     /// checksum of it, and one command looks its key up several times. `None`: keys are of any shard that is held.
-    pub fn focus(&mut self, on: Option<ShardId>) {
+    pub fn focus(&mut self, on: Option<Place>) {
         self.focus = match on {
-            Some(shard) => Some(self.position(shard).expect("the shard is held")),
+            Some(Place(position)) => Some(position),
             None => (self.held.len() == 1).then_some(0),
         };
     }
@@ -228,6 +237,11 @@ impl<'k> Locked<'k> {
     /// A shard by its number, where it is held.
     pub fn by_id(&self, shard: ShardId) -> Option<&Shard> {
         self.position(shard).map(|position| &*self.held[position].1)
+    }
+
+    /// The shard in this place.
+    pub fn at(&self, Place(position): Place) -> &Shard {
+        &self.held[position].1
     }
 
     /// All held shards, lowest first where they were locked as a set.

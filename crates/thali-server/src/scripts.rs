@@ -428,8 +428,8 @@ impl RunHost<'_, '_, '_> {
         }
         let Call { cx, shared, side, .. } = &mut *self.call;
         let begun = side.clock;
-        let is_of_one = plan.shards.iter().all(|shard| *shard == plan.shards[0]);
-        cx.locked.focus(plan.shards.first().copied().filter(|_| is_of_one));
+        let one_shard = plan.shards.first().filter(|first| plan.shards.iter().all(|shard| shard == *first));
+        cx.locked.focus(one_shard.and_then(|shard| cx.locked.place_of(*shard)));
         let mut call = Call { cx, shared, side, state: None };
         let outcome = unit::invoke(row, &mut call, args, reply);
         self.call.cx.locked.focus(None);

@@ -176,10 +176,21 @@ fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
     }
 }
 
-/// Calls the command's function, undoes the reply of one that failed, and notes its effect.
+/// Performs a command, and counts that with its time.
 pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let (dirty, db, start) = (call.cx.dirty, call.cx.db, reply.len());
     let begun = call.side.clock;
+    let outcome = perform(row, call, args, reply);
+    // What was parked counts when it is served, and what goes on in steps at their end.
+    if !matches!(outcome, Ok(Flow::Park(_) | Flow::Steps(_))) {
+        let nanos = call.side.lap(begun);
+        count(row, call, args, nanos, outcome.as_ref().err());
+    }
+    outcome
+}
+
+/// Calls the command's function, undoes the reply of one that failed, and notes its effect.
+pub(crate) fn perform(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
+    let (dirty, db, start) = (call.cx.dirty, call.cx.db, reply.len());
     call.cx.effects_named = false;
     let outcome = match row.handler {
         Handler::Data(run) => run(call.cx, args, reply),
@@ -197,11 +208,6 @@ pub(crate) fn invoke(row: &Row, call: &mut Call<'_, '_>, args: &[&[u8]], reply: 
     }
     if call.cx.dirty > dirty && !call.cx.effects_named {
         call.cx.effects.push(db, args);
-    }
-    // What was parked counts when it is served, and what goes on in steps at their end.
-    if !matches!(outcome, Ok(Flow::Park(_) | Flow::Steps(_))) {
-        let nanos = call.side.lap(begun);
-        count(row, call, args, nanos, outcome.as_ref().err());
     }
     outcome
 }
