@@ -28,6 +28,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
+use thali_sync::Attendance;
 
 use self::load::{ApartLoad, CpuClock, TogetherLoad, Tries, Window};
 use crate::call::Shared;
@@ -106,10 +107,9 @@ fn begin(event_loop: &mut EventLoop, events: &mut Events) -> io::Result<bool> {
 /// What all threads know of who runs what.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    is_together: AtomicBool,
+    /// Of thread 0 to the loops.
+    attendance: Attendance,
     changes: AtomicU64,
-    /// Even while thread 0 waits for the next pass; odd while it is in one, or has not come to them yet.
-    passes: AtomicU64,
     /// Passes that events or sessions asked for; those by timers alone do not wake the watcher.
     passes_asked: AtomicU64,
     /// What all passes took.
@@ -137,9 +137,8 @@ impl Crew {
         let may_be_together = auto && can_be_together(loops);
         let tries = Tries::new(Instant::now());
         Self {
-            is_together: AtomicBool::new(may_be_together),
+            attendance: Attendance::new(may_be_together),
             changes: AtomicU64::new(0),
-            passes: AtomicU64::new(1),
             passes_asked: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             is_watcher_asleep: AtomicBool::new(false),
@@ -152,7 +151,7 @@ impl Crew {
     }
 
     pub fn is_together(&self) -> bool {
-        self.is_together.load(SeqCst)
+        self.attendance.is_together()
     }
 
     /// How often the loops went together or apart.
@@ -170,7 +169,7 @@ impl Crew {
     }
 
     fn change(&self, shared: &Shared, _state: &mut State, together: bool) {
-        if self.is_together.swap(together, SeqCst) != together {
+        if self.attendance.set_together(together) {
             self.changes.fetch_add(1, Relaxed);
             self.changed.notify_all();
             self.asked.notify_all();
@@ -187,16 +186,14 @@ impl Crew {
         shared.mailboxes.iter().take(self.clocks.len()).for_each(|mailbox| mailbox.waker().wake_always());
     }
 
-    /// Whether thread 0 looks at the mail of all loops before it waits again: who sends need not wake any.
-    /// The sender's message comes first, then this; a pass ends first, then thread 0 looks ([`Member::look_for_mail`]);
-    /// and they go apart first, then all loops are woken. So one of the two sees the other in each case.
+    /// See [`Attendance::looks_at_mail`].
     pub fn looks_at_mail(&self) -> bool {
-        self.is_together() && self.passes.load(SeqCst) % 2 == 1
+        self.attendance.looks_at_mail()
     }
 
     fn begin_pass(&self, was_asked: bool) {
-        // Thread 0 alone writes these. With `watch`: either the watcher sees the pass, or this sees it asleep.
-        self.passes.store(self.passes.load(Relaxed) + 1, SeqCst);
+        self.attendance.begin_pass();
+        // With `watch`: either the watcher sees the pass, or this sees it asleep.
         if was_asked {
             self.passes_asked.store(self.passes_asked.load(Relaxed) + 1, SeqCst);
             if self.is_watcher_asleep.load(SeqCst) {
@@ -221,7 +218,7 @@ impl Crew {
 
     fn end_pass(&self, took: Duration) {
         self.busy_nanos.store(self.busy_nanos.load(Relaxed) + took.as_nanos() as u64, Relaxed);
-        self.passes.store(self.passes.load(Relaxed) + 1, SeqCst);
+        self.attendance.end_pass();
     }
 }
 
@@ -358,7 +355,7 @@ impl<'s> Member<'s> {
         Ok(None)
     }
 
-    /// Mail that came in a pass woke nobody ([`Crew::looks_at_mail`]).
+    /// Mail that came in a pass woke nobody ([`Attendance`]).
     fn look_for_mail(&self, due: &mut [Instant], now: Instant) {
         for (i, due) in due.iter_mut().enumerate() {
             // A thread that still has the loop wakes it when it lets it go.
@@ -440,7 +437,7 @@ impl<'s> Member<'s> {
     /// Watches until thread 0 is no longer to run all loops. Sleeps while nobody asks for anything.
     fn watch(&self, state: &mut MutexGuard<'_, State>) {
         let crew = self.crew();
-        let mut passes = crew.passes.load(SeqCst);
+        let mut passes = crew.attendance.passes();
         let mut asked = crew.passes_asked.load(SeqCst);
         let mut quiet_looks = 0;
         let (mut ran, mut commands, mut looks_in_pass) = (None, 0, 0);
@@ -457,7 +454,7 @@ impl<'s> Member<'s> {
                 crew.is_watcher_asleep.store(false, SeqCst);
                 quiet_looks = 0;
             }
-            let passes_before = std::mem::replace(&mut passes, crew.passes.load(SeqCst));
+            let passes_before = std::mem::replace(&mut passes, crew.attendance.passes());
             let asked_before = std::mem::replace(&mut asked, crew.passes_asked.load(SeqCst));
             quiet_looks = if asked == asked_before { quiet_looks + 1 } else { 0 };
             let now = Instant::now();

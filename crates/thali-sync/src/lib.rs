@@ -7,10 +7,12 @@
 //!
 //! Shuttle's atomics know one order only, the sequential one: what is too weak an `Ordering` it does not find.
 
+mod attendance;
 mod mailbox;
 #[cfg(feature = "shuttle")]
 mod modelled;
 
+pub use attendance::Attendance;
 pub use mailbox::{Mailbox, Wake};
 #[cfg(feature = "shuttle")]
 pub use modelled::{Mutex, MutexGuard};
