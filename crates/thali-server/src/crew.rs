@@ -331,11 +331,11 @@ impl<'s> Member<'s> {
         let mut ready = Events::with_capacity(self.slots.len());
         // The poll is edge-triggered and says nothing of what came before.
         let mut due = vec![Instant::now(); self.slots.len()];
-        let mut has_more = false;
+        let mut has_more = true;
         crew.end_pass(Duration::ZERO);
         while crew.has_loops() {
             let now = Instant::now();
-            self.look_for_mail(&mut due, now);
+            has_more |= self.look_for_mail(&mut due, now);
             let next = due.iter().copied().min().unwrap_or(now);
             let timeout = next.saturating_duration_since(now);
             if let Err(error) = poll.poll(&mut ready, Some(timeout))
@@ -355,18 +355,20 @@ impl<'s> Member<'s> {
         Ok(None)
     }
 
-    /// Mail that came in a pass woke nobody ([`Attendance`]).
-    fn look_for_mail(&self, due: &mut [Instant], now: Instant) {
+    /// Mail that came in a pass woke nobody ([`Attendance`]). Whether there is any.
+    fn look_for_mail(&self, due: &mut [Instant], now: Instant) -> bool {
+        let mut is_found = false;
         for (i, due) in due.iter_mut().enumerate() {
             // A thread that still has the loop wakes it when it lets it go.
             if self.shared.mailboxes[i].has_mail() && self.slots[i].take().is_some() {
-                *due = now;
+                (*due, is_found) = (now, true);
             }
         }
+        is_found
     }
 
     /// One pass over the loops that are due, and those with mail. Notes in `due` when each is due again, and in
-    /// `has_more` whether sessions wait for the next pass.
+    /// `has_more` whether somebody may wait for the next pass.
     fn pass(
         &self,
         events: &mut Events,
@@ -378,7 +380,11 @@ impl<'s> Member<'s> {
         let mut begun = SmallVec::<[usize; 16]>::new();
         for (i, due) in due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
             *due = now + LOOK_AGAIN;
-            let Some(mut held) = self.borrow(i)? else { continue };
+            let Some(mut held) = self.borrow(i)? else {
+                // What its poll has told will not be told again.
+                *has_more = true;
+                continue;
+            };
             begun.push(i);
             was_asked |= begin(&mut held, events)?;
             self.give_back(held)?;
@@ -456,7 +462,7 @@ impl<'s> Member<'s> {
             }
             let passes_before = std::mem::replace(&mut passes, crew.attendance.passes());
             let asked_before = std::mem::replace(&mut asked, crew.passes_asked.load(SeqCst));
-            quiet_looks = if asked == asked_before { quiet_looks + 1 } else { 0 };
+            quiet_looks = if asked == asked_before && passes % 2 == 0 { quiet_looks + 1 } else { 0 };
             let now = Instant::now();
             let ran_before = std::mem::replace(&mut ran, crew.ran_in_pass(passes));
             let commands_before = std::mem::replace(&mut commands, self.commands());

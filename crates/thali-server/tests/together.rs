@@ -232,9 +232,13 @@ fn a_script_that_never_ends_is_killed_though_threads_change() {
     let (server, address) = start(&dir, &[NO_FILE, AUTO, ("busy-reply-threshold", "20")]);
     while_flipping(&address, || {
         for _ in 0..10 {
-            // On different loops; the script is on the other one of the two each time.
-            let (mut busy, mut other, mut third) = (connect(&address), connect(&address), connect(&address));
-            [&mut other, &mut third].into_iter().for_each(|client| ok(client, "PING"));
+            // One after the other, so that two in turn are on different loops; the script is on the other one of the two
+            // each time.
+            let [mut busy, mut other, _third] = std::array::from_fn(|_| {
+                let mut client = connect(&address);
+                ok(&mut client, "PING");
+                client
+            });
             busy.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]).unwrap();
             while ask(&mut other, "SCRIPT KILL") != Reply::Status("OK".into()) {
                 std::thread::sleep(Duration::from_millis(1));
