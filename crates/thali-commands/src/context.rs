@@ -403,6 +403,16 @@ impl<'a> Context<'a> {
         Some(entry)
     }
 
+    /// A key's entry, to change no more than its time to live ([`Context::set_expire_at`]) or all of it. An expired key
+    /// is removed first.
+    pub fn entry_kept(&mut self, key: &[u8]) -> Option<&Entry> {
+        let db = self.db;
+        self.remove_expired(db, key);
+        let (entry, access) = self.locked.shard(key).db(db)?.find(key)?;
+        self.note_use(access);
+        Some(entry)
+    }
+
     /// Whether the key is there.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.peek(key).is_some()

@@ -45,4 +45,4 @@ pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use str::Str;
 pub use stream::Stream;
-pub use table::{KeyHasher, Table, Visit};
+pub use table::{KeyHasher, Table};

@@ -123,12 +123,7 @@ impl Db {
 
     fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>, &mut FieldTimes)> {
         let (entry, access) = self.table.get_mut_noted(key)?;
-        if let Some(snapshot) = &mut self.snapshot
-            && entry.mark() != self.mark
-        {
-            snapshot.save(key, entry, access.get());
-            entry.set_mark(self.mark);
-        }
+        save_before_change(&mut self.snapshot, self.mark, key, entry, access.get());
         Some((entry, access, &mut self.field_times))
     }
 
@@ -163,18 +158,13 @@ impl Db {
     ) -> (&mut Entry, &Cell<Access>, &mut FieldTimes, bool) {
         let mark = self.mark;
         let make = || {
-            let mut entry = make();
+            let entry = make();
             debug_assert!(entry.expire_at().is_none() && entry.value.next_field_time().is_none());
             entry.set_mark(mark);
             (entry, uses.fresh())
         };
         let (entry, access, is_new) = self.table.get_or_insert_noted(key, make);
-        if let Some(snapshot) = &mut self.snapshot
-            && entry.mark() != mark
-        {
-            snapshot.save(key, entry, access.get());
-            entry.set_mark(mark);
-        }
+        save_before_change(&mut self.snapshot, mark, key, entry, access.get());
         (entry, access, &mut self.field_times, is_new)
     }
 
@@ -190,7 +180,7 @@ impl Db {
         &mut self,
         hash: u64,
         key: &[u8],
-        mut entry: Entry,
+        entry: Entry,
         access: impl FnOnce(Option<Access>) -> Access,
     ) -> Option<Entry> {
         self.volatile_len += usize::from(entry.expire_at().is_some());
@@ -246,7 +236,8 @@ impl Db {
 
     /// Sets or clears a key's time to live; false where there is no such key.
     pub fn set_expire_at(&mut self, key: &[u8], at_unix_ms: Option<u64>) -> bool {
-        let Some(entry) = self.get_mut(key) else { return false };
+        let Some((entry, access)) = self.table.get_noted(key) else { return false };
+        save_before_change(&mut self.snapshot, self.mark, key, entry, access.get());
         let before = entry.expire_at().is_some();
         entry.set_expire_at(at_unix_ms);
         self.volatile_len += usize::from(at_unix_ms.is_some());
@@ -302,6 +293,22 @@ impl Db {
             }
         }
         (found, volatile_seen)
+    }
+}
+
+/// Saves and marks an entry that a running snapshot still needs.
+fn save_before_change(
+    snapshot: &mut Option<Box<Unfinished>>,
+    mark: bool,
+    key: &[u8],
+    entry: &Entry,
+    access: Access,
+) {
+    if let Some(snapshot) = snapshot
+        && entry.mark() != mark
+    {
+        snapshot.save(key, entry, access);
+        entry.set_mark(mark);
     }
 }
 

@@ -104,7 +104,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     }
     let options = parse(&args[3..], cx.now_ms)?;
-    let (exists, old_expire_at) = match cx.entry_mut(key) {
+    let (exists, old_expire_at) = match cx.entry_kept(key) {
         Some(entry) => {
             if options.get {
                 let old = Str::of(&entry.value).ok_or(ErrorReply::WRONG_TYPE)?;

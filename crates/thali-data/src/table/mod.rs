@@ -38,7 +38,7 @@ const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
 /// A table never has more directory entries than this for each segment: past it, an overfull segment
 /// gets more buckets instead of a split. Reached only by hashes that are far from uniform.
 const DIRECTORY_ENTRIES_PER_SEGMENT_MAX: usize = 16;
-/// `visit` gives up after this many buckets for each element asked for, as SCAN does in Redis.
+/// `scan` gives up after this many buckets for each element asked for, as SCAN does in Redis.
 const BUCKETS_PER_ELEMENT_MAX: usize = 10;
 /// Random draws before `random` takes the next element at hand.
 const RANDOM_TRIES_MAX: usize = 64;
@@ -63,13 +63,6 @@ impl KeyHasher {
         hasher.write(key);
         hasher.finish()
     }
-}
-
-/// What `visit` does with an element.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Visit {
-    Keep,
-    Remove,
 }
 
 pub struct Table<V, N: Copy = ()> {
@@ -327,28 +320,10 @@ impl<V, N: Copy + Default> Table<V, N> {
         self.segments.iter().flat_map(|s| s.iter()).map(|e| (e.key(), e.value()))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
-        self.segments.iter_mut().flat_map(|s| s.iter_mut()).map(|e| {
-            let (key, value, _) = e.parts_mut();
-            (key, value)
-        })
-    }
-
     /// Takes out everything.
     pub fn drain(&mut self) -> impl Iterator<Item = (Vec<u8>, V)> + use<V, N> {
         let full = std::mem::replace(self, Self::empty(self.hasher.clone()));
         full.segments.into_iter().flat_map(|s| s.into_entries()).map(|e| (e.key().to_vec(), e.into_parts().0))
-    }
-
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut V) -> bool) {
-        let mut cursor = 0;
-        loop {
-            cursor =
-                self.visit(cursor, usize::MAX, |k, v| if keep(k, v) { Visit::Keep } else { Visit::Remove });
-            if cursor == 0 {
-                return;
-            }
-        }
     }
 
     /// Shows elements to `f` until at least `budget` were shown or too many buckets were empty, and
@@ -366,49 +341,6 @@ impl<V, N: Copy + Default> Table<V, N> {
                     f(entry.key(), entry.value(), entry.note().get());
                     walk.shown += 1;
                 }
-            }
-            if walk.advance(bucket.end) {
-                break;
-            }
-        }
-        walk.cursor()
-    }
-
-    /// Like `scan`, with values that may be changed and elements that may be removed.
-    pub fn visit(&mut self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &mut V) -> Visit) -> u64 {
-        self.visit_noted(cursor, budget, |key, value, _| f(key, value))
-    }
-
-    /// As [`Table::visit`], with the notes.
-    pub fn visit_noted(
-        &mut self,
-        cursor: u64,
-        budget: usize,
-        mut f: impl FnMut(&[u8], &mut V, N) -> Visit,
-    ) -> u64 {
-        let mut walk = Walk::new(cursor, budget);
-        while let Some((segment, bucket)) = walk.bucket(self) {
-            let (mut removed, mut removed_bytes) = (0, 0);
-            let hasher = &self.hasher;
-            self.segments[segment].retain_chain(
-                bucket.home,
-                |entry| {
-                    if bucket.from != 0 && hasher.hash(entry.key()) < bucket.from {
-                        return true;
-                    }
-                    walk.shown += 1;
-                    let (key, value, note) = entry.parts_mut();
-                    f(key, value, note.get()) == Visit::Keep
-                },
-                |entry| {
-                    removed += 1;
-                    removed_bytes += entry.memory_bytes();
-                },
-            );
-            if removed > 0 {
-                self.len -= removed;
-                self.entry_bytes -= removed_bytes;
-                self.after_removal(segment);
             }
             if walk.advance(bucket.end) {
                 break;

@@ -240,31 +240,8 @@ impl<V, N: Copy> Segment<V, N> {
             .flat_map(|at| self.buckets[at].slots.iter().flatten())
     }
 
-    /// Shows each entry of a home bucket to `keep` and gives those that it refuses to `removed`.
-    pub fn retain_chain(
-        &mut self,
-        home: usize,
-        mut keep: impl FnMut(&mut Entry<V, N>) -> bool,
-        mut removed: impl FnMut(Entry<V, N>),
-    ) {
-        let mut at = Some(home);
-        while let Some(bucket) = at {
-            for slot in 0..SLOTS {
-                if self.buckets[bucket].slots[slot].as_mut().is_some_and(|e| !keep(e)) {
-                    removed(self.take(Place { bucket: bucket as u32, slot: slot as u8 }));
-                }
-            }
-            at = self.next(bucket);
-        }
-        self.unchain_empty(home);
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = &Entry<V, N>> {
         self.buckets.iter().flat_map(|b| b.slots.iter().flatten())
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<V, N>> {
-        self.buckets.iter_mut().flat_map(|b| b.slots.iter_mut().flatten())
     }
 
     pub fn into_entries(self) -> impl Iterator<Item = Entry<V, N>> {
