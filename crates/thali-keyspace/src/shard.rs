@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
-use thali_data::Table;
+use thali_data::{Before, New, Removed, Table};
 
 use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
@@ -169,8 +169,8 @@ impl Db {
     }
 
     /// Puts an entry, gives back what it replaced.
-    pub fn insert(&mut self, key: &[u8], entry: Entry, uses: &Uses) -> Option<Entry> {
-        self.insert_hashed(self.table.hash(key), key, entry, |old| match old {
+    pub fn insert<'b>(&mut self, key: &[u8], entry: impl Into<New<'b, Entry>>, uses: &Uses) -> Before<Entry> {
+        self.insert_hashed(self.table.hash(key), key, entry.into(), |old| match old {
             None => uses.fresh(),
             Some(old) => uses.replaced(old),
         })
@@ -180,19 +180,22 @@ impl Db {
         &mut self,
         hash: u64,
         key: &[u8],
-        entry: Entry,
+        new: New<'_, Entry>,
         access: impl FnOnce(Option<Access>) -> Access,
-    ) -> Option<Entry> {
-        self.volatile_len += usize::from(entry.expire_at().is_some());
-        entry.set_mark(self.mark);
-        let next_time = entry.value.next_field_time();
-        let old = self.table.insert_noted(hash, key, entry, access);
-        let old_next_time = old.as_ref().and_then(|(old, _)| old.value.next_field_time());
-        self.field_times.note(key, old_next_time, next_time);
-        let (old, old_access) = old?;
-        self.save_removed(key, &old, old_access);
-        self.volatile_len -= usize::from(old.expire_at().is_some());
-        Some(old)
+    ) -> Before<Entry> {
+        let Self { table, mark, snapshot, volatile_len, field_times, .. } = self;
+        *volatile_len += usize::from(new.value.expire_at().is_some());
+        new.value.set_mark(*mark);
+        let next_time = new.value.value.next_field_time();
+        table.put(hash, key, new, |old| {
+            let old_next_time = old.and_then(|(old, _)| old.value.next_field_time());
+            field_times.note(key, old_next_time, next_time);
+            if let Some((old, old_access)) = old {
+                save_before_change(snapshot, *mark, key, old, old_access);
+                *volatile_len -= usize::from(old.expire_at().is_some());
+            }
+            access(old.map(|(_, access)| access))
+        })
     }
 
     /// Makes room for about `len` keys, where there are none yet.
@@ -218,7 +221,7 @@ impl Db {
             }
             group.iter().for_each(|(hash, ..)| self.table.touch(*hash));
             for (hash, key, entry, access) in group.drain(..) {
-                if self.insert_hashed(hash, key.as_ref(), entry, |_| access).is_some() {
+                if !self.insert_hashed(hash, key.as_ref(), entry.into(), |_| access).is_nothing() {
                     replaced(key);
                 }
             }
@@ -226,9 +229,9 @@ impl Db {
     }
 
     /// Takes a key out.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let (old, access) = self.table.remove_noted(self.table.hash(key), key)?;
-        self.save_removed(key, &old, access);
+    pub fn remove(&mut self, key: &[u8]) -> Option<Removed<Entry, Access>> {
+        let old = self.table.remove(key)?;
+        save_before_change(&mut self.snapshot, self.mark, key, &old, old.note());
         self.volatile_len -= usize::from(old.expire_at().is_some());
         self.field_times.note(key, old.value.next_field_time(), None);
         Some(old)
@@ -243,15 +246,6 @@ impl Db {
         self.volatile_len += usize::from(at_unix_ms.is_some());
         self.volatile_len -= usize::from(before);
         true
-    }
-
-    /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&mut self, key: &[u8], old: &Entry, access: Access) {
-        if let Some(snapshot) = &mut self.snapshot
-            && old.mark() != self.mark
-        {
-            snapshot.save(key, old, access);
-        }
     }
 
     /// Looks at about `budget` keys from `cursor` on; 0 starts and ends. A key that is there during

@@ -315,7 +315,7 @@ mod tests {
             90..97 => {
                 let other = format!("key:{}", rng.u32(0..600)).into_bytes();
                 if let Some(entry) = shard.db_mut(db).remove(&key) {
-                    shard.db_mut((db + 1) % 3).insert(&other, entry, &Uses::new(0, None));
+                    shard.db_mut((db + 1) % 3).insert(&other, entry.into_value(), &Uses::new(0, None));
                 }
             }
             97..99 => shard.swap_dbs(db, (db + 1) % 3),

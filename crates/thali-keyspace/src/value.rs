@@ -51,7 +51,7 @@ impl Value {
     /// Reads the beginning of what the value has on the heap.
     pub(crate) fn touch(&self) {
         std::hint::black_box(match self {
-            Self::Str(v) => v.len(),
+            Self::Str(v) => return v.touch(),
             other => other.elements_len(),
         });
     }

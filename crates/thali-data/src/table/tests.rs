@@ -3,6 +3,10 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::str::Str;
+
+impl Stored for u64 {}
+impl Stored for u32 {}
 
 /// Splitmix64: a small reproducible source of randomness.
 fn rng(mut state: u64) -> impl FnMut() -> u64 {
@@ -19,7 +23,7 @@ fn key(n: u64) -> Vec<u8> {
     format!("key:{n}").into_bytes()
 }
 
-fn check_shape<V>(table: &Table<V>) {
+fn check_shape<V: Stored>(table: &Table<V>) {
     let bytes: usize = table.segments.iter().map(|s| s.bucket_bytes()).sum();
     assert_eq!(table.bucket_bytes, bytes);
     assert_eq!(
@@ -59,7 +63,7 @@ fn a_million_keys_come_and_go() {
     }
     assert_eq!(table.get(b"absent"), None);
     for n in 0..1_000_000u64 {
-        assert_eq!(table.remove(&key(n)), Some(n));
+        assert_eq!(table.remove(&key(n)).map(Removed::into_value), Some(n));
         if n == 999_000 {
             check_shape(&table);
             assert!(table.memory_bytes() < 200_000, "{} bytes for 999 keys", table.memory_bytes());
@@ -87,7 +91,7 @@ fn a_table_with_room_is_like_any_other() {
             table.bucket_bytes
         );
         for n in 0..len as u64 {
-            assert_eq!(table.remove(&key(n)), Some(n));
+            assert_eq!(table.remove(&key(n)).map(Removed::into_value), Some(n));
         }
         check_shape(&table);
         table.reserve(10);
@@ -287,7 +291,7 @@ proptest! {
             let k = key(n);
             match op {
                 0..=2 => prop_assert_eq!(table.insert(&k, value), model.insert(k, value)),
-                3 => prop_assert_eq!(table.remove(&k), model.remove(&k)),
+                3 => prop_assert_eq!(table.remove(&k).map(Removed::into_value), model.remove(&k)),
                 4 => {
                     let (got, made) = table.get_or_insert_with(&k, || value);
                     prop_assert_eq!(made, !model.contains_key(&k));
@@ -298,10 +302,74 @@ proptest! {
             prop_assert_eq!(table.len(), model.len());
         }
         check_shape(&table);
-        let mut got: Vec<_> = table.clone().drain().collect();
+        let mut got: Vec<_> = table.clone().iter().map(|(k, v)| (k.to_vec(), *v)).collect();
         let mut want: Vec<_> = model.into_iter().collect();
         got.sort();
         want.sort();
         prop_assert_eq!(got, want);
+    }
+
+    /// Strings of all lengths, put as bytes or whole, changed in place, moved out.
+    #[test]
+    fn strings_beside_their_keys_act_as_a_hash_map(
+        seed: u64,
+        ops in prop::collection::vec((0u8..9, 0u64..40, prop::collection::vec(any::<u8>(), 0..300)), 0..300),
+    ) {
+        let mut model: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut table: Table<Str> = Table::with_hasher(KeyHasher::fixed(seed));
+        for (op, n, bytes) in ops {
+            let k = key(n);
+            let old = model.get(&k).cloned();
+            match op {
+                0..=2 => {
+                    let is_beside = table.get(&k).is_some_and(Str::is_beside);
+                    let before = table.put(table.hash(&k), &k, New::with_bytes(Str::new(), &bytes), |seen| {
+                        assert_eq!(seen.map(|(string, _)| string.to_vec()), old);
+                    });
+                    match before {
+                        Before::Nothing => prop_assert_eq!(old, None),
+                        Before::Gone => prop_assert!(is_beside),
+                        Before::Value(string) => prop_assert_eq!(Some(string.to_vec()), old),
+                    }
+                    let is_beside = (14..=BESIDE_BYTES_MAX).contains(&bytes.len());
+                    prop_assert_eq!(table.get(&k).map(Str::is_beside), Some(is_beside));
+                    model.insert(k.clone(), bytes);
+                }
+                3 => {
+                    let replaced = table.insert(&k, Str::from_bytes(&bytes));
+                    prop_assert_eq!(replaced.map(|string| string.to_vec()), model.insert(k.clone(), bytes));
+                }
+                4 => {
+                    let removed = table.remove(&k).map(|string| (string.to_vec(), string.into_value().to_vec()));
+                    prop_assert_eq!(removed, model.remove(&k).map(|string| (string.clone(), string)));
+                }
+                5 => prop_assert_eq!(table.remove(&k).is_some(), model.remove(&k).is_some()),
+                6 => {
+                    let (string, is_new) = table.get_or_insert_with(&k, || Str::from_bytes(&bytes));
+                    prop_assert_eq!(is_new, old.is_none());
+                    string.append(b"more");
+                    model.entry(k.clone()).or_insert(bytes).extend(b"more");
+                }
+                7 => {
+                    if let Some(string) = table.get_mut(&k) {
+                        let taken = std::mem::replace(string, Str::from_bytes(&bytes));
+                        prop_assert_eq!(taken.to_vec(), model.insert(k.clone(), bytes).unwrap());
+                    }
+                }
+                _ => {
+                    // Nothing is changed: the string has room of its own from then on.
+                    let encoding = table.get(&k).map(Str::encoding);
+                    prop_assert_eq!(table.get_mut(&k).map(|string| string.encoding()), encoding);
+                    prop_assert!(!table.get(&k).is_some_and(Str::is_beside));
+                }
+            }
+            prop_assert_eq!(table.get(&k).map(Str::to_vec), model.get(&k).cloned());
+            prop_assert_eq!(table.len(), model.len());
+        }
+        check_shape(&table);
+        for table in [&table, &table.clone()] {
+            let all: HashMap<Vec<u8>, Vec<u8>> = table.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            prop_assert_eq!(&all, &model);
+        }
     }
 }
