@@ -4,7 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`table`] | segmented hash table: keyspaces, large hashes, large sets |
-//! | [`str`](mod@crate::str) | one byte string: integer, inline or heap |
+//! | [`str`](mod@crate::str) | one byte string: integer, inline, on the heap or beside its key |
 //! | [`bits`] | bits and bit fields of a string |
 //! | [`hyperloglog`] | how many different elements were seen, in a string |
 //! | [`item`] | a borrowed element of a collection |

@@ -3,7 +3,8 @@
 //!
 //! The packed form is a [`Packed`] of field, value, field, value… and is searched from the front. It
 //! turns into a table when a field or value is longer than `hash-max-listpack-value` or when there are
-//! more than `hash-max-listpack-entries` fields, and never back.
+//! more than `hash-max-listpack-entries` fields, and never back. There a value stands behind its field, in one
+//! allocation with it: it is only ever read or replaced.
 //!
 //! A hash whose fields got times is in a third form ([`timed`]), a box behind one more value of [`Form`]. So a
 //! hash without times is as large as before, and knows by the look at its form, which it needs anyhow, that there

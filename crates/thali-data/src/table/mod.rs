@@ -248,8 +248,8 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         }
     }
 
-    /// Puts a value and its note, which `note` makes of what is there before: for the most a single look-up and no
-    /// allocation where bytes of about as many others are replaced.
+    /// Puts a value and its note, which `note` makes of what is there before. That takes one look-up, and no allocation
+    /// where the tail is about as long as the one before.
     pub fn put<'b>(
         &mut self,
         hash: u64,
