@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use thali_data::Limits;
+use thali_data::{Before, Limits, New, Removed, Str};
 use thali_keyspace::locks::ShardId;
 use thali_keyspace::{
     Access, Db, ENDLESS, Entry, Locked, Patience, Plain, SessionAddress, Shard, Tracker, Typed, Uses, Value,
@@ -310,6 +310,16 @@ impl<'a> Context<'a> {
         Some(entry)
     }
 
+    /// A key's entry, to change no more than its time to live ([`Context::set_expire_at`]) or all of it. An expired key
+    /// is removed first.
+    pub fn entry_kept(&mut self, key: &[u8]) -> Option<&Entry> {
+        let db = self.db;
+        self.remove_expired(db, key);
+        let (entry, access) = self.locked.shard(key).db(db)?.find(key)?;
+        self.note_use(access);
+        Some(entry)
+    }
+
     /// Whether the key is there.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.peek(key).is_some()
@@ -320,30 +330,39 @@ impl<'a> Context<'a> {
         self.put_value(self.db, key, value.into_value(), expire_at_unix_ms);
     }
 
+    /// As [`Context::put`], of a string of these bytes, without a copy on the way to where it stands.
+    pub fn put_text(&mut self, key: &[u8], text: &[u8], expire_at_unix_ms: Option<u64>) {
+        let entry = Entry::expiring(Str::new().into_value(), expire_at_unix_ms);
+        self.put_new(self.db, key, New::with_bytes(entry, text));
+    }
+
     /// As [`Context::put`], for any value and database.
     pub fn put_value(&mut self, db: u32, key: &[u8], value: Value, expire_at_unix_ms: Option<u64>) {
+        self.put_new(db, key, Entry::expiring(value, expire_at_unix_ms).into());
+    }
+
+    fn put_new(&mut self, db: u32, key: &[u8], new: New<'_, Entry>) {
         self.remove_expired(db, key);
-        let table = self.locked.shard_mut(key).db_mut(db);
-        let old = table.insert(key, Entry::new(value), &self.uses);
-        if expire_at_unix_ms.is_some() {
-            table.set_expire_at(key, expire_at_unix_ms);
-        }
-        match old {
-            Some(old) => self.discard(old.value),
-            None => self.event_in(db, EventClass::NEW, "new", key),
+        match self.locked.shard_mut(key).db_mut(db).insert(key, new, &self.uses) {
+            Before::Nothing => self.event_in(db, EventClass::NEW, "new", key),
+            Before::Gone => {}
+            Before::Value(old) => {
+                if !is_short(&old.value) {
+                    self.garbage.push(old.value);
+                }
+            }
         }
     }
 
-    /// Frees a value once the shards are let go; a short one now, which costs less than to keep it.
-    fn discard(&mut self, value: Value) {
-        match value {
-            Value::Str(text) if text.memory_bytes() <= DISCARDED_AT_ONCE_BYTES_MAX => drop(text),
-            value => self.garbage.push(value),
+    /// Frees what was removed once the shards are let go; a short string now, which costs less than to keep it.
+    fn discard(&mut self, removed: Removed<Entry, Access>) {
+        if !is_short(&removed.value) {
+            self.garbage.push(removed.into_value().value);
         }
     }
 
     /// Takes a key out; an expired one counts as missing. Says nothing: see [`Context::delete`].
-    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+    pub fn take(&mut self, key: &[u8]) -> Option<Removed<Entry, Access>> {
         let db = self.db;
         self.remove_expired(db, key);
         self.locked.shard_mut(key).db_mut(db).remove(key)
@@ -352,7 +371,7 @@ impl<'a> Context<'a> {
     /// Removes a key and says so with event `del`; false where it was missing.
     pub fn delete(&mut self, key: &[u8]) -> bool {
         let Some(entry) = self.take(key) else { return false };
-        self.discard(entry.value);
+        self.discard(entry);
         self.modified(EventClass::GENERIC, "del", key);
         true
     }
@@ -490,7 +509,7 @@ impl<'a> Context<'a> {
             return false;
         }
         if let Some(entry) = table.remove(key) {
-            self.garbage.push(entry.value);
+            self.discard(entry);
         }
         self.expired += 1;
         self.effects.push(db, &[&b"DEL"[..], key]);
@@ -506,6 +525,11 @@ impl<'a> Context<'a> {
         self.changed_by(None, db, key);
         self.event_in(db, EventClass::EVICTED, "evicted", key);
     }
+}
+
+/// Whether a value is a string that is freed where it is replaced or removed.
+fn is_short(value: &Value) -> bool {
+    matches!(value, Value::Str(text) if text.memory_bytes() <= DISCARDED_AT_ONCE_BYTES_MAX)
 }
 
 /// Notes a notification to be, where anybody wants it.

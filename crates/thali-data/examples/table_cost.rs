@@ -4,7 +4,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use thali_data::Table;
+use thali_data::{Stored, Table};
+
+#[expect(dead_code, reason = "only its size counts")]
+struct Value([u64; 3]);
+
+impl Stored for Value {}
 
 fn key(n: u64) -> [u8; 16] {
     let mut key = *b"key:000000000000";
@@ -21,7 +26,7 @@ fn shuffled(i: u64, len: u64) -> u64 {
 fn main() {
     let keys: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1 << 22);
     let keys = keys.next_power_of_two();
-    let mut table: Table<[u64; 3]> = Table::new();
+    let mut table: Table<Value> = Table::new();
     let mut longest = std::time::Duration::ZERO;
     let timed = |name: &str, f: &mut dyn FnMut(u64)| {
         let start = Instant::now();
@@ -36,7 +41,7 @@ fn main() {
     timed("insert", &mut |i| {
         let k = key(shuffled(i, keys));
         let start = Instant::now();
-        table.insert(&k, [i; 3]);
+        table.insert(&k, Value([i; 3]));
         longest = longest.max(start.elapsed());
     });
     println!("longest insert {longest:?}");
@@ -52,7 +57,7 @@ fn main() {
         black_box(table.get(&key(i + keys)).is_none());
     });
     timed("replace", &mut |i| {
-        table.insert(&key(shuffled(i * 5, keys)), [i; 3]);
+        table.insert(&key(shuffled(i * 5, keys)), Value([i; 3]));
     });
     let start = Instant::now();
     let (mut cursor, mut seen) = (0, 0u64);

@@ -35,7 +35,7 @@ unsafe impl Sync for Buf {}
 
 /// Rounds an allocation up to the allocator's next class (four to a doubling), so that growth uses
 /// what the allocator would give anyway and needs few reallocations.
-fn class_bytes(bytes: usize) -> usize {
+pub(crate) fn class_bytes(bytes: usize) -> usize {
     if bytes <= 128 {
         return bytes.next_multiple_of(16);
     }

@@ -4,7 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`table`] | segmented hash table: keyspaces, large hashes, large sets |
-//! | [`str`](mod@crate::str) | one byte string: integer, inline or heap |
+//! | [`str`](mod@crate::str) | one byte string: integer, inline, on the heap or beside its key |
 //! | [`bits`] | bits and bit fields of a string |
 //! | [`hyperloglog`] | how many different elements were seen, in a string |
 //! | [`item`] | a borrowed element of a collection |
@@ -28,6 +28,7 @@ pub mod limits;
 pub mod list;
 pub mod long_double;
 pub mod packed;
+mod run;
 pub mod set;
 pub mod sorted_set;
 pub mod str;
@@ -45,4 +46,4 @@ pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use str::Str;
 pub use stream::Stream;
-pub use table::{KeyHasher, Table, Visit};
+pub use table::{Before, KeyHasher, New, Removed, Stored, Table};

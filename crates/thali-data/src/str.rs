@@ -1,11 +1,13 @@
-//! `Str`: one byte string in 16 bytes: an integer, up to 13 bytes inline, or a heap buffer.
+//! `Str`: one byte string in 16 bytes: an integer, up to 13 bytes inline, or a heap buffer. In a table it may stand
+//! beside its key ([`crate::table`]): so only until somebody is about to change it or takes it out.
 //!
 //! Reads go through [`Str::item`] or [`Str::bytes`]. `encoding` answers what Redis's OBJECT ENCODING
 //! would: "int" for canonical integers, "embstr" up to 44 bytes, else "raw"; a string edited in place
 //! (APPEND, SETRANGE, SETBIT) is "raw" from then on.
 
 use crate::buf::Buf;
-use crate::item::{IntBuf, Item, parse_canonical_int};
+use crate::item::{INT_BYTES_MAX, IntBuf, Item, parse_canonical_int};
+use crate::run::{Beside, size_of_run};
 
 const INLINE_BYTES_MAX: usize = 13;
 /// SOURCE: redis 7.2 `object.c`, `OBJ_ENCODING_EMBSTR_SIZE_LIMIT`.
@@ -14,14 +16,21 @@ const EMBSTR_BYTES_MAX: usize = 44;
 /// SOURCE: redis 7.2 `sds.h`, `SDS_MAX_PREALLOC`.
 const APPEND_SLACK_BYTES_MAX: usize = 1024 * 1024;
 
-#[derive(Clone)]
 pub struct Str(Repr);
 
-#[derive(Clone)]
 enum Repr {
     Int(i64),
-    Inline { len: u8, edited: bool, bytes: [u8; INLINE_BYTES_MAX] },
-    Heap { edited: bool, buf: Buf },
+    Inline {
+        len: u8,
+        edited: bool,
+        bytes: [u8; INLINE_BYTES_MAX],
+    },
+    Heap {
+        edited: bool,
+        buf: Buf,
+    },
+    /// Not edited: that is on the heap from then on.
+    Beside(Beside),
 }
 
 const _: () = assert!(size_of::<Str>() == 16);
@@ -59,11 +68,51 @@ impl Str {
         }
     }
 
+    /// What takes no memory beside itself, stored as by [`Str::from_bytes`]; `None`: these bytes do.
+    pub(crate) fn without_heap(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > INT_BYTES_MAX {
+            return None;
+        }
+        let of_int = parse_canonical_int(bytes).map(Str::from_int);
+        of_int.or_else(|| (bytes.len() <= INLINE_BYTES_MAX).then(|| Self::verbatim(bytes, false)))
+    }
+
+    pub(crate) fn beside(bytes: Beside) -> Self {
+        Str(Repr::Beside(bytes))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_beside(&self) -> bool {
+        matches!(self.0, Repr::Beside(_))
+    }
+
+    /// Takes out up to `len_max` bytes that are on the heap and were not edited there. What stays is empty.
+    pub(crate) fn take_heap(&mut self, len_max: usize) -> Option<Buf> {
+        match &mut self.0 {
+            Repr::Heap { edited: false, buf } if buf.len() <= len_max => {
+                let buf = std::mem::take(buf);
+                self.0 = Self::new().0;
+                Some(buf)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads of what stands elsewhere so much that it is in the cache.
+    pub fn touch(&self) {
+        std::hint::black_box(match &self.0 {
+            Repr::Int(_) | Repr::Inline { .. } => None,
+            Repr::Heap { buf, .. } => buf.first(),
+            Repr::Beside(beside) => beside.bytes().last(),
+        });
+    }
+
     pub fn item(&self) -> Item<'_> {
         match &self.0 {
             Repr::Int(n) => Item::Int(*n),
             Repr::Inline { len, bytes, .. } => Item::Bytes(&bytes[..*len as usize]),
             Repr::Heap { buf, .. } => Item::Bytes(buf),
+            Repr::Beside(beside) => Item::Bytes(beside.bytes()),
         }
     }
 
@@ -107,20 +156,16 @@ impl Str {
                     "embstr"
                 }
             }
-            Repr::Heap { edited, buf } => {
-                if *edited || buf.len() > EMBSTR_BYTES_MAX {
-                    "raw"
-                } else {
-                    "embstr"
-                }
-            }
+            Repr::Heap { edited, buf } => long_encoding(*edited, buf),
+            Repr::Beside(beside) => long_encoding(false, beside.bytes()),
         }
     }
 
-    /// Bytes taken from the allocator.
+    /// Bytes taken from the allocator; what stands beside a key takes a part of an allocation.
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
             Repr::Heap { buf, .. } => buf.memory_bytes(),
+            Repr::Beside(beside) => size_of_run(beside.bytes().len()),
             _ => 0,
         }
     }
@@ -191,6 +236,23 @@ impl Str {
             }
             _ => unreachable!("made a heap string above"),
         }
+    }
+}
+
+/// As by [`Str::encoding`].
+fn long_encoding(edited: bool, bytes: &[u8]) -> &'static str {
+    if edited || bytes.len() > EMBSTR_BYTES_MAX { "raw" } else { "embstr" }
+}
+
+impl Clone for Str {
+    /// With what stands beside a key on the heap.
+    fn clone(&self) -> Self {
+        Str(match &self.0 {
+            Repr::Int(n) => Repr::Int(*n),
+            Repr::Inline { len, edited, bytes } => Repr::Inline { len: *len, edited: *edited, bytes: *bytes },
+            Repr::Heap { edited, buf } => Repr::Heap { edited: *edited, buf: buf.clone() },
+            Repr::Beside(beside) => Repr::Heap { edited: false, buf: Buf::from_slice(beside.bytes()) },
+        })
     }
 }
 

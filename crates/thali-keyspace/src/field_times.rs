@@ -101,7 +101,7 @@ mod tests {
                     }
                     2 => {
                         if let Some(entry) = db.remove(&key) {
-                            db.insert(&[b'a' + rng.u8(..6)], entry, &uses);
+                            db.insert(&[b'a' + rng.u8(..6)], entry.into_value(), &uses);
                         }
                     }
                     _ if db.get(&key).is_none() => {

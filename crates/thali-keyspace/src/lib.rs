@@ -11,6 +11,7 @@ pub mod locks;
 pub mod shard;
 pub mod slot;
 pub mod snapshot;
+mod stored;
 pub mod tracking;
 mod value;
 mod waiter;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
-use thali_data::Table;
+use thali_data::{Before, New, Removed, Table};
 
 use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
@@ -123,12 +123,7 @@ impl Db {
 
     fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>, &mut FieldTimes)> {
         let (entry, access) = self.table.get_mut_noted(key)?;
-        if let Some(snapshot) = &mut self.snapshot
-            && entry.mark() != self.mark
-        {
-            snapshot.save(key, entry, access.get());
-            entry.set_mark(self.mark);
-        }
+        save_before_change(&mut self.snapshot, self.mark, key, entry, access.get());
         Some((entry, access, &mut self.field_times))
     }
 
@@ -163,24 +158,19 @@ impl Db {
     ) -> (&mut Entry, &Cell<Access>, &mut FieldTimes, bool) {
         let mark = self.mark;
         let make = || {
-            let mut entry = make();
+            let entry = make();
             debug_assert!(entry.expire_at().is_none() && entry.value.next_field_time().is_none());
             entry.set_mark(mark);
             (entry, uses.fresh())
         };
         let (entry, access, is_new) = self.table.get_or_insert_noted(key, make);
-        if let Some(snapshot) = &mut self.snapshot
-            && entry.mark() != mark
-        {
-            snapshot.save(key, entry, access.get());
-            entry.set_mark(mark);
-        }
+        save_before_change(&mut self.snapshot, mark, key, entry, access.get());
         (entry, access, &mut self.field_times, is_new)
     }
 
     /// Puts an entry, gives back what it replaced.
-    pub fn insert(&mut self, key: &[u8], entry: Entry, uses: &Uses) -> Option<Entry> {
-        self.insert_hashed(self.table.hash(key), key, entry, |old| match old {
+    pub fn insert<'b>(&mut self, key: &[u8], entry: impl Into<New<'b, Entry>>, uses: &Uses) -> Before<Entry> {
+        self.insert_hashed(self.table.hash(key), key, entry.into(), |old| match old {
             None => uses.fresh(),
             Some(old) => uses.replaced(old),
         })
@@ -190,19 +180,22 @@ impl Db {
         &mut self,
         hash: u64,
         key: &[u8],
-        mut entry: Entry,
+        new: New<'_, Entry>,
         access: impl FnOnce(Option<Access>) -> Access,
-    ) -> Option<Entry> {
-        self.volatile_len += usize::from(entry.expire_at().is_some());
-        entry.set_mark(self.mark);
-        let next_time = entry.value.next_field_time();
-        let old = self.table.insert_noted(hash, key, entry, access);
-        let old_next_time = old.as_ref().and_then(|(old, _)| old.value.next_field_time());
-        self.field_times.note(key, old_next_time, next_time);
-        let (old, old_access) = old?;
-        self.save_removed(key, &old, old_access);
-        self.volatile_len -= usize::from(old.expire_at().is_some());
-        Some(old)
+    ) -> Before<Entry> {
+        let Self { table, mark, snapshot, volatile_len, field_times, .. } = self;
+        *volatile_len += usize::from(new.value.expire_at().is_some());
+        new.value.set_mark(*mark);
+        let next_time = new.value.value.next_field_time();
+        table.put(hash, key, new, |old| {
+            let old_next_time = old.and_then(|(old, _)| old.value.next_field_time());
+            field_times.note(key, old_next_time, next_time);
+            if let Some((old, old_access)) = old {
+                save_before_change(snapshot, *mark, key, old, old_access);
+                *volatile_len -= usize::from(old.expire_at().is_some());
+            }
+            access(old.map(|(_, access)| access))
+        })
     }
 
     /// Makes room for about `len` keys, where there are none yet.
@@ -228,7 +221,7 @@ impl Db {
             }
             group.iter().for_each(|(hash, ..)| self.table.touch(*hash));
             for (hash, key, entry, access) in group.drain(..) {
-                if self.insert_hashed(hash, key.as_ref(), entry, |_| access).is_some() {
+                if !self.insert_hashed(hash, key.as_ref(), entry.into(), |_| access).is_nothing() {
                     replaced(key);
                 }
             }
@@ -236,9 +229,9 @@ impl Db {
     }
 
     /// Takes a key out.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let (old, access) = self.table.remove_noted(self.table.hash(key), key)?;
-        self.save_removed(key, &old, access);
+    pub fn remove(&mut self, key: &[u8]) -> Option<Removed<Entry, Access>> {
+        let old = self.table.remove(key)?;
+        save_before_change(&mut self.snapshot, self.mark, key, &old, old.note());
         self.volatile_len -= usize::from(old.expire_at().is_some());
         self.field_times.note(key, old.value.next_field_time(), None);
         Some(old)
@@ -246,21 +239,13 @@ impl Db {
 
     /// Sets or clears a key's time to live; false where there is no such key.
     pub fn set_expire_at(&mut self, key: &[u8], at_unix_ms: Option<u64>) -> bool {
-        let Some(entry) = self.get_mut(key) else { return false };
+        let Some((entry, access)) = self.table.get_noted(key) else { return false };
+        save_before_change(&mut self.snapshot, self.mark, key, entry, access.get());
         let before = entry.expire_at().is_some();
         entry.set_expire_at(at_unix_ms);
         self.volatile_len += usize::from(at_unix_ms.is_some());
         self.volatile_len -= usize::from(before);
         true
-    }
-
-    /// An entry that is out of the table already is saved as late as possible: before it is gone.
-    fn save_removed(&mut self, key: &[u8], old: &Entry, access: Access) {
-        if let Some(snapshot) = &mut self.snapshot
-            && old.mark() != self.mark
-        {
-            snapshot.save(key, old, access);
-        }
     }
 
     /// Looks at about `budget` keys from `cursor` on; 0 starts and ends. A key that is there during
@@ -302,6 +287,22 @@ impl Db {
             }
         }
         (found, volatile_seen)
+    }
+}
+
+/// Saves and marks an entry that a running snapshot still needs.
+fn save_before_change(
+    snapshot: &mut Option<Box<Unfinished>>,
+    mark: bool,
+    key: &[u8],
+    entry: &Entry,
+    access: Access,
+) {
+    if let Some(snapshot) = snapshot
+        && entry.mark() != mark
+    {
+        snapshot.save(key, entry, access);
+        entry.set_mark(mark);
     }
 }
 

@@ -18,8 +18,6 @@
 
 use std::sync::Arc;
 
-use thali_data::Visit;
-
 use crate::{Access, Db, Entry, Shard};
 
 /// Takes entries as they were at the point in time, from those who are about to change them.
@@ -117,7 +115,7 @@ impl Db {
         let Some(snapshot) = &mut self.snapshot else { return Walked::Done };
         let (number, mark) = (snapshot.number, self.mark);
         if let Some(key) = snapshot.large.last() {
-            let entry = self.table.get_mut_noted(key).filter(|(entry, _)| entry.mark() != mark);
+            let entry = self.table.get_noted(key).filter(|(entry, _)| entry.mark() != mark);
             let part = entry.as_ref().map_or(Part::Last, |(entry, access)| {
                 saver.save_part(number, key, entry, access.get(), snapshot.place)
             });
@@ -132,7 +130,7 @@ impl Db {
             }
         } else if let Some(cursor) = snapshot.cursor {
             let Unfinished { large, sink, .. } = &mut **snapshot;
-            let next = self.table.visit_noted(cursor, keys, |key, entry, access| {
+            let next = self.table.scan_noted(cursor, keys, |key, entry, access| {
                 if entry.mark() != mark {
                     if sink.is_large(entry) {
                         large.push(key.into());
@@ -141,7 +139,6 @@ impl Db {
                         entry.set_mark(mark);
                     }
                 }
-                Visit::Keep
             });
             snapshot.cursor = Some(next).filter(|next| *next != 0);
         }
@@ -318,7 +315,7 @@ mod tests {
             90..97 => {
                 let other = format!("key:{}", rng.u32(0..600)).into_bytes();
                 if let Some(entry) = shard.db_mut(db).remove(&key) {
-                    shard.db_mut((db + 1) % 3).insert(&other, entry, &Uses::new(0, None));
+                    shard.db_mut((db + 1) % 3).insert(&other, entry.into_value(), &Uses::new(0, None));
                 }
             }
             97..99 => shard.swap_dbs(db, (db + 1) % 3),

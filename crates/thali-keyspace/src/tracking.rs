@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use smallvec::SmallVec;
-use thali_data::Table;
+use thali_data::{Stored, Table};
 
 use crate::SessionAddress;
 use crate::locks::{Keyspace, Locked};
@@ -180,6 +180,8 @@ pub enum Readers {
     Many(HashMap<u64, Arc<Tracker>, foldhash::fast::RandomState>),
 }
 
+impl Stored for Readers {}
+
 impl Readers {
     fn new() -> Self {
         Self::Few(SmallVec::new())
@@ -241,7 +243,7 @@ impl Locked<'_> {
     /// Takes out the readers of a key, whose shard is held: the caller tells them.
     pub fn take_readers(&mut self, key: &[u8]) -> Option<Readers> {
         let table = &mut self.shard_mut(key).read_keys;
-        let readers = if table.is_empty() { None } else { table.remove(key) }?;
+        let readers = if table.is_empty() { None } else { table.remove(key) }?.into_value();
         self.keyspace().tracking().took(1, readers.len());
         Some(readers)
     }
@@ -257,7 +259,7 @@ impl Locked<'_> {
             while taken.len() < max
                 && let Some(key) = shard.read_keys.random(&mut random).map(|(key, _)| Box::<[u8]>::from(key))
             {
-                let readers = shard.read_keys.remove(&key).expect("it was found just now");
+                let readers = shard.read_keys.remove(&key).expect("it was found just now").into_value();
                 taken.push((key, readers));
             }
         }

@@ -1,5 +1,7 @@
 //! What a key holds.
 
+use std::cell::Cell;
+
 use thali_data::{Hash, List, Set, SortedSet, Str, Stream};
 
 /// A value of one of Redis's types.
@@ -49,7 +51,7 @@ impl Value {
     /// Reads the beginning of what the value has on the heap.
     pub(crate) fn touch(&self) {
         std::hint::black_box(match self {
-            Self::Str(v) => v.len(),
+            Self::Str(v) => return v.touch(),
             other => other.elements_len(),
         });
     }
@@ -80,36 +82,37 @@ const MARK: u64 = 1 << 63;
 /// A key's value and what is kept beside it.
 pub struct Entry {
     pub value: Value,
-    /// When the key vanishes, in Unix milliseconds below 2^63, 0 = never; and the snapshot's [`MARK`].
-    expire_at_unix_ms: u64,
+    /// When the key vanishes, in Unix milliseconds below 2^63, 0 = never; and the snapshot's [`MARK`]. Both change while
+    /// the value is only looked at.
+    expire_at_unix_ms: Cell<u64>,
 }
 
 impl Entry {
     /// A value that stays until it is removed.
     pub fn new(value: Value) -> Self {
-        Self { value, expire_at_unix_ms: 0 }
+        Self { value, expire_at_unix_ms: Cell::new(0) }
     }
 
     /// As [`Entry::new`], with a time to live.
     pub fn expiring(value: Value, at_unix_ms: Option<u64>) -> Self {
-        let mut entry = Self::new(value);
+        let entry = Self::new(value);
         entry.set_expire_at(at_unix_ms);
         entry
     }
 
     /// When the key vanishes, in Unix milliseconds.
     pub fn expire_at(&self) -> Option<u64> {
-        let at = self.expire_at_unix_ms & !MARK;
+        let at = self.expire_at_unix_ms.get() & !MARK;
         (at != 0).then_some(at)
     }
 
     /// See [`crate::snapshot`].
     pub(crate) fn mark(&self) -> bool {
-        self.expire_at_unix_ms & MARK != 0
+        self.expire_at_unix_ms.get() & MARK != 0
     }
 
-    pub(crate) fn set_mark(&mut self, mark: bool) {
-        self.expire_at_unix_ms = self.expire_at_unix_ms & !MARK | u64::from(mark) << 63;
+    pub(crate) fn set_mark(&self, mark: bool) {
+        self.expire_at_unix_ms.update(|at| at & !MARK | u64::from(mark) << 63);
     }
 
     /// Whether the key is logically gone. Redis counts a key as expired only after its time.
@@ -118,9 +121,9 @@ impl Entry {
     }
 
     /// Only [`crate::Db`] changes the time, as it counts the keys that have one.
-    pub(crate) fn set_expire_at(&mut self, at: Option<u64>) {
+    pub(crate) fn set_expire_at(&self, at: Option<u64>) {
         let at = at.map_or(0, |at| at.clamp(1, !MARK));
-        self.expire_at_unix_ms = self.expire_at_unix_ms & MARK | at;
+        self.expire_at_unix_ms.update(|before| before & MARK | at);
     }
 }
 

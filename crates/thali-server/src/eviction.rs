@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use thali_commands::Origin;
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Candidate, Entry, Lfu, Pool, Preference, Uses};
+use thali_keyspace::{Candidate, Lfu, Pool, Preference, Uses};
 
 use crate::call::{Core, Shared};
 use crate::counting::freed_by;
@@ -276,13 +276,13 @@ fn remove_one(core: &mut Core, preference: Preference, uses: &Uses) -> Step {
     let lazily = side.settings.lazyfree_lazy_eviction;
     let mut cx = unit::context(locked, db, engine, side, Origin::Unit);
     let (entry, freed_entry) = freed_by(|| cx.locked.shard_mut(&key).db_mut(db).remove(&key));
-    let Some(Entry { value, .. }) = entry else { return Step::Missed };
+    let Some(entry) = entry else { return Step::Missed };
     cx.note_evicted(db, &key, lazily);
-    let freed_here = if lazily && Freer::is_large(&value) {
-        cx.garbage.push(value);
+    let freed_here = if lazily && Freer::is_large(&entry.value) {
+        cx.garbage.push(entry.into_value().value);
         None
     } else {
-        Some(value)
+        Some(entry)
     };
     unit::settle(cx, shared, side);
     engine.effects.clear();

@@ -99,7 +99,7 @@ pub fn move_key(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> 
         && let Some(entry) = cx.take(key)
     {
         let expire_at = entry.expire_at();
-        cx.put_value(to, key, entry.value, expire_at);
+        cx.put_value(to, key, entry.into_value().value, expire_at);
         cx.set_access(to, key, access);
         cx.modified(EventClass::GENERIC, "move_from", key);
         cx.modified_in(to, EventClass::GENERIC, "move_to", key);

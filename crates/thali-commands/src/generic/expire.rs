@@ -118,7 +118,7 @@ fn run(
     let base = if is_relative { cx.now_ms as i64 } else { 0 };
     let at =
         integer(args[2])?.checked_mul(unit_ms).and_then(|ms| ms.checked_add(base)).ok_or_else(invalid)?;
-    let Some(old) = cx.entry_mut(key).map(|entry| entry.expire_at()) else {
+    let Some(old) = cx.entry_kept(key).map(|entry| entry.expire_at()) else {
         reply.integer(0);
         return Ok(Flow::Done);
     };

@@ -17,7 +17,7 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     let key = args[1];
-    let had_one = cx.entry_mut(key).is_some_and(|entry| entry.expire_at().is_some());
+    let had_one = cx.entry_kept(key).is_some_and(|entry| entry.expire_at().is_some());
     if had_one {
         cx.set_expire_at(key, None);
         cx.modified(EventClass::GENERIC, "persist", key);

@@ -44,7 +44,7 @@ fn move_value(cx: &mut Context<'_>, from: &[u8], to: &[u8], overwrite: bool) -> 
     let entry = cx.take(from).ok_or(ErrorReply::NO_SUCH_KEY)?;
     let expire_at = entry.expire_at();
     let db = cx.db;
-    cx.put_value(db, to, entry.value, expire_at);
+    cx.put_value(db, to, entry.into_value().value, expire_at);
     cx.set_access(db, to, access);
     cx.modified(EventClass::GENERIC, "rename_from", from);
     cx.modified(EventClass::GENERIC, "rename_to", to);

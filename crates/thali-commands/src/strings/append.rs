@@ -27,7 +27,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
             value.append(tail)
         }
         None => {
-            cx.put(key, Str::from_bytes(tail), None);
+            cx.put_text(key, tail, None);
             tail.len()
         }
     };

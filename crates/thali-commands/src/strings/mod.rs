@@ -68,7 +68,7 @@ pub const TABLE: &[Command] = &[
 
 /// Puts a string that stays.
 fn put(cx: &mut Context<'_>, key: &[u8], value: &[u8]) {
-    cx.put(key, Str::from_bytes(value), None);
+    cx.put_text(key, value, None);
     cx.modified(EventClass::STRING, "set", key);
 }
 

@@ -104,7 +104,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         return Ok(Flow::Done);
     }
     let options = parse(&args[3..], cx.now_ms)?;
-    let (exists, old_expire_at) = match cx.entry_mut(key) {
+    let (exists, old_expire_at) = match cx.entry_kept(key) {
         Some(entry) => {
             if options.get {
                 let old = Str::of(&entry.value).ok_or(ErrorReply::WRONG_TYPE)?;
@@ -135,7 +135,7 @@ pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outco
         Expiry::Keep => old_expire_at,
         Expiry::At(at) => Some(at),
     };
-    cx.put(key, Str::from_bytes(value), expire_at);
+    cx.put_text(key, value, expire_at);
     cx.modified(EventClass::STRING, "set", key);
     if let Expiry::At(at) = options.expiry {
         cx.event(EventClass::GENERIC, "expire", key);
@@ -177,5 +177,41 @@ mod tests {
             ("SET k v EX x", "-ERR value is not an integer or out of range"),
             ("SET k v EX 1 PX 1", "-ERR syntax error"),
         ]);
+    }
+
+    /// SOURCE: redis 7.0.15, asked.
+    #[test]
+    fn wherever_a_string_stands_it_is_the_same_to_its_users() {
+        let mut store = Store::new();
+        let text = |len: usize| "x".repeat(len);
+        for (len, encoding) in
+            [(3, "embstr"), (14, "embstr"), (44, "embstr"), (45, "raw"), (192, "raw"), (193, "raw")]
+        {
+            let get = format!("${len}\n{}", text(len));
+            let raw = "$3\nraw";
+            let encoding = format!("${}\n{encoding}", encoding.len());
+            store.check(&[
+                (&format!("SET k {}", text(len)), "+OK"),
+                ("EXPIRE k 100", ":1"),
+                ("PERSIST k", ":1"),
+                ("OBJECT ENCODING k", &encoding),
+                ("RENAME k l", "+OK"),
+                ("COPY l k REPLACE", ":1"),
+                ("GET k", &get),
+                ("OBJECT ENCODING k", &encoding),
+                ("GETDEL l", &get),
+                ("SETRANGE k 0 x", &format!(":{len}")),
+                ("OBJECT ENCODING k", raw),
+                ("RENAME k l", "+OK"),
+                ("COPY l k REPLACE", ":1"),
+                ("OBJECT ENCODING k", raw),
+                ("GET k", &get),
+                ("GETSET k 12", &get),
+                (&format!("SET k {} GET", text(len + 1)), "$2\n12"),
+                (&format!("SET k {} GET", text(len)), &format!("${}\n{}", len + 1, text(len + 1))),
+                ("STRLEN k", &format!(":{len}")),
+                ("DEL k l", ":2"),
+            ]);
+        }
     }
 }

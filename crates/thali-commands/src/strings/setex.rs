@@ -1,6 +1,5 @@
 //! SETEX and PSETEX: put a string with a time to live. Journaled as SET with PXAT.
 
-use thali_data::Str;
 use thali_resp::Reply;
 
 use super::set;
@@ -43,7 +42,7 @@ fn put_for(
 ) -> Outcome {
     let [_, key, time, value] = *args else { return Err(ErrorReply::SYNTAX) };
     let at = set::expire_at(unit, time, cx.now_ms, command)?;
-    cx.put(key, Str::from_bytes(value), Some(at));
+    cx.put_text(key, value, Some(at));
     cx.modified(EventClass::STRING, "set", key);
     cx.event(EventClass::GENERIC, "expire", key);
     cx.effect(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);

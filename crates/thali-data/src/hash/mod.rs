@@ -3,7 +3,8 @@
 //!
 //! The packed form is a [`Packed`] of field, value, field, value… and is searched from the front. It
 //! turns into a table when a field or value is longer than `hash-max-listpack-value` or when there are
-//! more than `hash-max-listpack-entries` fields, and never back.
+//! more than `hash-max-listpack-entries` fields, and never back. There a value stands behind its field, in one
+//! allocation with it: it is only ever read or replaced.
 //!
 //! A hash whose fields got times is in a third form ([`timed`]), a box behind one more value of [`Form`]. So a
 //! hash without times is as large as before, and knows by the look at its form, which it needs anyhow, that there
@@ -15,8 +16,7 @@ mod timed;
 use crate::item::Item;
 use crate::limits::Limits;
 use crate::packed::Packed;
-use crate::str::Str;
-use crate::table::{self, Table};
+use crate::table::{self, New, Stored, Table, Tail};
 use timed::Timed;
 
 /// The latest time of a field, in Unix milliseconds. SOURCE: redis 7.4 `ebuckets.h`, `EB_EXPIRE_TIME_MAX`.
@@ -28,8 +28,27 @@ pub struct Hash(Form);
 #[derive(Clone)]
 enum Form {
     Packed(Packed),
-    Table(Box<Table<Str>>),
+    Table(Box<Table<Value>>),
     Timed(Box<Timed>),
+}
+
+/// A field's value in a table: bytes behind the field, an integer's decimal form, too.
+#[derive(Clone, Copy)]
+struct Value;
+
+impl Stored for Value {
+    const TAIL: Tail<Self> = Tail::Bytes;
+}
+
+/// Sets a field in a table and returns whether it is new.
+fn set_in(table: &mut Table<Value>, field: &[u8], value: Item<'_>) -> bool {
+    let hash = table.hash(field);
+    value.with_bytes(|value| table.put(hash, field, New::with_bytes(Value, value), |_| ())).is_nothing()
+}
+
+/// As [`Table::get_hashed`].
+fn get_in<'t>(table: &'t Table<Value>, hash: u64, field: &[u8]) -> Option<Item<'t>> {
+    table.tail_hashed(hash, field).map(Item::Bytes)
 }
 
 impl Hash {
@@ -62,7 +81,7 @@ impl Hash {
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
             Form::Packed(p) => p.memory_bytes(),
-            Form::Table(t) => size_of::<Table<Str>>() + table_bytes(t),
+            Form::Table(t) => size_of::<Table<Value>>() + t.memory_bytes(),
             Form::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
         }
     }
@@ -73,7 +92,7 @@ impl Hash {
                 let at = p.find(p.first(), field, 2)?;
                 p.next(at).map(|v| p.get(v))
             }
-            Form::Table(t) => t.get(field).map(Str::item),
+            Form::Table(t) => get_in(t, t.hash(field), field),
             Form::Timed(t) => t.get(field).map(|(value, _)| value),
         }
     }
@@ -129,7 +148,7 @@ impl Hash {
             }
             Form::Packed(_) | Form::Table(_) => {}
         }
-        self.table().insert(field, Str::from(value)).is_none()
+        set_in(self.table(), field, value)
     }
 
     /// Sets or clears the time of a field, at most [`TIME_MAX_UNIX_MS`]; false where there is no such field.
@@ -188,19 +207,21 @@ impl Hash {
     fn iter_with(&self, times: bool) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<u64>)> {
         let (packed, table, timed) = match &self.0 {
             Form::Packed(p) => (Some(p.iter()), None, None),
-            Form::Table(t) => (None, Some(t.iter()), None),
+            Form::Table(t) => (None, Some(t.iter_tails()), None),
             Form::Timed(t) => (None, None, Some(t.iter(times))),
         };
         let mut packed = packed.into_iter().flatten();
         let pairs = std::iter::from_fn(move || Some((packed.next()?, packed.next()?, None)));
-        let table = table.into_iter().flatten().map(|(f, v)| (Item::Bytes(f), v.item(), None));
+        let table = table.into_iter().flatten().map(|(f, v)| (Item::Bytes(f), Item::Bytes(v), None));
         pairs.chain(table).chain(timed.into_iter().flatten())
     }
 
     /// As [`Table::scan`]; a packed hash comes whole.
     pub fn scan(&self, cursor: u64, budget: usize, mut f: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
         match &self.0 {
-            Form::Table(t) => t.scan(cursor, budget, |field, value| f(Item::Bytes(field), value.item())),
+            Form::Table(t) => {
+                t.scan_tails(cursor, budget, |field, value| f(Item::Bytes(field), Item::Bytes(value)))
+            }
             _ => self.scan_timed(cursor, budget, |field, value, _| f(field, value)),
         }
     }
@@ -218,7 +239,7 @@ impl Hash {
                 0
             }
             Form::Table(t) => {
-                t.scan(cursor, budget, |field, value| f(Item::Bytes(field), value.item(), None))
+                t.scan_tails(cursor, budget, |field, value| f(Item::Bytes(field), Item::Bytes(value), None))
             }
             Form::Timed(t) => t.scan(cursor, budget, f),
         }
@@ -228,17 +249,17 @@ impl Hash {
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<(Item<'_>, Item<'_>)> {
         match &self.0 {
             Form::Packed(p) => random_packed(p, 2, rng),
-            Form::Table(t) => t.random(rng).map(|(f, v)| (Item::Bytes(f), v.item())),
+            Form::Table(t) => t.random_tail(rng).map(|(f, v)| (Item::Bytes(f), Item::Bytes(v))),
             Form::Timed(t) => t.random(rng),
         }
     }
 
-    fn table(&mut self) -> &mut Table<Str> {
+    fn table(&mut self) -> &mut Table<Value> {
         if let Form::Packed(p) = &self.0 {
             let mut table = Table::new();
             let mut items = p.iter();
             while let (Some(field), Some(value)) = (items.next(), items.next()) {
-                field.with_bytes(|f| table.insert(f, Str::from(value)));
+                field.with_bytes(|f| set_in(&mut table, f, value));
             }
             self.0 = Form::Table(Box::new(table));
         }
@@ -247,10 +268,6 @@ impl Hash {
             Form::Packed(_) | Form::Timed(_) => unreachable!("a packed hash was made a table above"),
         }
     }
-}
-
-fn table_bytes(table: &Table<Str>) -> usize {
-    table.memory_bytes() + table.iter().map(|(_, value)| value.memory_bytes()).sum::<usize>()
 }
 
 /// The first two of `stride` items that stand together.

@@ -123,7 +123,7 @@ fn a_hash_without_times_is_as_large_as_before_there_were_any() {
     #[expect(dead_code, reason = "only its size counts")]
     enum WithoutTimes {
         Packed(Packed),
-        Table(Box<Table<Str>>),
+        Table(Box<Table<Value>>),
     }
     assert_eq!(size_of::<Hash>(), size_of::<WithoutTimes>());
 }

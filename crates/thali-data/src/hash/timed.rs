@@ -8,17 +8,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{TIME_MAX_UNIX_MS, random_packed, table_bytes};
+use super::{TIME_MAX_UNIX_MS, Value, get_in, random_packed, set_in};
 use crate::item::Item;
 use crate::limits::Limits;
 use crate::packed::{Packed, Pos};
-use crate::str::Str;
-use crate::table::Table;
+use crate::table::{Removed, Stored, Table};
 
 #[derive(Clone)]
 pub(super) enum Timed {
     Packed(Triples),
-    Table { fields: Table<Str>, times: Times },
+    Table { fields: Table<Value>, times: Times },
 }
 
 impl Timed {
@@ -33,7 +32,7 @@ impl Timed {
         Self::Packed(Triples { items, next: None })
     }
 
-    pub fn of_table(fields: Table<Str>) -> Self {
+    pub fn of_table(fields: Table<Value>) -> Self {
         // With the same hashes, so that one serves for both.
         let times = Times { of: Table::with_hasher(fields.hasher().clone()), order: BTreeSet::new() };
         Self::Table { fields, times }
@@ -57,7 +56,7 @@ impl Timed {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Self::Packed(triples) => triples.items.memory_bytes(),
-            Self::Table { fields, times } => table_bytes(fields) + times.memory_bytes(),
+            Self::Table { fields, times } => fields.memory_bytes() + times.memory_bytes(),
         }
     }
 
@@ -76,7 +75,7 @@ impl Timed {
             }
             Self::Table { fields, times } => {
                 let hash = fields.hash(field);
-                fields.get_hashed(hash, field).map(|value| (value.item(), times.get(hash, field)))
+                get_in(fields, hash, field).map(|value| (value, times.get(hash, field)))
             }
         }
     }
@@ -99,7 +98,7 @@ impl Timed {
             *self = triples.to_table();
         }
         match self {
-            Self::Table { fields, .. } => fields.insert(field, Str::from(value)).is_none(),
+            Self::Table { fields, .. } => set_in(fields, field, value),
             Self::Packed(_) => unreachable!("made a table above"),
         }
     }
@@ -151,7 +150,7 @@ impl Timed {
             Self::Packed(triples) => (Some(triples.iter()), None),
             Self::Table { fields, times: of } => {
                 let time = move |field: &[u8]| if times { of.get(of.of.hash(field), field) } else { None };
-                let all = fields.iter().map(move |(f, v)| (Item::Bytes(f), v.item(), time(f)));
+                let all = fields.iter_tails().map(move |(f, v)| (Item::Bytes(f), Item::Bytes(v), time(f)));
                 (None, Some(all))
             }
         };
@@ -169,8 +168,8 @@ impl Timed {
                 triples.iter().for_each(|(field, value, at)| f(field, value, at));
                 0
             }
-            Self::Table { fields, times } => fields.scan(cursor, budget, |field, value| {
-                f(Item::Bytes(field), value.item(), times.get(fields.hash(field), field));
+            Self::Table { fields, times } => fields.scan_tails(cursor, budget, |field, value| {
+                f(Item::Bytes(field), Item::Bytes(value), times.get(fields.hash(field), field));
             }),
         }
     }
@@ -178,7 +177,9 @@ impl Timed {
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<(Item<'_>, Item<'_>)> {
         match self {
             Self::Packed(triples) => random_packed(&triples.items, 3, rng),
-            Self::Table { fields, .. } => fields.random(rng).map(|(f, v)| (Item::Bytes(f), v.item())),
+            Self::Table { fields, .. } => {
+                fields.random_tail(rng).map(|(f, v)| (Item::Bytes(f), Item::Bytes(v)))
+            }
         }
     }
 }
@@ -258,9 +259,8 @@ impl Triples {
         if let Timed::Table { fields, times } = &mut timed {
             for (field, value, at) in self.iter() {
                 field.with_bytes(|field| {
-                    let hash = fields.hash(field);
-                    fields.insert_hashed(hash, field, Str::from(value));
-                    times.set(hash, field, at);
+                    set_in(fields, field, value);
+                    times.set(fields.hash(field), field, at);
                 });
             }
         }
@@ -286,6 +286,8 @@ pub(super) struct Times {
 #[derive(Clone, Copy)]
 struct Time([u8; 6]);
 
+impl Stored for Time {}
+
 impl Time {
     fn new(at: u64) -> Self {
         let [bytes @ .., _, _] = at.to_le_bytes();
@@ -309,7 +311,7 @@ impl Times {
     fn set(&mut self, hash: u64, field: &[u8], at: Option<u64>) {
         let old = match at {
             Some(at) => self.of.insert_hashed(hash, field, Time::new(at)),
-            None => self.of.remove_hashed(hash, field),
+            None => self.of.remove_hashed(hash, field).map(Removed::into_value),
         };
         if let Some(old) = old {
             self.forget(old.get(), hash);

@@ -7,7 +7,8 @@
 //! longest pause of an insert is the rebuild of a few hundred entries, or the copy of a directory of
 //! four bytes a segment. Removal shrinks segments and merges neighbours the same way.
 //! An entry is one allocation of value and key ([`entry`]) and 8 of the 64 bytes of a bucket. A table may keep a
-//! note with each value, a few bytes that are changed while the value is only looked at.
+//! note with each value, a few bytes that are changed while the value is only looked at. A value may have bytes of its
+//! own in the same allocation ([`Stored`]): so a short string costs no second one, and no second wait for memory.
 //!
 //! # Cursors
 //! Everything stands in hash order, and a key's hash never changes. A cursor is the first
@@ -21,14 +22,17 @@
 
 mod entry;
 mod segment;
+mod stored;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 
 use entry::Entry;
+pub use entry::{Removed, StringOf};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use segment::{Place, SLOTS, Segment};
+pub use stored::{BESIDE_BYTES_MAX, Before, New, Stored, Tail};
 
 const HOME_BUCKETS_MAX: usize = 64;
 /// Cursors stay below 2^40, so that a keyspace can put its shard in front and still give clients
@@ -38,7 +42,7 @@ const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
 /// A table never has more directory entries than this for each segment: past it, an overfull segment
 /// gets more buckets instead of a split. Reached only by hashes that are far from uniform.
 const DIRECTORY_ENTRIES_PER_SEGMENT_MAX: usize = 16;
-/// `visit` gives up after this many buckets for each element asked for, as SCAN does in Redis.
+/// `scan` gives up after this many buckets for each element asked for, as SCAN does in Redis.
 const BUCKETS_PER_ELEMENT_MAX: usize = 10;
 /// Random draws before `random` takes the next element at hand.
 const RANDOM_TRIES_MAX: usize = 64;
@@ -65,14 +69,7 @@ impl KeyHasher {
     }
 }
 
-/// What `visit` does with an element.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Visit {
-    Keep,
-    Remove,
-}
-
-pub struct Table<V, N: Copy = ()> {
+pub struct Table<V: Stored, N: Copy = ()> {
     hasher: KeyHasher,
     /// 2^depth entries, each the number of the segment for hashes with that prefix. Empty until the
     /// first insert.
@@ -102,7 +99,7 @@ fn home_for(len: usize) -> usize {
     if len <= SLOTS - 2 { 1 } else { (len * 3).div_ceil(11).clamp(1, HOME_BUCKETS_MAX) }
 }
 
-impl<V> Table<V> {
+impl<V: Stored> Table<V> {
     /// An empty table with a random seed; allocates nothing.
     pub fn new() -> Self {
         Self::empty(KeyHasher::random())
@@ -113,7 +110,7 @@ impl<V> Table<V> {
     }
 }
 
-impl<V, N: Copy + Default> Table<V, N> {
+impl<V: Stored, N: Copy + Default> Table<V, N> {
     fn empty(hasher: KeyHasher) -> Self {
         let (directory, segments) = (Vec::new(), Vec::new());
         Table { hasher, directory, segments, depth: 0, len: 0, entry_bytes: 0, bucket_bytes: 0 }
@@ -198,7 +195,12 @@ impl<V, N: Copy + Default> Table<V, N> {
 
     /// `hash` must be this table's hash of `key`, here and in all `_hashed` methods.
     pub fn get_hashed(&self, hash: u64, key: &[u8]) -> Option<&V> {
-        self.find(hash, key).map(|s| self.segments[s.segment as usize].entry(s.place).value())
+        self.entry(hash, key).map(Entry::value)
+    }
+
+    /// The bytes of [`Tail::Bytes`] of a key.
+    pub fn tail_hashed(&self, hash: u64, key: &[u8]) -> Option<&[u8]> {
+        self.entry(hash, key).map(Entry::tail)
     }
 
     /// The elements with this hash: more than one where hashes of 64 bits are the same by chance.
@@ -210,17 +212,13 @@ impl<V, N: Copy + Default> Table<V, N> {
 
     /// As [`Table::get`], with the note.
     pub fn get_noted(&self, key: &[u8]) -> Option<(&V, &Cell<N>)> {
-        let spot = self.find(self.hash(key), key)?;
-        let entry = self.segments[spot.segment as usize].entry(spot.place);
-        Some((entry.value(), entry.note()))
+        self.entry(self.hash(key), key).map(|entry| (entry.value(), entry.note()))
     }
 
     /// As [`Table::get_mut`], with the note.
     pub fn get_mut_noted(&mut self, key: &[u8]) -> Option<(&mut V, &Cell<N>)> {
         let spot = self.find(self.hash(key), key)?;
-        let entry = self.segments[spot.segment as usize].entry_mut(spot.place);
-        let (_, value, note) = entry.parts_mut();
-        Some((value, note))
+        Some(self.parts_mut(spot))
     }
 
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
@@ -237,29 +235,39 @@ impl<V, N: Copy + Default> Table<V, N> {
     }
 
     pub fn insert_hashed(&mut self, hash: u64, key: &[u8], value: V) -> Option<V> {
-        self.insert_noted(hash, key, value, |_| N::default()).map(|(value, _)| value)
-    }
-
-    /// As [`Table::insert_hashed`], with a note, made of the old one where there is one.
-    pub fn insert_noted(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: V,
-        note: impl FnOnce(Option<N>) -> N,
-    ) -> Option<(V, N)> {
         match self.find(hash, key) {
             Some(spot) => {
-                let (_, old, old_note) =
-                    self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut();
-                let old_note = old_note.replace(note(Some(old_note.get())));
-                Some((std::mem::replace(old, value), old_note))
+                let (old, note) = self.parts_mut(spot);
+                note.set(N::default());
+                Some(std::mem::replace(old, value))
             }
             None => {
-                self.insert_new(hash, Entry::new(key, value, note(None)));
+                self.insert_new(hash, Entry::new(key, value.into(), N::default()));
                 None
             }
         }
+    }
+
+    /// Puts a value and its note, which `note` makes of what is there before. That takes one look-up, and no allocation
+    /// where the tail is about as long as the one before.
+    pub fn put<'b>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        new: impl Into<New<'b, V>>,
+        note: impl FnOnce(Option<(&V, N)>) -> N,
+    ) -> Before<V>
+    where
+        V: 'b,
+    {
+        let new = new.into();
+        let Some(spot) = self.find(hash, key) else {
+            self.insert_new(hash, Entry::new(key, new, note(None)));
+            return Before::Nothing;
+        };
+        let entry = self.segments[spot.segment as usize].entry_mut(spot.place);
+        let note = note(Some((entry.value(), entry.note().get())));
+        entry.replace(new, note, &mut self.entry_bytes).map_or(Before::Gone, Before::Value)
     }
 
     /// The value of `key`, made by `make` if there is none, and whether it was made.
@@ -276,7 +284,7 @@ impl<V, N: Copy + Default> Table<V, N> {
         match self.find(hash, key) {
             Some(spot) => (self.value_mut(spot), false),
             None => {
-                let spot = self.insert_new(hash, Entry::new(key, make(), N::default()));
+                let spot = self.insert_new(hash, Entry::bare(key, make(), N::default()));
                 (self.value_mut(spot), true)
             }
         }
@@ -293,29 +301,24 @@ impl<V, N: Copy + Default> Table<V, N> {
             Some(spot) => (spot, false),
             None => {
                 let (value, note) = make();
-                (self.insert_new(hash, Entry::new(key, value, note)), true)
+                (self.insert_new(hash, Entry::bare(key, value, note)), true)
             }
         };
-        let (_, value, note) = self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut();
+        let (value, note) = self.parts_mut(spot);
         (value, note, is_new)
     }
 
-    pub fn remove(&mut self, key: &[u8]) -> Option<V> {
+    pub fn remove(&mut self, key: &[u8]) -> Option<Removed<V, N>> {
         self.remove_hashed(self.hash(key), key)
     }
 
-    pub fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<V> {
-        self.remove_noted(hash, key).map(|(value, _)| value)
-    }
-
-    /// As [`Table::remove_hashed`], with the note.
-    pub fn remove_noted(&mut self, hash: u64, key: &[u8]) -> Option<(V, N)> {
+    pub fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<Removed<V, N>> {
         let spot = self.find(hash, key)?;
         let entry = self.segments[spot.segment as usize].remove(hash, spot.place);
         self.len -= 1;
         self.entry_bytes -= entry.memory_bytes();
         self.after_removal(spot.segment as usize);
-        Some(entry.into_parts())
+        Some(Removed::new(entry))
     }
 
     pub fn clear(&mut self) {
@@ -324,46 +327,40 @@ impl<V, N: Copy + Default> Table<V, N> {
 
     /// All elements, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &V)> {
-        self.segments.iter().flat_map(|s| s.iter()).map(|e| (e.key(), e.value()))
+        self.entries().map(|e| (e.key(), e.value()))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&[u8], &mut V)> {
-        self.segments.iter_mut().flat_map(|s| s.iter_mut()).map(|e| {
-            let (key, value, _) = e.parts_mut();
-            (key, value)
-        })
+    /// As [`Table::iter`], with the bytes of [`Tail::Bytes`].
+    pub fn iter_tails(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.entries().map(|e| (e.key(), e.tail()))
     }
 
-    /// Takes out everything.
-    pub fn drain(&mut self) -> impl Iterator<Item = (Vec<u8>, V)> + use<V, N> {
-        let full = std::mem::replace(self, Self::empty(self.hasher.clone()));
-        full.segments.into_iter().flat_map(|s| s.into_entries()).map(|e| (e.key().to_vec(), e.into_parts().0))
-    }
-
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut V) -> bool) {
-        let mut cursor = 0;
-        loop {
-            cursor =
-                self.visit(cursor, usize::MAX, |k, v| if keep(k, v) { Visit::Keep } else { Visit::Remove });
-            if cursor == 0 {
-                return;
-            }
-        }
+    fn entries(&self) -> impl Iterator<Item = &Entry<V, N>> {
+        self.segments.iter().flat_map(|s| s.iter())
     }
 
     /// Shows elements to `f` until at least `budget` were shown or too many buckets were empty, and
     /// returns the cursor to go on with: 0 at the start, 0 when done.
     pub fn scan(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V)) -> u64 {
-        self.scan_noted(cursor, budget, |key, value, _| f(key, value))
+        self.scan_entries(cursor, budget, |e| f(e.key(), e.value()))
     }
 
     /// As [`Table::scan`], with the notes.
     pub fn scan_noted(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V, N)) -> u64 {
+        self.scan_entries(cursor, budget, |e| f(e.key(), e.value(), e.note().get()))
+    }
+
+    /// As [`Table::scan`], with the bytes of [`Tail::Bytes`].
+    pub fn scan_tails(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &[u8])) -> u64 {
+        self.scan_entries(cursor, budget, |e| f(e.key(), e.tail()))
+    }
+
+    fn scan_entries(&self, cursor: u64, budget: usize, mut f: impl FnMut(&Entry<V, N>)) -> u64 {
         let mut walk = Walk::new(cursor, budget);
         while let Some((segment, bucket)) = walk.bucket(self) {
             for entry in self.segments[segment].chain(bucket.home) {
                 if bucket.from == 0 || self.hash(entry.key()) >= bucket.from {
-                    f(entry.key(), entry.value(), entry.note().get());
+                    f(entry);
                     walk.shown += 1;
                 }
             }
@@ -374,51 +371,17 @@ impl<V, N: Copy + Default> Table<V, N> {
         walk.cursor()
     }
 
-    /// Like `scan`, with values that may be changed and elements that may be removed.
-    pub fn visit(&mut self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &mut V) -> Visit) -> u64 {
-        self.visit_noted(cursor, budget, |key, value, _| f(key, value))
-    }
-
-    /// As [`Table::visit`], with the notes.
-    pub fn visit_noted(
-        &mut self,
-        cursor: u64,
-        budget: usize,
-        mut f: impl FnMut(&[u8], &mut V, N) -> Visit,
-    ) -> u64 {
-        let mut walk = Walk::new(cursor, budget);
-        while let Some((segment, bucket)) = walk.bucket(self) {
-            let (mut removed, mut removed_bytes) = (0, 0);
-            let hasher = &self.hasher;
-            self.segments[segment].retain_chain(
-                bucket.home,
-                |entry| {
-                    if bucket.from != 0 && hasher.hash(entry.key()) < bucket.from {
-                        return true;
-                    }
-                    walk.shown += 1;
-                    let (key, value, note) = entry.parts_mut();
-                    f(key, value, note.get()) == Visit::Keep
-                },
-                |entry| {
-                    removed += 1;
-                    removed_bytes += entry.memory_bytes();
-                },
-            );
-            if removed > 0 {
-                self.len -= removed;
-                self.entry_bytes -= removed_bytes;
-                self.after_removal(segment);
-            }
-            if walk.advance(bucket.end) {
-                break;
-            }
-        }
-        walk.cursor()
-    }
-
     /// An element drawn at random, every one about equally likely.
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<(&[u8], &V)> {
+        self.random_entry(rng).map(|e| (e.key(), e.value()))
+    }
+
+    /// As [`Table::random`], with the bytes of [`Tail::Bytes`].
+    pub fn random_tail(&self, rng: &mut impl FnMut() -> u64) -> Option<(&[u8], &[u8])> {
+        self.random_entry(rng).map(|e| (e.key(), e.tail()))
+    }
+
+    fn random_entry(&self, rng: &mut impl FnMut() -> u64) -> Option<&Entry<V, N>> {
         if self.is_empty() {
             return None;
         }
@@ -435,15 +398,14 @@ impl<V, N: Copy + Default> Table<V, N> {
             }
             let pick = (rng() % (2 * SLOTS as u64)) as usize;
             if let Some(entry) = segment.chain(segment.home_of(draw)).nth(pick) {
-                return Some((entry.key(), entry.value()));
+                return Some(entry);
             }
         }
         let start = (rng() % self.segments.len() as u64) as usize;
         let segment = (0..self.segments.len())
             .map(|i| &self.segments[(start + i) % self.segments.len()])
             .find(|s| s.len > 0)?;
-        let entry = segment.iter().nth((rng() % segment.len as u64) as usize)?;
-        Some((entry.key(), entry.value()))
+        segment.iter().nth((rng() % segment.len as u64) as usize)
     }
 
     fn segment_of(&self, hash: u64) -> usize {
@@ -460,8 +422,17 @@ impl<V, N: Copy + Default> Table<V, N> {
         Some(Spot { segment: segment as u32, place })
     }
 
+    fn entry(&self, hash: u64, key: &[u8]) -> Option<&Entry<V, N>> {
+        let spot = self.find(hash, key)?;
+        Some(self.segments[spot.segment as usize].entry(spot.place))
+    }
+
     fn value_mut(&mut self, spot: Spot) -> &mut V {
-        self.segments[spot.segment as usize].entry_mut(spot.place).value_mut()
+        self.parts_mut(spot).0
+    }
+
+    fn parts_mut(&mut self, spot: Spot) -> (&mut V, &Cell<N>) {
+        self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut(&mut self.entry_bytes)
     }
 
     fn insert_new(&mut self, hash: u64, mut entry: Entry<V, N>) -> Spot {
@@ -612,23 +583,23 @@ impl<V, N: Copy + Default> Table<V, N> {
     }
 }
 
-impl<V, N: Copy + Default> Default for Table<V, N> {
+impl<V: Stored, N: Copy + Default> Default for Table<V, N> {
     fn default() -> Self {
         Self::empty(KeyHasher::random())
     }
 }
 
-impl<V: Clone> Clone for Table<V> {
+impl<V: Stored + Clone> Clone for Table<V> {
     fn clone(&self) -> Self {
         let mut copy = Self::empty(self.hasher.clone());
-        for (key, value) in self.iter() {
-            copy.insert_new(copy.hash(key), Entry::new(key, value.clone(), ()));
+        for entry in self.entries() {
+            copy.insert_new(copy.hash(entry.key()), entry.copy());
         }
         copy
     }
 }
 
-impl<V: std::fmt::Debug> std::fmt::Debug for Table<V> {
+impl<V: Stored + std::fmt::Debug> std::fmt::Debug for Table<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map().entries(self.iter().map(|(k, v)| (k.escape_ascii().to_string(), v))).finish()
     }
@@ -661,7 +632,7 @@ impl Walk {
         Walk { start, done: Some(start), budget, buckets_left, shown: 0 }
     }
 
-    fn bucket<V, N: Copy + Default>(&self, table: &Table<V, N>) -> Option<(usize, BucketRange)> {
+    fn bucket<V: Stored, N: Copy + Default>(&self, table: &Table<V, N>) -> Option<(usize, BucketRange)> {
         let done = self.done?;
         if table.is_empty() {
             return None;

@@ -10,6 +10,7 @@
 //! An entry that finds its home full goes to an overflow bucket chained by `next` (number + 1; 0 = none).
 //! A tag is eight hash bits that neither prefix nor home use; one 64-bit compare tests all seven.
 
+use super::Stored;
 use super::entry::Entry;
 
 pub(super) const SLOTS: usize = 7;
@@ -20,20 +21,20 @@ const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const TAG_HITS: u64 = 0x0080_8080_8080_8080;
 
 #[repr(C, align(64))]
-pub(super) struct Bucket<V, N: Copy> {
+pub(super) struct Bucket<V: Stored, N: Copy> {
     tags: [u8; SLOTS],
     next: u8,
     slots: [Option<Entry<V, N>>; SLOTS],
 }
 
-const _: () = assert!(size_of::<Bucket<u64, ()>>() == 64);
+const _: () = assert!(size_of::<Bucket<(), ()>>() == 64);
 
 /// 0 marks a free slot.
 fn tag_of(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
-impl<V, N: Copy> Bucket<V, N> {
+impl<V: Stored, N: Copy> Bucket<V, N> {
     fn empty() -> Self {
         Bucket { tags: [0; SLOTS], next: 0, slots: [const { None }; SLOTS] }
     }
@@ -75,7 +76,7 @@ pub(super) struct Place {
     pub slot: u8,
 }
 
-pub(super) struct Segment<V, N: Copy> {
+pub(super) struct Segment<V: Stored, N: Copy> {
     /// `home` home buckets, then overflow buckets.
     buckets: Vec<Bucket<V, N>>,
     home: u32,
@@ -88,7 +89,7 @@ pub(super) struct Segment<V, N: Copy> {
     free: u8,
 }
 
-impl<V, N: Copy> Segment<V, N> {
+impl<V: Stored, N: Copy> Segment<V, N> {
     pub fn new(prefix: u64, depth: u8, home: usize) -> Self {
         let mut buckets = Vec::new();
         buckets.reserve_exact(home);
@@ -240,31 +241,8 @@ impl<V, N: Copy> Segment<V, N> {
             .flat_map(|at| self.buckets[at].slots.iter().flatten())
     }
 
-    /// Shows each entry of a home bucket to `keep` and gives those that it refuses to `removed`.
-    pub fn retain_chain(
-        &mut self,
-        home: usize,
-        mut keep: impl FnMut(&mut Entry<V, N>) -> bool,
-        mut removed: impl FnMut(Entry<V, N>),
-    ) {
-        let mut at = Some(home);
-        while let Some(bucket) = at {
-            for slot in 0..SLOTS {
-                if self.buckets[bucket].slots[slot].as_mut().is_some_and(|e| !keep(e)) {
-                    removed(self.take(Place { bucket: bucket as u32, slot: slot as u8 }));
-                }
-            }
-            at = self.next(bucket);
-        }
-        self.unchain_empty(home);
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = &Entry<V, N>> {
         self.buckets.iter().flat_map(|b| b.slots.iter().flatten())
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<V, N>> {
-        self.buckets.iter_mut().flat_map(|b| b.slots.iter_mut().flatten())
     }
 
     pub fn into_entries(self) -> impl Iterator<Item = Entry<V, N>> {

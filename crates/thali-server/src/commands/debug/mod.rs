@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use thali_commands::{Access, ErrorReply, Flags, Flow, Group, Keys, Outcome, Spec, integer, is_word};
 use thali_data::double::parse_double;
+use thali_data::{New, Str};
 use thali_journal::{Journal, JournalError, Recovery};
 use thali_keyspace::{Entry as KeyEntry, Locked, Value};
 use thali_rdb::{Encoder, Version};
@@ -217,7 +218,7 @@ fn populate(call: &mut Call<'_, '_>, args: &[&[u8]], reply: &mut Reply<'_>) -> R
         }
         let table = locked.shard_mut(&key).db_mut(db);
         if table.get(&key).is_none_or(|entry| entry.is_expired(now_ms)) {
-            table.insert(&key, KeyEntry::new(Value::Str(value.as_slice().into())), &uses);
+            table.insert(&key, New::with_bytes(KeyEntry::new(Value::Str(Str::new())), &value), &uses);
         }
     }
     reply.ok();
