@@ -4,8 +4,9 @@
 //! bytes, so that a string value fits 16 bytes and a packed collection needs one allocation.
 //!
 //! ```text
-//! [len: u32][cap: u32][cap bytes, the first len of them initialised]
+//! [len: u32][class: u8][bytes, the first len of them initialised]
 //! ```
+//! The class is that of the allocator which the allocation fills, so it says the capacity in one byte.
 //! An empty buffer that never held a byte owns no allocation. Lengths stop at 4 GiB less the header;
 //! callers bound theirs far below (a string is at most 512 MB).
 #![allow(unsafe_code)]
@@ -14,17 +15,20 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-#[repr(C)]
+#[repr(C, packed)]
 struct Head {
     len: u32,
-    cap: u32,
+    class: u8,
 }
 
 const HEAD_BYTES: usize = size_of::<Head>();
+/// More than a head needs: [`crate::form`] marks a pointer in its lowest bit.
+const ALIGN: usize = 8;
 
+#[repr(transparent)]
 pub struct Buf {
-    /// `None`: empty, nothing allocated. Else the start of an allocation of `HEAD_BYTES + cap` bytes
-    /// that this value alone owns, beginning with an initialised `Head`.
+    /// `None`: empty, nothing allocated. Else the start of an allocation of its head's class, aligned to
+    /// [`ALIGN`], that this value alone owns, beginning with an initialised `Head`.
     ptr: Option<NonNull<Head>>,
 }
 
@@ -33,15 +37,28 @@ unsafe impl Send for Buf {}
 // SAFETY: as above; `&Buf` gives read access only.
 unsafe impl Sync for Buf {}
 
-/// Rounds an allocation up to the allocator's next class (four to a doubling), so that growth uses
-/// what the allocator would give anyway and needs few reallocations.
-pub(crate) fn class_bytes(bytes: usize) -> usize {
+/// The first of the allocator's classes with room for so many bytes: 16 apart up to 128, then four to a
+/// doubling. So growth uses what the allocator would give anyway and needs few reallocations.
+fn class_for(bytes: usize) -> u8 {
     if bytes <= 128 {
-        return bytes.next_multiple_of(16);
+        return bytes.div_ceil(16) as u8;
     }
-    let step = (bytes - 1).next_power_of_two() / 8;
-    let step = if (bytes - 1).is_power_of_two() { step * 2 } else { step };
-    bytes.next_multiple_of(step.max(16))
+    let doubling = (bytes - 1).ilog2() - 7;
+    let quarter = ((bytes - 1) >> (doubling + 5)) as u32 % 4;
+    (9 + 4 * doubling + quarter) as u8
+}
+
+/// What the allocator gives for so many bytes.
+pub(crate) fn rounded_to_class(bytes: usize) -> usize {
+    class_bytes(class_for(bytes))
+}
+
+/// How large an allocation of a class is.
+fn class_bytes(class: u8) -> usize {
+    match usize::from(class) {
+        class @ 0..=8 => 16 * class,
+        class => (5 + (class - 9) % 4) << ((class - 9) / 4 + 5),
+    }
 }
 
 impl Buf {
@@ -69,7 +86,7 @@ impl Buf {
 
     pub fn capacity(&self) -> usize {
         // SAFETY: as in `len`.
-        self.ptr.map_or(0, |p| unsafe { p.as_ref().cap as usize })
+        self.ptr.map_or(0, |p| class_bytes(unsafe { p.as_ref().class }) - HEAD_BYTES)
     }
 
     /// Bytes taken from the allocator.
@@ -77,8 +94,9 @@ impl Buf {
         if self.ptr.is_some() { HEAD_BYTES + self.capacity() } else { 0 }
     }
 
-    fn layout(cap: usize) -> Layout {
-        Layout::from_size_align(HEAD_BYTES + cap, align_of::<Head>()).expect("capacity is below 4 GiB")
+    /// Of an allocation of so many bytes.
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, ALIGN).expect("a class is below 5 GiB")
     }
 
     /// Makes room for `extra` more bytes, by size class only: appending callers that want more slack
@@ -86,41 +104,44 @@ impl Buf {
     pub fn reserve(&mut self, extra: usize) {
         let need = self.len().checked_add(extra).expect("buffer length overflow");
         if need > self.capacity() {
-            self.set_capacity(class_bytes(HEAD_BYTES + need) - HEAD_BYTES);
+            self.set_class(class_for(HEAD_BYTES + need));
         }
     }
 
     /// Gives back the allocation's unused classes.
     pub fn shrink(&mut self) {
         let len = self.len();
-        let fit = if len == 0 { 0 } else { class_bytes(HEAD_BYTES + len) - HEAD_BYTES };
-        if fit < self.capacity() {
-            self.set_capacity(fit);
+        let fit = if len == 0 { 0 } else { class_for(HEAD_BYTES + len) };
+        if class_bytes(fit) < self.memory_bytes() {
+            self.set_class(fit);
         }
     }
 
-    fn set_capacity(&mut self, cap: usize) {
-        let len = self.len();
-        assert!(len <= cap && cap <= u32::MAX as usize - HEAD_BYTES, "a buffer stays below 4 GiB");
-        let new_layout = Self::layout(cap);
+    /// Class 0 is no allocation.
+    fn set_class(&mut self, class: u8) {
+        let (len, bytes) = (self.len(), class_bytes(class));
+        assert!(len == 0 || HEAD_BYTES + len <= bytes, "the class has room for the bytes");
+        assert!(bytes <= 1 << 32, "a buffer stays below 4 GiB");
+        let new_layout = Self::layout(bytes);
         let raw = match self.ptr {
             // SAFETY: allocated with this layout; not used afterwards.
-            Some(old) if cap == 0 => unsafe {
-                dealloc(old.as_ptr().cast(), Self::layout(old.as_ref().cap as usize));
+            Some(old) if class == 0 => unsafe {
+                dealloc(old.as_ptr().cast(), Self::layout(class_bytes(old.as_ref().class)));
                 self.ptr = None;
                 return;
             },
             // SAFETY: allocated with the old layout; the new size is not zero.
             Some(old) => unsafe {
-                let old_layout = Self::layout(old.as_ref().cap as usize);
-                realloc(old.as_ptr().cast(), old_layout, new_layout.size())
+                let old_layout = Self::layout(class_bytes(old.as_ref().class));
+                realloc(old.as_ptr().cast(), old_layout, bytes)
             },
-            // SAFETY: the size is at least HEAD_BYTES.
+            None if class == 0 => return,
+            // SAFETY: the size of a class other than 0 is not zero.
             None => unsafe { alloc(new_layout) },
         };
         let Some(ptr) = NonNull::new(raw.cast::<Head>()) else { handle_alloc_error(new_layout) };
         // SAFETY: freshly (re)allocated for at least a head, aligned by the layout.
-        unsafe { ptr.write(Head { len: len as u32, cap: cap as u32 }) };
+        unsafe { ptr.write(Head { len: len as u32, class }) };
         self.ptr = Some(ptr);
     }
 
@@ -154,15 +175,23 @@ impl Buf {
     /// hold old content or zeroes.
     pub fn splice(&mut self, at: usize, remove: usize, insert: usize) -> &mut [u8] {
         let len = self.len();
-        assert!(at + remove <= len, "splice past the end");
+        assert!(at <= len && remove <= len - at, "splice past the end");
         if insert > remove {
-            self.resize(len + insert - remove);
+            self.reserve(insert - remove);
         }
-        self.copy_within(at + remove..len, at + insert);
-        if insert < remove {
-            self.set_len(len + insert - remove);
+        let Some(ptr) = self.ptr else { return &mut [] };
+        // SAFETY: `at` and `at + remove` are at most `len`, and `reserve` left room for what the bytes behind
+        // them become. What of the gap lies behind the old end is zeroed, so that all up to the new one is
+        // initialised. The slice borrows self.
+        unsafe {
+            let gap = Self::data(ptr).add(at);
+            std::ptr::copy(gap.add(remove), gap.add(insert), len - at - remove);
+            if at + insert > len {
+                std::ptr::write_bytes(Self::data(ptr).add(len), 0, at + insert - len);
+            }
+            self.set_len(len - remove + insert);
+            std::slice::from_raw_parts_mut(gap, insert)
         }
-        &mut self[at..at + insert]
     }
 
     /// Grows with zeroes or cuts.
@@ -209,7 +238,7 @@ impl Drop for Buf {
     fn drop(&mut self) {
         if let Some(p) = self.ptr {
             // SAFETY: allocated with this layout and never used again.
-            unsafe { dealloc(p.as_ptr().cast(), Self::layout(p.as_ref().cap as usize)) };
+            unsafe { dealloc(p.as_ptr().cast(), Self::layout(class_bytes(p.as_ref().class))) };
         }
     }
 }
@@ -239,11 +268,22 @@ mod tests {
 
     #[test]
     fn class_never_undershoots_and_wastes_at_most_a_quarter() {
-        for n in 1..100_000usize {
-            let c = class_bytes(n);
+        let large = (20..32).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for n in (1..100_000usize).chain(large) {
+            let class = class_for(n);
+            let c = class_bytes(class);
             assert!(c >= n && c.is_multiple_of(16), "{n} -> {c}");
+            assert!(class_bytes(class - 1) < n, "{n} -> {c}");
             assert!(n <= 128 || c - n < n / 4 + 16, "{n} -> {c}");
         }
+        let classes: Vec<_> = (0..16).map(class_bytes).collect();
+        assert_eq!(classes, [0, 16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448]);
+    }
+
+    #[test]
+    fn a_buffer_costs_its_bytes_and_five() {
+        assert_eq!(Buf::from_slice(&[1; 59]).memory_bytes(), 64);
+        assert_eq!(Buf::from_slice(&[1; 60]).memory_bytes(), 80);
     }
 
     #[test]

@@ -19,7 +19,9 @@
 
 pub mod bits;
 mod buf;
+mod counted;
 pub mod double;
+mod form;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;

@@ -51,15 +51,23 @@ impl Limits {
     /// BITFIELD's last field may begin in the last byte.
     pub const PROTO_MAX_BULK_LEN_MAX: usize = Self::STRING_BYTES_MAX - 8;
 
+    /// Bytes that a list node may have, where no number of elements ends it.
+    pub fn list_node_bytes(&self) -> Option<usize> {
+        match self.list_max_listpack_size {
+            0.. => None,
+            -1 => Some(4096),
+            -2 => Some(8192),
+            -3 => Some(16384),
+            -4 => Some(32768),
+            _ => Some(65536),
+        }
+    }
+
     /// Whether a list node of `bytes` bytes and `count` elements is over the limit.
     pub fn list_node_exceeds(&self, bytes: usize, count: usize) -> bool {
-        match self.list_max_listpack_size {
-            n if n >= 0 => count > (n as usize).max(1) || bytes > COUNTED_NODE_BYTES_MAX,
-            -1 => bytes > 4096,
-            -2 => bytes > 8192,
-            -3 => bytes > 16384,
-            -4 => bytes > 32768,
-            _ => bytes > 65536,
+        match self.list_node_bytes() {
+            Some(bytes_max) => bytes > bytes_max,
+            None => count > (self.list_max_listpack_size as usize).max(1) || bytes > COUNTED_NODE_BYTES_MAX,
         }
     }
 }

@@ -2,31 +2,54 @@
 //!
 //! Elements are addressed by number from the front; signs and clamping are the caller's. Nodes keep to
 //! `list-max-listpack-size`; an element longer than a node is a node of its own. Finding element `n`
-//! walks node counts (16 bytes each, side by side) and then one node.
+//! walks node counts (16 bytes each, side by side) and then one node. In a long list, a new node takes a whole
+//! node's memory at once, so that pushes copy nothing; what it did not need it gives back when the next one begins.
 //! Forms change as in Redis 7.2: to "quicklist" when one node no longer suffices, back to "listpack"
 //! when one node is left and it is below half of the limit.
 
 use std::collections::VecDeque;
 
+use crate::form::{Form, Mut, Ref};
 use crate::item::Item;
 use crate::limits::Limits;
 use crate::packed::{self, Packed};
 use crate::str::Str;
 
 #[derive(Clone)]
-pub struct List(Form);
+pub struct List(Form<Node, Chain>);
 
-#[derive(Clone)]
-enum Form {
-    One(Packed),
-    Chain(Box<Chain>),
-}
+/// Elements that stand together.
+pub type Node = Packed<true>;
 
 /// INVARIANT: no node is empty; `len` is the sum of their lengths.
 #[derive(Clone, Default)]
 struct Chain {
-    nodes: VecDeque<Packed>,
+    links: VecDeque<Link>,
     len: usize,
+}
+
+/// A node and how many elements it has, which is asked for more often than for the elements.
+#[derive(Clone, Default)]
+struct Link {
+    node: Node,
+    /// INVARIANT: the node's.
+    len: u32,
+}
+
+impl Link {
+    fn new(node: Node) -> Self {
+        Link { len: node.len() as u32, node }
+    }
+
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn edit<R>(&mut self, change: impl FnOnce(&mut Node) -> R) -> R {
+        let outcome = change(&mut self.node);
+        self.len = self.node.len() as u32;
+        outcome
+    }
 }
 
 /// An end of the list.
@@ -38,21 +61,23 @@ pub enum End {
 
 /// Redis compares the limit with a listpack's whole size; its header and end mark are 7 bytes.
 const LISTPACK_FRAME_BYTES: usize = 7;
+/// So many nodes have 16 times the memory of one.
+const LINKS_LONG: usize = 16;
 
-fn exceeds(limits: &Limits, node: &Packed, extra: Item<'_>) -> bool {
-    let bytes = node.bytes() + LISTPACK_FRAME_BYTES + Packed::encoded_len(extra);
+fn exceeds(limits: &Limits, node: &Node, extra: Item<'_>) -> bool {
+    let bytes = node.bytes() + LISTPACK_FRAME_BYTES + Node::encoded_len(extra);
     limits.list_node_exceeds(bytes, node.len() + 1)
 }
 
 impl List {
     pub const fn new() -> Self {
-        List(Form::One(Packed::new()))
+        List(Form::small(Node::new()))
     }
 
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::One(p) => p.len(),
-            Form::Chain(c) => c.len,
+        match self.0.get() {
+            Ref::Small(p) => p.len(),
+            Ref::Large(c) => c.len,
         }
     }
 
@@ -62,20 +87,20 @@ impl List {
 
     /// "listpack" or "quicklist".
     pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::One(_) => "listpack",
-            Form::Chain(_) => "quicklist",
+        match self.0.get() {
+            Ref::Small(_) => "listpack",
+            Ref::Large(_) => "quicklist",
         }
     }
 
     /// Bytes taken from the allocator.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Form::One(p) => p.memory_bytes(),
-            Form::Chain(c) => {
+        match self.0.get() {
+            Ref::Small(p) => p.memory_bytes(),
+            Ref::Large(c) => {
                 size_of::<Chain>()
-                    + c.nodes.capacity() * size_of::<Packed>()
-                    + c.nodes.iter().map(Packed::memory_bytes).sum::<usize>()
+                    + c.links.capacity() * size_of::<Link>()
+                    + c.links.iter().map(|link| link.node.memory_bytes()).sum::<usize>()
             }
         }
     }
@@ -86,7 +111,7 @@ impl List {
 
     /// As [`List::push`], for an element of another collection.
     pub fn push_item(&mut self, end: End, item: Item<'_>, limits: &Limits) {
-        if let Form::One(p) = &mut self.0
+        if let Mut::Small(p) = self.0.get_mut()
             && !exceeds(limits, p, item)
         {
             match end {
@@ -107,21 +132,21 @@ impl List {
     }
 
     pub fn pop(&mut self, end: End, limits: &Limits) -> Option<Str> {
-        let value = match (&mut self.0, end) {
-            (Form::One(p), End::Front) => return p.pop_front(),
-            (Form::One(p), End::Back) => return p.pop_back(),
-            (Form::Chain(c), _) => c.pop(end),
+        let value = match (self.0.get_mut(), end) {
+            (Mut::Small(p), End::Front) => return p.pop_front(),
+            (Mut::Small(p), End::Back) => return p.pop_back(),
+            (Mut::Large(c), _) => c.pop(end),
         };
         self.unchain(limits);
         value
     }
 
     pub fn get(&self, index: usize) -> Option<Item<'_>> {
-        match &self.0 {
-            Form::One(p) => p.get_index(index),
-            Form::Chain(c) => {
-                let (node, within) = c.locate(index)?;
-                c.nodes[node].get_index(within)
+        match self.0.get() {
+            Ref::Small(p) => p.get_index(index),
+            Ref::Large(c) => {
+                let (number, within) = c.locate(index)?;
+                c.links[number].node.get_index(within)
             }
         }
     }
@@ -133,7 +158,7 @@ impl List {
         }
         let item = Item::parse(value);
         // As Redis: judged as if the element came beside the one that goes.
-        if let Form::One(p) = &mut self.0
+        if let Mut::Small(p) = self.0.get_mut()
             && !exceeds(limits, p, item)
         {
             let pos = p.seek(index).expect("index is below len");
@@ -148,7 +173,7 @@ impl List {
     /// Inserts so that `value` becomes element `index`; `index <= len`.
     pub fn insert(&mut self, index: usize, value: &[u8], limits: &Limits) {
         let item = Item::parse(value);
-        if let Form::One(p) = &mut self.0
+        if let Mut::Small(p) = self.0.get_mut()
             && !exceeds(limits, p, item)
         {
             match p.seek(index) {
@@ -162,20 +187,21 @@ impl List {
 
     /// Removes up to `count` elements equal to `value` from the given end on; returns how many.
     pub fn remove_equal(&mut self, from: End, count: usize, value: &[u8], limits: &Limits) -> usize {
-        let removed = match &mut self.0 {
-            Form::One(p) => remove_equal_in(p, from, count, value),
-            Form::Chain(c) => {
+        let removed = match self.0.get_mut() {
+            Mut::Small(p) => remove_equal_in(p, from, count, value),
+            Mut::Large(c) => {
                 let mut removed = 0;
-                let nodes = c.nodes.len();
-                for i in 0..nodes {
+                let links = c.links.len();
+                for i in 0..links {
                     if removed == count {
                         break;
                     }
-                    let node = if from == End::Front { i } else { nodes - 1 - i };
-                    removed += remove_equal_in(&mut c.nodes[node], from, count - removed, value);
+                    let number = if from == End::Front { i } else { links - 1 - i };
+                    let left = count - removed;
+                    removed += c.links[number].edit(|node| remove_equal_in(node, from, left, value));
                 }
                 c.len -= removed;
-                c.nodes.retain(|n| !n.is_empty());
+                c.links.retain(|link| link.len > 0);
                 removed
             }
         };
@@ -185,9 +211,9 @@ impl List {
 
     /// Removes `count` elements from number `start` on, or as many as there are.
     pub fn remove_range(&mut self, start: usize, count: usize, limits: &Limits) {
-        match &mut self.0 {
-            Form::One(p) => p.remove_range(start, count),
-            Form::Chain(c) => c.remove_range(start, count, limits),
+        match self.0.get_mut() {
+            Mut::Small(p) => p.remove_range(start, count),
+            Mut::Large(c) => c.remove_range(start, count, limits),
         }
         self.unchain(limits);
     }
@@ -204,58 +230,58 @@ impl List {
     }
 
     /// The nodes from the front, none of them empty.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Packed> {
-        let len = match &self.0 {
-            Form::One(node) => usize::from(!node.is_empty()),
-            Form::Chain(chain) => chain.nodes.len(),
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        let len = match self.0.get() {
+            Ref::Small(node) => usize::from(!node.is_empty()),
+            Ref::Large(chain) => chain.links.len(),
         };
         (0..len).map(|number| self.node(number).expect("number is below the count of nodes"))
     }
 
     fn chain(&mut self) -> &mut Chain {
-        if let Form::One(p) = &mut self.0 {
+        if let Mut::Small(p) = self.0.get_mut() {
             let p = std::mem::take(p);
             let len = p.len();
-            let nodes = if len > 0 { VecDeque::from([p]) } else { VecDeque::new() };
-            self.0 = Form::Chain(Box::new(Chain { nodes, len }));
+            let links = if len > 0 { VecDeque::from([Link::new(p)]) } else { VecDeque::new() };
+            self.0 = Form::large(Chain { links, len });
         }
-        match &mut self.0 {
-            Form::Chain(c) => c,
-            Form::One(_) => unreachable!("made a chain above"),
+        match self.0.get_mut() {
+            Mut::Large(c) => c,
+            Mut::Small(_) => unreachable!("made a chain above"),
         }
     }
 
     fn unchain(&mut self, limits: &Limits) {
-        let Form::Chain(c) = &mut self.0 else { return };
-        let small = match c.nodes.front() {
+        let Mut::Large(c) = self.0.get_mut() else { return };
+        let small = match c.links.front() {
             None => true,
-            Some(node) => {
+            Some(Link { node, .. }) => {
                 let bytes = node.bytes() + LISTPACK_FRAME_BYTES;
-                c.nodes.len() == 1 && !limits.list_node_exceeds(bytes * 2, node.len() * 2)
+                c.links.len() == 1 && !limits.list_node_exceeds(bytes * 2, node.len() * 2)
             }
         };
         if small {
-            self.0 = Form::One(c.nodes.pop_front().unwrap_or_default());
+            self.0 = Form::small(c.links.pop_front().unwrap_or_default().node);
         }
     }
 
     /// Walks a node; `None` past the last one.
-    fn node(&self, number: usize) -> Option<&Packed> {
-        match &self.0 {
-            Form::One(p) => (number == 0).then_some(p),
-            Form::Chain(c) => c.nodes.get(number),
+    fn node(&self, number: usize) -> Option<&Node> {
+        match self.0.get() {
+            Ref::Small(p) => (number == 0).then_some(p),
+            Ref::Large(c) => c.links.get(number).map(|link| &link.node),
         }
     }
 
     fn locate(&self, index: usize) -> Option<(usize, usize)> {
-        match &self.0 {
-            Form::One(p) => (index < p.len()).then_some((0, index)),
-            Form::Chain(c) => c.locate(index),
+        match self.0.get() {
+            Ref::Small(p) => (index < p.len()).then_some((0, index)),
+            Ref::Large(c) => c.locate(index),
         }
     }
 }
 
-fn remove_equal_in(node: &mut Packed, from: End, count: usize, value: &[u8]) -> usize {
+fn remove_equal_in(node: &mut Node, from: End, count: usize, value: &[u8]) -> usize {
     let mut removed = 0;
     match from {
         End::Front => {
@@ -289,16 +315,16 @@ impl Chain {
         }
         if index < self.len / 2 {
             let mut left = index;
-            for (number, node) in self.nodes.iter().enumerate() {
-                if left < node.len() {
+            for (number, link) in self.links.iter().enumerate() {
+                if left < link.len() {
                     return Some((number, left));
                 }
-                left -= node.len();
+                left -= link.len();
             }
         } else {
             let mut first = self.len;
-            for (number, node) in self.nodes.iter().enumerate().rev() {
-                first -= node.len();
+            for (number, link) in self.links.iter().enumerate().rev() {
+                first -= link.len();
                 if index >= first {
                     return Some((number, index - first));
                 }
@@ -308,34 +334,49 @@ impl Chain {
     }
 
     fn push(&mut self, end: End, item: Item<'_>, limits: &Limits) {
-        let node = match end {
-            End::Front => self.nodes.front_mut(),
-            End::Back => self.nodes.back_mut(),
-        };
-        match (node.filter(|n| !exceeds(limits, n, item)), end) {
-            (Some(node), End::Front) => node.push_front(item),
-            (Some(node), End::Back) => node.push_back(item),
-            (None, End::Front) => self.nodes.push_front(Packed::from_iter([item])),
-            (None, End::Back) => self.nodes.push_back(Packed::from_iter([item])),
-        }
         self.len += 1;
+        let link = match end {
+            End::Front => self.links.front_mut(),
+            End::Back => self.links.back_mut(),
+        };
+        match link {
+            Some(link) if !exceeds(limits, &link.node, item) => link.edit(|node| match end {
+                End::Front => node.push_front(item),
+                End::Back => node.push_back(item),
+            }),
+            full => {
+                full.into_iter().for_each(|link| link.node.shrink());
+                let link = self.begin(item, limits);
+                match end {
+                    End::Front => self.links.push_front(link),
+                    End::Back => self.links.push_back(link),
+                }
+            }
+        }
+    }
+
+    /// A new node at an end. Its memory is all that it may come to need, where the list is so long that this is
+    /// a small part of it.
+    fn begin(&self, item: Item<'_>, limits: &Limits) -> Link {
+        let room = if self.links.len() < LINKS_LONG { 0 } else { limits.list_node_bytes().unwrap_or(0) };
+        let mut node = Node::with_capacity(room.saturating_sub(LISTPACK_FRAME_BYTES));
+        node.push_back(item);
+        Link::new(node)
     }
 
     fn pop(&mut self, end: End) -> Option<Str> {
-        let (value, emptied) = match end {
-            End::Front => {
-                let node = self.nodes.front_mut()?;
-                (node.pop_front(), node.is_empty())
-            }
-            End::Back => {
-                let node = self.nodes.back_mut()?;
-                (node.pop_back(), node.is_empty())
-            }
+        let link = match end {
+            End::Front => self.links.front_mut()?,
+            End::Back => self.links.back_mut()?,
         };
-        if emptied {
+        let value = link.edit(|node| match end {
+            End::Front => node.pop_front(),
+            End::Back => node.pop_back(),
+        });
+        if link.len == 0 {
             match end {
-                End::Front => self.nodes.pop_front(),
-                End::Back => self.nodes.pop_back(),
+                End::Front => self.links.pop_front(),
+                End::Back => self.links.pop_back(),
             };
         }
         self.len -= 1;
@@ -344,10 +385,10 @@ impl Chain {
 
     fn set(&mut self, index: usize, item: Item<'_>, limits: &Limits) {
         let (number, within) = self.locate(index).expect("index is below len");
-        let node = &mut self.nodes[number];
+        let node = &mut self.links[number].node;
         let pos = node.seek(within).expect("located");
-        let grown = (node.bytes() + LISTPACK_FRAME_BYTES + Packed::encoded_len(item))
-            .saturating_sub(Packed::encoded_len(node.get(pos)));
+        let grown = (node.bytes() + LISTPACK_FRAME_BYTES + Node::encoded_len(item))
+            .saturating_sub(Node::encoded_len(node.get(pos)));
         if node.len() == 1 || !limits.list_node_exceeds(grown, node.len()) {
             node.replace(pos, item);
             return;
@@ -364,44 +405,46 @@ impl Chain {
             return self.push(End::Back, item, limits);
         };
         self.len += 1;
-        let node = &mut self.nodes[number];
-        if !exceeds(limits, node, item) {
-            let pos = node.seek(within).expect("located");
-            return node.insert_before(pos, item);
+        let link = &mut self.links[number];
+        if !exceeds(limits, &link.node, item) {
+            return link.edit(|node| {
+                let pos = node.seek(within).expect("located");
+                node.insert_before(pos, item);
+            });
         }
         if within == 0 {
             // The node in front may have room where this one has none.
-            let before = &mut self.nodes[number - 1];
-            if exceeds(limits, before, item) {
-                self.nodes.insert(number, Packed::from_iter([item]));
+            let before = &mut self.links[number - 1];
+            if exceeds(limits, &before.node, item) {
+                self.links.insert(number, Link::new(Node::from_iter([item])));
             } else {
-                before.push_back(item);
+                before.edit(|node| node.push_back(item));
             }
             return;
         }
-        let mut tail = node.split_off(within);
-        if !exceeds(limits, node, item) {
-            node.push_back(item);
+        let mut tail = link.edit(|node| node.split_off(within));
+        if !exceeds(limits, &link.node, item) {
+            link.edit(|node| node.push_back(item));
         } else if !exceeds(limits, &tail, item) {
             tail.push_front(item);
         } else {
-            self.nodes.insert(number + 1, Packed::from_iter([item]));
-            self.nodes.insert(number + 2, tail);
+            self.links.insert(number + 1, Link::new(Node::from_iter([item])));
+            self.links.insert(number + 2, Link::new(tail));
             return;
         }
-        self.nodes.insert(number + 1, tail);
+        self.links.insert(number + 1, Link::new(tail));
         self.join(number, limits);
     }
 
     /// Joins small neighbours around node `number`, where a split or a removal may have left some.
     fn join(&mut self, number: usize, limits: &Limits) {
         for left in [Some(number + 1), Some(number), number.checked_sub(1)] {
-            let Some(left) = left.filter(|l| l + 1 < self.nodes.len()) else { continue };
-            let (a, b) = (&self.nodes[left], &self.nodes[left + 1]);
-            let bytes = a.bytes() + b.bytes() + LISTPACK_FRAME_BYTES;
+            let Some(left) = left.filter(|l| l + 1 < self.links.len()) else { continue };
+            let (a, b) = (&self.links[left], &self.links[left + 1]);
+            let bytes = a.node.bytes() + b.node.bytes() + LISTPACK_FRAME_BYTES;
             if !limits.list_node_exceeds(bytes, a.len() + b.len()) {
-                let tail = self.nodes.remove(left + 1).expect("checked above");
-                self.nodes[left].append(&tail);
+                let tail = self.links.remove(left + 1).expect("checked above");
+                self.links[left].edit(|node| node.append(&tail.node));
             }
         }
     }
@@ -413,21 +456,21 @@ impl Chain {
         let first = number;
         let mut emptied = number..number;
         while left > 0 {
-            let node = &mut self.nodes[number];
-            let here = left.min(node.len() - within);
-            if here == node.len() {
+            let link = &mut self.links[number];
+            let here = left.min(link.len() - within);
+            if here == link.len() {
                 if emptied.is_empty() {
                     emptied.start = number;
                 }
                 emptied.end = number + 1;
             } else {
-                node.remove_range(within, here);
+                link.edit(|node| node.remove_range(within, here));
             }
             left -= here;
             within = 0;
             number += 1;
         }
-        self.nodes.drain(emptied);
+        self.links.drain(emptied);
         self.join(first, limits);
     }
 }
@@ -452,8 +495,8 @@ pub struct Iter<'a> {
     at: usize,
     end: usize,
     /// What is left of the node under either end, and that node's number.
-    front: Option<(usize, packed::Iter<'a>)>,
-    back: Option<(usize, packed::Iter<'a>)>,
+    front: Option<(usize, packed::Iter<'a, true>)>,
+    back: Option<(usize, packed::Iter<'a, true>)>,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -523,9 +566,9 @@ mod tests {
         assert_eq!(list.len(), model.len());
         assert!(list.iter().map(|i| i.to_vec()).eq(model.iter().cloned()));
         assert!(list.iter().rev().map(|i| i.to_vec()).eq(model.iter().rev().cloned()));
-        if let Form::Chain(c) = &list.0 {
-            assert_eq!(c.len, c.nodes.iter().map(Packed::len).sum::<usize>());
-            assert!(c.nodes.iter().all(|n| !n.is_empty()));
+        if let Ref::Large(c) = list.0.get() {
+            assert_eq!(c.len, c.links.iter().map(Link::len).sum::<usize>());
+            assert!(c.links.iter().all(|link| link.len > 0 && link.len() == link.node.len()));
         }
     }
 
@@ -563,7 +606,7 @@ mod tests {
         for n in 0..1_000_000u32 {
             list.push_back(format!("element:{n}").as_bytes(), &limits);
         }
-        assert!(list.memory_bytes() < 20_000_000, "{}", list.memory_bytes());
+        assert!(list.memory_bytes() < 18_300_000, "{}", list.memory_bytes());
         for n in (0..1_000_000).step_by(99_991) {
             assert_eq!(list.get(n).unwrap().to_vec(), format!("element:{n}").into_bytes());
         }

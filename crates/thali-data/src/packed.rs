@@ -14,13 +14,14 @@
 //! back: length of head + payload in base 128, most significant digit last when read backwards:
 //!       the last byte holds the lowest seven bits, a set high bit says that one more digit precedes.
 //! ```
-//! `back` lets a walk go from the end to the front. Canonical decimal integers are always stored as
+//! `back` lets a walk go from the end to the front. Only a sequence that needs it has it ([`Packed`]'s
+//! parameter): a list, but no hash and no set, which are searched from the front. Canonical decimal integers are always stored as
 //! integers, so two elements are equal exactly when their bytes are.
 //!
 //! A position is the byte offset of an element's head; it stays valid until something in front of it
 //! changes. The structure lives in memory only: nothing outside this file depends on the layout.
 
-use crate::buf::Buf;
+use crate::counted::Counted;
 use crate::item::{IntBuf, Item, parse_canonical_int};
 use crate::str::Str;
 
@@ -36,10 +37,11 @@ const BACK_BYTES_MAX: usize = 5;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pos(u32);
 
+/// With `BOTH_WAYS`, it can be walked from the end as well, for a byte an element.
 #[derive(Clone, Default)]
-pub struct Packed {
-    buf: Buf,
-    count: u32,
+#[repr(transparent)]
+pub struct Packed<const BOTH_WAYS: bool = false> {
+    run: Counted,
 }
 
 /// An element as it is to be written: everything but a string's own bytes.
@@ -52,7 +54,7 @@ struct Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
-    fn new(item: Item<'a>) -> Self {
+    fn new(item: Item<'a>, both_ways: bool) -> Self {
         let item = match item {
             Item::Bytes(b) => Item::parse(b),
             int => int,
@@ -84,7 +86,8 @@ impl<'a> Encoded<'a> {
                 (HEAD_BYTES_MAX, b)
             }
         };
-        let (back, back_len) = encode_back(head_len + bytes.len());
+        let (back, back_len) =
+            if both_ways { encode_back(head_len + bytes.len()) } else { ([0; BACK_BYTES_MAX], 0) };
         Encoded { head, head_len, bytes, back, back_len }
     }
 
@@ -120,8 +123,9 @@ fn encode_back(mut len: usize) -> ([u8; BACK_BYTES_MAX], usize) {
     (back, digits)
 }
 
-fn back_len(element_len: usize) -> usize {
-    (usize::BITS - element_len.leading_zeros()).div_ceil(7).max(1) as usize
+/// With `back`, of an element whose head and payload have `len` bytes.
+fn element_len<const BOTH_WAYS: bool>(len: usize) -> usize {
+    if BOTH_WAYS { len + (usize::BITS - len.leading_zeros()).div_ceil(7).max(1) as usize } else { len }
 }
 
 /// The element at the front of `bytes`, and the length of its head and payload.
@@ -163,101 +167,98 @@ fn decode_len(bytes: &[u8]) -> usize {
     }
 }
 
-impl Packed {
+/// The length of the element that ends where `bytes` do, and of its `back`.
+fn decode_back(bytes: &[u8]) -> (usize, usize) {
+    let (mut len, mut shift, mut digits) = (0usize, 0, 0);
+    loop {
+        digits += 1;
+        let digit = bytes[bytes.len() - digits];
+        len |= ((digit & 0x7F) as usize) << shift;
+        shift += 7;
+        if digit & 0x80 == 0 {
+            return (len, digits);
+        }
+    }
+}
+
+impl<const BOTH_WAYS: bool> Packed<BOTH_WAYS> {
     pub const fn new() -> Self {
-        Packed { buf: Buf::new(), count: 0 }
+        Packed { run: Counted::new() }
     }
 
     pub fn with_capacity(bytes: usize) -> Self {
-        Packed { buf: Buf::with_capacity(bytes), count: 0 }
+        Packed { run: Counted::with_capacity(bytes) }
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.count as usize
+        self.run.count().unwrap_or_else(|| self.walk_len())
+    }
+
+    fn walk_len(&self) -> usize {
+        let (mut at, mut len) = (0, 0);
+        while at < self.bytes() {
+            at = self.end_of(Pos(at as u32));
+            len += 1;
+        }
+        len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.run.bytes().is_empty()
     }
 
     /// Length of all elements in bytes.
     pub fn bytes(&self) -> usize {
-        self.buf.len()
+        self.run.bytes().len()
     }
 
     /// Bytes taken from the allocator.
     pub fn memory_bytes(&self) -> usize {
-        self.buf.memory_bytes()
+        self.run.memory_bytes()
     }
 
     /// Bytes that `item` would take here.
     pub fn encoded_len(item: Item<'_>) -> usize {
-        Encoded::new(item).len()
+        Encoded::new(item, BOTH_WAYS).len()
     }
 
     pub fn first(&self) -> Option<Pos> {
-        (self.count > 0).then_some(Pos(0))
-    }
-
-    pub fn last(&self) -> Option<Pos> {
-        self.before(self.buf.len())
+        (!self.is_empty()).then_some(Pos(0))
     }
 
     pub fn next(&self, pos: Pos) -> Option<Pos> {
         let end = self.end_of(pos);
-        (end < self.buf.len()).then_some(Pos(end as u32))
-    }
-
-    pub fn prev(&self, pos: Pos) -> Option<Pos> {
-        self.before(pos.0 as usize)
-    }
-
-    /// The element that ends at byte `end`.
-    fn before(&self, end: usize) -> Option<Pos> {
-        if end == 0 {
-            return None;
-        }
-        let (mut len, mut shift, mut digits) = (0usize, 0, 0);
-        loop {
-            digits += 1;
-            let digit = self.buf[end - digits];
-            len |= ((digit & 0x7F) as usize) << shift;
-            shift += 7;
-            if digit & 0x80 == 0 {
-                return Some(Pos((end - digits - len) as u32));
-            }
-        }
+        (end < self.bytes()).then_some(Pos(end as u32))
     }
 
     fn end_of(&self, pos: Pos) -> usize {
         let at = pos.0 as usize;
-        let len = decode_len(&self.buf[at..]);
-        at + len + back_len(len)
+        at + element_len::<BOTH_WAYS>(decode_len(&self.run.bytes()[at..]))
     }
 
     pub fn get(&self, pos: Pos) -> Item<'_> {
-        decode(&self.buf[pos.0 as usize..]).0
+        decode(&self.run.bytes()[pos.0 as usize..]).0
     }
 
-    /// The element number `index`, walking from the nearer end.
+    /// The element number `index`, walking from the nearer end where there are ways from both.
     pub fn seek(&self, index: usize) -> Option<Pos> {
-        if index >= self.len() {
+        let len = self.len();
+        if index >= len {
             return None;
         }
-        if index <= self.len() / 2 {
-            let mut pos = Pos(0);
-            for _ in 0..index {
-                pos = self.next(pos)?;
+        if BOTH_WAYS && index > len / 2 {
+            let mut end = self.bytes();
+            for _ in index..len {
+                end = start_of(self.run.bytes(), end);
             }
-            Some(pos)
-        } else {
-            let mut pos = self.last()?;
-            for _ in index + 1..self.len() {
-                pos = self.prev(pos)?;
-            }
-            Some(pos)
+            return Some(Pos(end as u32));
         }
+        let mut pos = Pos(0);
+        for _ in 0..index {
+            pos = self.next(pos)?;
+        }
+        Some(pos)
     }
 
     pub fn get_index(&self, index: usize) -> Option<Item<'_>> {
@@ -265,7 +266,7 @@ impl Packed {
     }
 
     pub fn push_back(&mut self, item: Item<'_>) {
-        self.insert_bytes(self.buf.len(), item);
+        self.insert_bytes(self.bytes(), item);
     }
 
     pub fn push_front(&mut self, item: Item<'_>) {
@@ -285,16 +286,33 @@ impl Packed {
     }
 
     fn insert_bytes(&mut self, at: usize, item: Item<'_>) {
-        let encoded = Encoded::new(item);
-        encoded.write(self.buf.splice(at, 0, encoded.len()));
-        self.count += 1;
+        let encoded = Encoded::new(item, BOTH_WAYS);
+        encoded.write(self.run.splice(at, 0, encoded.len()));
+        self.count_more(1);
+    }
+
+    /// Where only a walk tells the count, more elements change nothing about that.
+    fn count_more(&mut self, added: usize) {
+        if let Some(count) = self.run.count() {
+            self.run.set_count(count + added);
+        }
+    }
+
+    fn count_fewer(&mut self, removed: usize) {
+        let count = self.run.count().map_or_else(|| self.walk_len(), |count| count - removed);
+        self.run.set_count(count);
+    }
+
+    /// Frees all unused room.
+    pub fn shrink(&mut self) {
+        self.run.shrink();
     }
 
     /// Puts `item` in the place of the element at `pos`.
     pub fn replace(&mut self, pos: Pos, item: Item<'_>) {
-        let encoded = Encoded::new(item);
+        let encoded = Encoded::new(item, BOTH_WAYS);
         let old_len = self.end_of(pos) - pos.0 as usize;
-        encoded.write(self.buf.splice(pos.0 as usize, old_len, encoded.len()));
+        encoded.write(self.run.splice(pos.0 as usize, old_len, encoded.len()));
     }
 
     /// Removes the element at `pos` and returns the position of the one that followed.
@@ -306,14 +324,14 @@ impl Packed {
     pub fn remove_run(&mut self, pos: Pos, count: usize) -> Option<Pos> {
         let at = pos.0 as usize;
         let (mut end, mut removed) = (at, 0);
-        while removed < count && end < self.buf.len() {
+        while removed < count && end < self.bytes() {
             end = self.end_of(Pos(end as u32));
             removed += 1;
         }
-        self.buf.splice(at, end - at, 0);
-        self.count -= removed as u32;
-        self.give_back();
-        (at < self.buf.len()).then_some(pos)
+        self.run.splice(at, end - at, 0);
+        self.count_fewer(removed);
+        self.run.give_back();
+        (at < self.bytes()).then_some(pos)
     }
 
     /// Removes `count` elements from number `index` on, or as many as there are.
@@ -332,37 +350,21 @@ impl Packed {
         Some(value)
     }
 
-    pub fn pop_back(&mut self) -> Option<Str> {
-        let pos = self.last()?;
-        let value = Str::from(self.get(pos));
-        self.buf.truncate(pos.0 as usize);
-        self.count -= 1;
-        self.give_back();
-        Some(value)
-    }
-
     /// Moves the elements from number `index` on into a new sequence.
-    pub fn split_off(&mut self, index: usize) -> Packed {
+    pub fn split_off(&mut self, index: usize) -> Self {
         let Some(pos) = self.seek(index) else { return Packed::new() };
-        let tail =
-            Packed { buf: Buf::from_slice(&self.buf[pos.0 as usize..]), count: self.count - index as u32 };
-        self.buf.truncate(pos.0 as usize);
-        self.count = index as u32;
-        self.give_back();
+        let at = pos.0 as usize;
+        let tail = Packed { run: Counted::of(self.len() - index, &self.run.bytes()[at..]) };
+        self.run.truncate(at);
+        self.run.set_count(index);
+        self.run.give_back();
         tail
     }
 
     /// Adds all elements of `other` at the end.
-    pub fn append(&mut self, other: &Packed) {
-        self.buf.extend_from_slice(&other.buf);
-        self.count += other.count;
-    }
-
-    /// Frees room once three quarters of it are unused.
-    fn give_back(&mut self) {
-        if self.buf.capacity() > 64 && self.buf.len() < self.buf.capacity() / 4 {
-            self.buf.shrink();
-        }
+    pub fn append(&mut self, other: &Self) {
+        self.run.append(other.run.bytes());
+        self.count_more(other.len());
     }
 
     /// The first element equal to `bytes` at or after `from`, looking at every `stride`-th element
@@ -371,8 +373,9 @@ impl Packed {
         let int = parse_canonical_int(bytes);
         let mut at = from?.0 as usize;
         let mut skip = 0;
-        while at < self.buf.len() {
-            let rest = &self.buf[at..];
+        let elements = self.run.bytes();
+        while at < elements.len() {
+            let rest = &elements[at..];
             let len = if skip == 0 {
                 skip = stride - 1;
                 let (item, len) = decode(rest);
@@ -388,7 +391,7 @@ impl Packed {
                 skip -= 1;
                 decode_len(rest)
             };
-            at += len + back_len(len);
+            at += element_len::<BOTH_WAYS>(len);
         }
         None
     }
@@ -397,36 +400,66 @@ impl Packed {
         self.find(self.first(), bytes, 1).is_some()
     }
 
-    /// All elements, from either end.
-    pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: &self.buf, left: self.len() }
+    /// All elements, where there are ways from both ends from either.
+    pub fn iter(&self) -> Iter<'_, BOTH_WAYS> {
+        Iter { bytes: self.run.bytes(), left: self.len() }
     }
 
     /// The elements from number `index` on.
-    pub fn iter_from(&self, index: usize) -> Iter<'_> {
+    pub fn iter_from(&self, index: usize) -> Iter<'_, BOTH_WAYS> {
         match self.seek(index) {
-            Some(pos) => Iter { bytes: &self.buf[pos.0 as usize..], left: self.len() - index },
+            Some(pos) => Iter { bytes: &self.run.bytes()[pos.0 as usize..], left: self.len() - index },
             None => Iter { bytes: &[], left: 0 },
         }
     }
+}
+
+/// Where the element that ends at byte `end` begins.
+fn start_of(elements: &[u8], end: usize) -> usize {
+    let (len, back) = decode_back(&elements[..end]);
+    end - back - len
+}
+
+impl Packed<true> {
+    pub fn last(&self) -> Option<Pos> {
+        self.before(self.bytes())
+    }
+
+    pub fn prev(&self, pos: Pos) -> Option<Pos> {
+        self.before(pos.0 as usize)
+    }
+
+    /// The element that ends at byte `end`.
+    fn before(&self, end: usize) -> Option<Pos> {
+        (end > 0).then(|| Pos(start_of(self.run.bytes(), end) as u32))
+    }
+
+    pub fn pop_back(&mut self) -> Option<Str> {
+        let pos = self.last()?;
+        let value = Str::from(self.get(pos));
+        self.run.truncate(pos.0 as usize);
+        self.count_fewer(1);
+        self.run.give_back();
+        Some(value)
+    }
 
     /// The elements up to and including number `index`.
-    pub fn iter_to(&self, index: usize) -> Iter<'_> {
+    pub fn iter_to(&self, index: usize) -> Iter<'_, true> {
         match self.seek(index) {
-            Some(pos) => Iter { bytes: &self.buf[..self.end_of(pos)], left: index + 1 },
+            Some(pos) => Iter { bytes: &self.run.bytes()[..self.end_of(pos)], left: index + 1 },
             None => self.iter(),
         }
     }
 }
 
-/// Elements of a [`Packed`] from both ends.
+/// Elements of a [`Packed`].
 #[derive(Clone)]
-pub struct Iter<'a> {
+pub struct Iter<'a, const BOTH_WAYS: bool = false> {
     bytes: &'a [u8],
     left: usize,
 }
 
-impl<'a> Iterator for Iter<'a> {
+impl<'a, const BOTH_WAYS: bool> Iterator for Iter<'a, BOTH_WAYS> {
     type Item = Item<'a>;
 
     fn next(&mut self) -> Option<Item<'a>> {
@@ -434,7 +467,7 @@ impl<'a> Iterator for Iter<'a> {
             return None;
         }
         let (item, len) = decode(self.bytes);
-        self.bytes = &self.bytes[len + back_len(len)..];
+        self.bytes = &self.bytes[element_len::<BOTH_WAYS>(len)..];
         self.left -= 1;
         Some(item)
     }
@@ -444,25 +477,14 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl ExactSizeIterator for Iter<'_> {}
+impl<const BOTH_WAYS: bool> ExactSizeIterator for Iter<'_, BOTH_WAYS> {}
 
-impl<'a> DoubleEndedIterator for Iter<'a> {
+impl<'a> DoubleEndedIterator for Iter<'a, true> {
     fn next_back(&mut self) -> Option<Item<'a>> {
         if self.left == 0 {
             return None;
         }
-        let end = self.bytes.len();
-        let (mut len, mut shift, mut digits) = (0usize, 0, 0);
-        loop {
-            digits += 1;
-            let digit = self.bytes[end - digits];
-            len |= ((digit & 0x7F) as usize) << shift;
-            shift += 7;
-            if digit & 0x80 == 0 {
-                break;
-            }
-        }
-        let at = end - digits - len;
+        let at = start_of(self.bytes, self.bytes.len());
         let (item, _) = decode(&self.bytes[at..]);
         self.bytes = &self.bytes[..at];
         self.left -= 1;
@@ -470,13 +492,13 @@ impl<'a> DoubleEndedIterator for Iter<'a> {
     }
 }
 
-impl std::fmt::Debug for Packed {
+impl<const BOTH_WAYS: bool> std::fmt::Debug for Packed<BOTH_WAYS> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<'a> FromIterator<Item<'a>> for Packed {
+impl<'a, const BOTH_WAYS: bool> FromIterator<Item<'a>> for Packed<BOTH_WAYS> {
     fn from_iter<I: IntoIterator<Item = Item<'a>>>(items: I) -> Self {
         let mut packed = Packed::new();
         for item in items {
@@ -487,7 +509,7 @@ impl<'a> FromIterator<Item<'a>> for Packed {
 }
 
 /// Reads an element as bytes into a caller's scratch; shorthand for tests and small callers.
-impl Packed {
+impl<const BOTH_WAYS: bool> Packed<BOTH_WAYS> {
     pub fn bytes_at<'a>(&'a self, pos: Pos, scratch: &'a mut IntBuf) -> &'a [u8] {
         match self.get(pos) {
             Item::Int(n) => scratch.format(n),
@@ -511,13 +533,99 @@ mod tests {
         ]
     }
 
-    fn check(packed: &Packed, model: &[Vec<u8>]) {
+    fn check<const BOTH_WAYS: bool>(packed: &Packed<BOTH_WAYS>, model: &[Vec<u8>]) {
         assert_eq!(packed.len(), model.len());
         let forward: Vec<_> = packed.iter().map(|i| i.to_vec()).collect();
         assert_eq!(forward, model);
+    }
+
+    fn check_from_the_end(packed: &Packed<true>, model: &[Vec<u8>]) {
         let mut backward: Vec<_> = packed.iter().rev().map(|i| i.to_vec()).collect();
         backward.reverse();
         assert_eq!(backward, model);
+    }
+
+    type Op = (u8, prop::sample::Index, Vec<u8>);
+
+    fn acts_as_a_vec<const BOTH_WAYS: bool>(ops: &[Op], more: fn(&Packed<BOTH_WAYS>, &[Vec<u8>])) {
+        let mut model: Vec<Vec<u8>> = Vec::new();
+        let mut packed = Packed::new();
+        for (op, index, value) in ops.iter().cloned() {
+            let item = Item::Bytes(&value);
+            if model.is_empty() || op == 0 {
+                packed.push_back(item);
+                model.push(value);
+            } else {
+                let i = index.index(model.len());
+                let pos = packed.seek(i).unwrap();
+                match op {
+                    1 => {
+                        packed.push_front(item);
+                        model.insert(0, value);
+                    }
+                    2 => {
+                        packed.insert_before(pos, item);
+                        model.insert(i, value);
+                    }
+                    3 => {
+                        packed.insert_after(pos, item);
+                        model.insert(i + 1, value);
+                    }
+                    4 => {
+                        packed.replace(pos, item);
+                        model[i] = value;
+                    }
+                    5 => {
+                        packed.remove(pos);
+                        model.remove(i);
+                    }
+                    6 => {
+                        packed.remove_range(i, 3);
+                        model.drain(i..(i + 3).min(model.len()));
+                    }
+                    _ => {
+                        let tail = packed.split_off(i);
+                        check(&tail, &model[i..]);
+                        packed.append(&tail);
+                        packed.shrink();
+                    }
+                }
+            }
+            check(&packed, &model);
+            more(&packed, &model);
+            for (i, want) in model.iter().enumerate() {
+                assert_eq!(packed.get_index(i).unwrap().to_vec(), want.clone());
+                assert!(packed.contains(want));
+            }
+        }
+    }
+
+    #[test]
+    fn more_elements_than_the_count_can_say_are_counted() {
+        const MANY: usize = u16::MAX as usize;
+        let mut packed: Packed<true> = (0..MANY as i64 + 2).map(|_| Item::Int(1)).collect();
+        let mut pop = || {
+            packed.pop_back();
+            packed.len()
+        };
+        assert_eq!([pop(), pop(), pop()], [MANY + 1, MANY, MANY - 1]);
+        (0..3).for_each(|_| packed.push_front(Item::Int(2)));
+        assert_eq!((packed.len(), packed.iter().len()), (MANY + 2, MANY + 2));
+        let tail = packed.split_off(10);
+        assert_eq!((packed.len(), tail.len()), (10, MANY - 8));
+        packed.append(&tail);
+        packed.remove_range(1, MANY);
+        assert_eq!(packed.iter().collect::<Vec<_>>(), [Item::Int(2), Item::Int(1)]);
+    }
+
+    #[test]
+    fn a_small_sequence_costs_its_elements_and_seven_bytes() {
+        let fields = ["name", &"x".repeat(32), "age", "42", "city", "Helsinki"];
+        let items = || fields.iter().map(|field| Item::parse(field.as_bytes()));
+        let one_way: Packed = items().collect();
+        let both_ways: Packed<true> = items().collect();
+        assert_eq!((one_way.bytes(), one_way.memory_bytes()), (57, 64));
+        assert_eq!((both_ways.bytes(), both_ways.memory_bytes()), (63, 80));
     }
 
     #[test]
@@ -531,7 +639,10 @@ mod tests {
         }
         let packed: Packed = ints.iter().map(|&n| Item::Int(n)).collect();
         assert_eq!(packed.iter().map(|i| i.as_int().unwrap()).collect::<Vec<_>>(), ints);
-        assert_eq!(Packed::encoded_len(Item::Int(5)), 2);
+        assert_eq!(
+            (Packed::<true>::encoded_len(Item::Int(5)), Packed::<false>::encoded_len(Item::Int(5))),
+            (2, 1)
+        );
     }
 
     #[test]
@@ -545,43 +656,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn acts_as_a_vec(ops in prop::collection::vec((0u8..8, any::<prop::sample::Index>(), element()), 0..60)) {
-            let mut model: Vec<Vec<u8>> = Vec::new();
-            let mut packed = Packed::new();
-            for (op, index, value) in ops {
-                let item = Item::Bytes(&value);
-                if model.is_empty() || op == 0 {
-                    packed.push_back(item);
-                    model.push(value);
-                } else {
-                    let i = index.index(model.len());
-                    let pos = packed.seek(i).unwrap();
-                    match op {
-                        1 => { packed.push_front(item); model.insert(0, value); }
-                        2 => { packed.insert_before(pos, item); model.insert(i, value); }
-                        3 => { packed.insert_after(pos, item); model.insert(i + 1, value); }
-                        4 => { packed.replace(pos, item); model[i] = value; }
-                        5 => { packed.remove(pos); model.remove(i); }
-                        6 => { packed.remove_range(i, 3); model.drain(i..(i + 3).min(model.len())); }
-                        _ => {
-                            let tail = packed.split_off(i);
-                            check(&tail, &model[i..]);
-                            packed.append(&tail);
-                        }
-                    }
-                }
-                check(&packed, &model);
-                for (i, want) in model.iter().enumerate() {
-                    prop_assert_eq!(packed.get_index(i).unwrap().to_vec(), want.clone());
-                    prop_assert!(packed.contains(want));
-                }
-            }
+        fn both_kinds_act_as_a_vec(ops in prop::collection::vec((0u8..8, any::<prop::sample::Index>(), element()), 0..60)) {
+            acts_as_a_vec::<false>(&ops, |_, _| ());
+            acts_as_a_vec::<true>(&ops, check_from_the_end);
         }
 
         #[test]
         fn pops_from_both_ends(values in prop::collection::vec(element(), 0..30), sides: Vec<bool>) {
             let mut model: std::collections::VecDeque<_> = values.iter().cloned().collect();
-            let mut packed: Packed = values.iter().map(|v| Item::parse(v)).collect();
+            let mut packed: Packed<true> = values.iter().map(|v| Item::parse(v)).collect();
             for front in sides {
                 let (got, want) = if front { (packed.pop_front(), model.pop_front()) } else { (packed.pop_back(), model.pop_back()) };
                 prop_assert_eq!(got.map(|s| s.to_vec()), want);

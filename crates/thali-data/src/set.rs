@@ -7,6 +7,7 @@
 
 mod intset;
 
+use crate::form::{Form, Mut, Ref};
 use crate::item::{Item, int_len, parse_canonical_int};
 use crate::limits::Limits;
 use crate::packed::Packed;
@@ -15,38 +16,40 @@ use crate::table::Table;
 use intset::IntSet;
 
 #[derive(Clone)]
-pub struct Set(Form);
+pub struct Set(Form<Packed, Large>);
 
 #[derive(Clone)]
-enum Form {
+enum Large {
     Ints(IntSet),
-    Packed(Packed),
     Table(Box<Table<()>>),
 }
 
+/// So that the box of integers is of the smallest class.
+const _: () = assert!(size_of::<Large>() == 16);
+
 impl Set {
     /// An empty set that takes the smallest form for what comes.
-    pub const fn new() -> Self {
-        Set(Form::Ints(IntSet::new()))
+    pub fn new() -> Self {
+        Set(Form::large(Large::Ints(IntSet::new())))
     }
 
     /// An empty set in the form that suits about `count` members of which `first` is one.
     pub fn with_hint(first: &[u8], count: usize, limits: &Limits) -> Self {
         let form = if parse_canonical_int(first).is_some() && count <= limits.set_max_intset_entries {
-            Form::Ints(IntSet::new())
+            Form::large(Large::Ints(IntSet::new()))
         } else if count <= limits.set_max_listpack_entries {
-            Form::Packed(Packed::new())
+            Form::small(Packed::new())
         } else {
-            Form::Table(Box::default())
+            Form::large(Large::Table(Box::default()))
         };
         Set(form)
     }
 
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Ints(s) => s.len(),
-            Form::Packed(p) => p.len(),
-            Form::Table(t) => t.len(),
+        match self.0.get() {
+            Ref::Large(Large::Ints(s)) => s.len(),
+            Ref::Small(p) => p.len(),
+            Ref::Large(Large::Table(t)) => t.len(),
         }
     }
 
@@ -56,33 +59,33 @@ impl Set {
 
     /// "intset", "listpack" or "hashtable".
     pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::Ints(_) => "intset",
-            Form::Packed(_) => "listpack",
-            Form::Table(_) => "hashtable",
+        match self.0.get() {
+            Ref::Large(Large::Ints(_)) => "intset",
+            Ref::Small(_) => "listpack",
+            Ref::Large(Large::Table(_)) => "hashtable",
         }
     }
 
     /// Bytes taken from the allocator.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Form::Ints(s) => s.memory_bytes(),
-            Form::Packed(p) => p.memory_bytes(),
-            Form::Table(t) => size_of::<Table<()>>() + t.memory_bytes(),
+        match self.0.get() {
+            Ref::Small(p) => p.memory_bytes(),
+            Ref::Large(Large::Ints(s)) => size_of::<Large>() + s.memory_bytes(),
+            Ref::Large(Large::Table(t)) => size_of::<Large>() + size_of::<Table<()>>() + t.memory_bytes(),
         }
     }
 
     pub fn contains(&self, member: &[u8]) -> bool {
-        match &self.0 {
-            Form::Ints(s) => parse_canonical_int(member).is_some_and(|n| s.contains(n)),
-            Form::Packed(p) => p.contains(member),
-            Form::Table(t) => t.contains(member),
+        match self.0.get() {
+            Ref::Large(Large::Ints(s)) => parse_canonical_int(member).is_some_and(|n| s.contains(n)),
+            Ref::Small(p) => p.contains(member),
+            Ref::Large(Large::Table(t)) => t.contains(member),
         }
     }
 
     pub fn contains_item(&self, member: Item<'_>) -> bool {
-        match (&self.0, member) {
-            (Form::Ints(s), Item::Int(n)) => s.contains(n),
+        match (self.0.get(), member) {
+            (Ref::Large(Large::Ints(s)), Item::Int(n)) => s.contains(n),
             _ => member.with_bytes(|b| self.contains(b)),
         }
     }
@@ -93,8 +96,8 @@ impl Set {
     }
 
     pub fn add_item(&mut self, member: Item<'_>, limits: &Limits) -> bool {
-        match &mut self.0 {
-            Form::Ints(s) => {
+        match self.0.get_mut() {
+            Mut::Large(Large::Ints(s)) => {
                 if let Some(n) = member.as_int() {
                     let added = s.add(n);
                     if added && s.len() > limits.set_max_intset_entries {
@@ -107,11 +110,11 @@ impl Set {
                 if s.len() < limits.set_max_listpack_entries && longest.max(member.len()) <= value_max {
                     let mut packed: Packed = s.iter().map(Item::Int).collect();
                     packed.push_back(member);
-                    self.0 = Form::Packed(packed);
+                    self.0 = Form::small(packed);
                     return true;
                 }
             }
-            Form::Packed(p) => {
+            Mut::Small(p) => {
                 if member.with_bytes(|b| p.contains(b)) {
                     return false;
                 }
@@ -121,7 +124,7 @@ impl Set {
                     return true;
                 }
             }
-            Form::Table(_) => {}
+            Mut::Large(Large::Table(t)) => return member.with_bytes(|b| t.insert(b, ()).is_none()),
         }
         let table = self.table();
         member.with_bytes(|b| table.insert(b, ()).is_none())
@@ -129,10 +132,10 @@ impl Set {
 
     /// Takes the table form at once where `count` more members would lead to it anyway.
     pub fn anticipate(&mut self, count: usize, limits: &Limits) {
-        let max = match &self.0 {
-            Form::Ints(_) => limits.set_max_intset_entries,
-            Form::Packed(_) => limits.set_max_listpack_entries,
-            Form::Table(_) => return,
+        let max = match self.0.get() {
+            Ref::Large(Large::Ints(_)) => limits.set_max_intset_entries,
+            Ref::Small(_) => limits.set_max_listpack_entries,
+            Ref::Large(Large::Table(_)) => return,
         };
         if count > max {
             self.table();
@@ -140,25 +143,25 @@ impl Set {
     }
 
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        match &mut self.0 {
-            Form::Ints(s) => parse_canonical_int(member).is_some_and(|n| s.remove(n)),
-            Form::Packed(p) => match p.find(p.first(), member, 1) {
+        match self.0.get_mut() {
+            Mut::Large(Large::Ints(s)) => parse_canonical_int(member).is_some_and(|n| s.remove(n)),
+            Mut::Small(p) => match p.find(p.first(), member, 1) {
                 Some(at) => {
                     p.remove(at);
                     true
                 }
                 None => false,
             },
-            Form::Table(t) => t.remove(member).is_some(),
+            Mut::Large(Large::Table(t)) => t.remove(member).is_some(),
         }
     }
 
     /// All members; integers in ascending order, packed ones in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
-        let (ints, packed, table) = match &self.0 {
-            Form::Ints(s) => (Some(s.iter()), None, None),
-            Form::Packed(p) => (None, Some(p.iter()), None),
-            Form::Table(t) => (None, None, Some(t.iter())),
+        let (ints, packed, table) = match self.0.get() {
+            Ref::Large(Large::Ints(s)) => (Some(s.iter()), None, None),
+            Ref::Small(p) => (None, Some(p.iter()), None),
+            Ref::Large(Large::Table(t)) => (None, None, Some(t.iter())),
         };
         let ints = ints.into_iter().flatten().map(Item::Int);
         let packed = packed.into_iter().flatten();
@@ -168,8 +171,8 @@ impl Set {
 
     /// As [`Table::scan`]; a small set comes whole.
     pub fn scan(&self, cursor: u64, budget: usize, mut f: impl FnMut(Item<'_>)) -> u64 {
-        match &self.0 {
-            Form::Table(t) => t.scan(cursor, budget, |k, _| f(Item::Bytes(k))),
+        match self.0.get() {
+            Ref::Large(Large::Table(t)) => t.scan(cursor, budget, |k, _| f(Item::Bytes(k))),
             _ => {
                 self.iter().for_each(f);
                 0
@@ -183,10 +186,10 @@ impl Set {
             return None;
         }
         let mut index = |len: usize| (rng() % len as u64) as usize;
-        match &self.0 {
-            Form::Ints(s) => Some(Item::Int(s.get(index(s.len())))),
-            Form::Packed(p) => p.get_index(index(p.len())),
-            Form::Table(t) => t.random(rng).map(|(k, _)| Item::Bytes(k)),
+        match self.0.get() {
+            Ref::Large(Large::Ints(s)) => Some(Item::Int(s.get(index(s.len())))),
+            Ref::Small(p) => p.get_index(index(p.len())),
+            Ref::Large(Large::Table(t)) => t.random(rng).map(|(k, _)| Item::Bytes(k)),
         }
     }
 
@@ -199,15 +202,15 @@ impl Set {
     }
 
     fn table(&mut self) -> &mut Table<()> {
-        if !matches!(self.0, Form::Table(_)) {
+        if !matches!(self.0.get(), Ref::Large(Large::Table(_))) {
             let mut table = Table::new();
             for member in self.iter() {
                 member.with_bytes(|b| table.insert(b, ()));
             }
-            self.0 = Form::Table(Box::new(table));
+            self.0 = Form::large(Large::Table(Box::new(table)));
         }
-        match &mut self.0 {
-            Form::Table(t) => t,
+        match self.0.get_mut() {
+            Mut::Large(Large::Table(t)) => t,
             _ => unreachable!("made a table above"),
         }
     }

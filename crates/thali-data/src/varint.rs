@@ -18,6 +18,11 @@ pub(crate) fn push(out: &mut impl Extend<u8>, mut value: u64) {
     out.extend(bytes[..len].iter().copied());
 }
 
+/// Bytes that [`push`] appends.
+pub(crate) fn len(value: u64) -> usize {
+    (u64::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize
+}
+
 /// Takes a number off the front.
 #[inline]
 pub(crate) fn take(rest: &mut &[u8]) -> u64 {
@@ -61,6 +66,7 @@ mod tests {
         fn numbers_read_back(values in proptest::collection::vec(any::<u64>(), 0..20)) {
             let mut bytes = Vec::new();
             values.iter().for_each(|&value| push(&mut bytes, value));
+            prop_assert_eq!(bytes.len(), values.iter().map(|&value| len(value)).sum::<usize>());
             let mut rest = bytes.as_slice();
             for value in values {
                 prop_assert_eq!(take(&mut rest), value);

@@ -4,16 +4,19 @@ use std::cell::Cell;
 
 use thali_data::{Hash, List, Set, SortedSet, Str, Stream};
 
-/// A value of one of Redis's types.
+/// A value of one of Redis's types, in 16 bytes. But for strings and streams it is one pointer, which in a small
+/// collection leads to the elements.
 #[derive(Clone)]
 pub enum Value {
     Str(Str),
-    List(Box<List>),
-    Set(Box<Set>),
-    Hash(Box<Hash>),
-    SortedSet(Box<SortedSet>),
+    List(List),
+    Set(Set),
+    Hash(Hash),
+    SortedSet(SortedSet),
     Stream(Box<Stream>),
 }
+
+const _: () = assert!(size_of::<Value>() == 16 && size_of::<Entry>() == 24);
 
 impl Value {
     /// The name that TYPE replies.

@@ -1,6 +1,7 @@
 //! From values to bytes.
 
-use thali_data::{Hash, Item, Packed, Set, SortedSet};
+use thali_data::list::Node;
+use thali_data::{Hash, Item, Set, SortedSet};
 use thali_keyspace::Value;
 
 use crate::Checksum;
@@ -194,7 +195,7 @@ impl Encoder {
 const PLAIN_NODE_BYTES_MIN: usize = 64 << 10;
 
 /// A node of a list.
-pub(crate) fn push_node(strings: &mut Strings, out: &mut Vec<u8>, elements: &Packed) {
+pub(crate) fn push_node(strings: &mut Strings, out: &mut Vec<u8>, elements: &Node) {
     match elements.get_index(0) {
         Some(only) if elements.len() == 1 && only.len() > PLAIN_NODE_BYTES_MIN => {
             Strings::push_count(out, node::PLAIN);

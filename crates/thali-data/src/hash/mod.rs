@@ -6,13 +6,14 @@
 //! more than `hash-max-listpack-entries` fields, and never back. There a value stands behind its field, in one
 //! allocation with it: it is only ever read or replaced.
 //!
-//! A hash whose fields got times is in a third form ([`timed`]), a box behind one more value of [`Form`]. So a
-//! hash without times is as large as before, and knows by the look at its form, which it needs anyhow, that there
-//! is nothing to ask. Here times are numbers: what has expired is decided by who has a clock, and until
+//! A hash whose fields got times is in a third form ([`timed`]), one of the [`Large`] ones. So a hash without
+//! times is as large as before, and knows by the look at its form, which it needs anyhow, that there is nothing
+//! to ask. Here times are numbers: what has expired is decided by who has a clock, and until
 //! somebody removes such a field, it counts.
 
 mod timed;
 
+use crate::form::{Form, Mut, Ref};
 use crate::item::Item;
 use crate::limits::Limits;
 use crate::packed::Packed;
@@ -23,13 +24,22 @@ use timed::Timed;
 pub const TIME_MAX_UNIX_MS: u64 = (1 << 48) - 1;
 
 #[derive(Clone)]
-pub struct Hash(Form);
+pub struct Hash(Form<Packed, Large>);
 
 #[derive(Clone)]
-enum Form {
-    Packed(Packed),
-    Table(Box<Table<Value>>),
+enum Large {
+    Table(Table<Value>),
     Timed(Box<Timed>),
+}
+
+impl Large {
+    /// Beside the size of this itself.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Table(t) => t.memory_bytes(),
+            Self::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
+        }
+    }
 }
 
 /// A field's value in a table: bytes behind the field, an integer's decimal form, too.
@@ -53,14 +63,14 @@ fn get_in<'t>(table: &'t Table<Value>, hash: u64, field: &[u8]) -> Option<Item<'
 
 impl Hash {
     pub const fn new() -> Self {
-        Hash(Form::Packed(Packed::new()))
+        Hash(Form::small(Packed::new()))
     }
 
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Packed(p) => p.len() / 2,
-            Form::Table(t) => t.len(),
-            Form::Timed(t) => t.len(),
+        match self.0.get() {
+            Ref::Small(p) => p.len() / 2,
+            Ref::Large(Large::Table(t)) => t.len(),
+            Ref::Large(Large::Timed(t)) => t.len(),
         }
     }
 
@@ -70,61 +80,60 @@ impl Hash {
 
     /// "listpack", "listpackex" or "hashtable".
     pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::Packed(_) => "listpack",
-            Form::Table(_) => "hashtable",
-            Form::Timed(t) => t.encoding(),
+        match self.0.get() {
+            Ref::Small(_) => "listpack",
+            Ref::Large(Large::Table(_)) => "hashtable",
+            Ref::Large(Large::Timed(t)) => t.encoding(),
         }
     }
 
     /// Bytes taken from the allocator.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Form::Packed(p) => p.memory_bytes(),
-            Form::Table(t) => size_of::<Table<Value>>() + t.memory_bytes(),
-            Form::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
+        match self.0.get() {
+            Ref::Small(p) => p.memory_bytes(),
+            Ref::Large(large) => size_of::<Large>() + large.memory_bytes(),
         }
     }
 
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
-        match &self.0 {
-            Form::Packed(p) => {
+        match self.0.get() {
+            Ref::Small(p) => {
                 let at = p.find(p.first(), field, 2)?;
                 p.next(at).map(|v| p.get(v))
             }
-            Form::Table(t) => get_in(t, t.hash(field), field),
-            Form::Timed(t) => t.get(field).map(|(value, _)| value),
+            Ref::Large(Large::Table(t)) => get_in(t, t.hash(field), field),
+            Ref::Large(Large::Timed(t)) => t.get(field).map(|(value, _)| value),
         }
     }
 
     /// As [`Hash::get`], with the time at which the field vanishes, in Unix milliseconds.
     pub fn get_timed(&self, field: &[u8]) -> Option<(Item<'_>, Option<u64>)> {
-        match &self.0 {
-            Form::Timed(t) => t.get(field),
+        match self.0.get() {
+            Ref::Large(Large::Timed(t)) => t.get(field),
             _ => self.get(field).map(|value| (value, None)),
         }
     }
 
     pub fn contains(&self, field: &[u8]) -> bool {
-        match &self.0 {
-            Form::Packed(p) => p.find(p.first(), field, 2).is_some(),
-            Form::Table(t) => t.contains(field),
-            Form::Timed(t) => t.get(field).is_some(),
+        match self.0.get() {
+            Ref::Small(p) => p.find(p.first(), field, 2).is_some(),
+            Ref::Large(Large::Table(t)) => t.contains(field),
+            Ref::Large(Large::Timed(t)) => t.get(field).is_some(),
         }
     }
 
     /// The smallest time of a field; `None`: none has one.
     pub fn next_time(&self) -> Option<u64> {
-        match &self.0 {
-            Form::Packed(_) | Form::Table(_) => None,
-            Form::Timed(t) => t.next_time(),
+        match self.0.get() {
+            Ref::Small(_) | Ref::Large(Large::Table(_)) => None,
+            Ref::Large(Large::Timed(t)) => t.next_time(),
         }
     }
 
     /// Sets the field, which loses its time, and returns whether it is new.
     pub fn set(&mut self, field: &[u8], value: Item<'_>, limits: &Limits) -> bool {
         let is_new = self.set_keeping_time(field, value, limits);
-        if !is_new && let Form::Timed(t) = &mut self.0 {
+        if !is_new && let Mut::Large(Large::Timed(t)) = self.0.get_mut() {
             t.set_time(field, None);
         }
         is_new
@@ -132,9 +141,9 @@ impl Hash {
 
     /// As [`Hash::set`], of a field that keeps its time.
     pub fn set_keeping_time(&mut self, field: &[u8], value: Item<'_>, limits: &Limits) -> bool {
-        match &mut self.0 {
-            Form::Timed(t) => return t.set(field, value, limits),
-            Form::Packed(p) if field.len().max(value.len()) <= limits.hash_max_listpack_value => {
+        match self.0.get_mut() {
+            Mut::Large(Large::Timed(t)) => return t.set(field, value, limits),
+            Mut::Small(p) if field.len().max(value.len()) <= limits.hash_max_listpack_value => {
                 if let Some(at) = p.find(p.first(), field, 2) {
                     let old = p.next(at).expect("a value follows each field");
                     p.replace(old, value);
@@ -146,51 +155,51 @@ impl Hash {
                     return true;
                 }
             }
-            Form::Packed(_) | Form::Table(_) => {}
+            Mut::Large(Large::Table(t)) => return set_in(t, field, value),
+            Mut::Small(_) => {}
         }
         set_in(self.table(), field, value)
     }
 
     /// Sets or clears the time of a field, at most [`TIME_MAX_UNIX_MS`]; false where there is no such field.
     pub fn set_time(&mut self, field: &[u8], at_unix_ms: Option<u64>) -> bool {
-        if let Form::Timed(t) = &mut self.0 {
+        if let Mut::Large(Large::Timed(t)) = self.0.get_mut() {
             return t.set_time(field, at_unix_ms);
         }
         if !self.contains(field) {
             return false;
         }
         if at_unix_ms.is_some() {
-            let form = std::mem::replace(&mut self.0, Form::Packed(Packed::new()));
-            let mut timed = match form {
-                Form::Packed(packed) => Timed::of_packed(&packed),
-                Form::Table(table) => Timed::of_table(*table),
-                Form::Timed(_) => unreachable!("looked at above"),
+            let mut timed = match self.0.get_mut() {
+                Mut::Small(packed) => Timed::of_packed(packed),
+                Mut::Large(Large::Table(table)) => Timed::of_table(std::mem::take(table)),
+                Mut::Large(Large::Timed(_)) => unreachable!("looked at above"),
             };
             timed.set_time(field, at_unix_ms);
-            self.0 = Form::Timed(Box::new(timed));
+            self.0 = Form::large(Large::Timed(Box::new(timed)));
         }
         true
     }
 
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match &mut self.0 {
-            Form::Packed(p) => match p.find(p.first(), field, 2) {
+        match self.0.get_mut() {
+            Mut::Small(p) => match p.find(p.first(), field, 2) {
                 Some(at) => {
                     p.remove_run(at, 2);
                     true
                 }
                 None => false,
             },
-            Form::Table(t) => t.remove(field).is_some(),
-            Form::Timed(t) => t.remove(field),
+            Mut::Large(Large::Table(t)) => t.remove(field).is_some(),
+            Mut::Large(Large::Timed(t)) => t.remove(field),
         }
     }
 
     /// Removes up to `max` fields whose times lie before `now_unix_ms`, and gives their names.
     pub fn remove_expired(&mut self, now_unix_ms: u64, max: usize) -> Vec<Vec<u8>> {
-        match &mut self.0 {
-            Form::Packed(_) | Form::Table(_) => Vec::new(),
-            Form::Timed(t) => t.remove_expired(now_unix_ms, max),
+        match self.0.get_mut() {
+            Mut::Small(_) | Mut::Large(Large::Table(_)) => Vec::new(),
+            Mut::Large(Large::Timed(t)) => t.remove_expired(now_unix_ms, max),
         }
     }
 
@@ -205,10 +214,10 @@ impl Hash {
     }
 
     fn iter_with(&self, times: bool) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<u64>)> {
-        let (packed, table, timed) = match &self.0 {
-            Form::Packed(p) => (Some(p.iter()), None, None),
-            Form::Table(t) => (None, Some(t.iter_tails()), None),
-            Form::Timed(t) => (None, None, Some(t.iter(times))),
+        let (packed, table, timed) = match self.0.get() {
+            Ref::Small(p) => (Some(p.iter()), None, None),
+            Ref::Large(Large::Table(t)) => (None, Some(t.iter_tails()), None),
+            Ref::Large(Large::Timed(t)) => (None, None, Some(t.iter(times))),
         };
         let mut packed = packed.into_iter().flatten();
         let pairs = std::iter::from_fn(move || Some((packed.next()?, packed.next()?, None)));
@@ -218,8 +227,8 @@ impl Hash {
 
     /// As [`Table::scan`]; a packed hash comes whole.
     pub fn scan(&self, cursor: u64, budget: usize, mut f: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
-        match &self.0 {
-            Form::Table(t) => {
+        match self.0.get() {
+            Ref::Large(Large::Table(t)) => {
                 t.scan_tails(cursor, budget, |field, value| f(Item::Bytes(field), Item::Bytes(value)))
             }
             _ => self.scan_timed(cursor, budget, |field, value, _| f(field, value)),
@@ -233,39 +242,41 @@ impl Hash {
         budget: usize,
         mut f: impl FnMut(Item<'_>, Item<'_>, Option<u64>),
     ) -> u64 {
-        match &self.0 {
-            Form::Packed(_) => {
+        match self.0.get() {
+            Ref::Small(_) => {
                 self.iter().for_each(|(field, value)| f(field, value, None));
                 0
             }
-            Form::Table(t) => {
+            Ref::Large(Large::Table(t)) => {
                 t.scan_tails(cursor, budget, |field, value| f(Item::Bytes(field), Item::Bytes(value), None))
             }
-            Form::Timed(t) => t.scan(cursor, budget, f),
+            Ref::Large(Large::Timed(t)) => t.scan(cursor, budget, f),
         }
     }
 
     /// A field drawn at random, with its value.
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<(Item<'_>, Item<'_>)> {
-        match &self.0 {
-            Form::Packed(p) => random_packed(p, 2, rng),
-            Form::Table(t) => t.random_tail(rng).map(|(f, v)| (Item::Bytes(f), Item::Bytes(v))),
-            Form::Timed(t) => t.random(rng),
+        match self.0.get() {
+            Ref::Small(p) => random_packed(p, 2, rng),
+            Ref::Large(Large::Table(t)) => t.random_tail(rng).map(|(f, v)| (Item::Bytes(f), Item::Bytes(v))),
+            Ref::Large(Large::Timed(t)) => t.random(rng),
         }
     }
 
     fn table(&mut self) -> &mut Table<Value> {
-        if let Form::Packed(p) = &self.0 {
+        if let Ref::Small(p) = self.0.get() {
             let mut table = Table::new();
             let mut items = p.iter();
             while let (Some(field), Some(value)) = (items.next(), items.next()) {
                 field.with_bytes(|f| set_in(&mut table, f, value));
             }
-            self.0 = Form::Table(Box::new(table));
+            self.0 = Form::large(Large::Table(table));
         }
-        match &mut self.0 {
-            Form::Table(t) => t,
-            Form::Packed(_) | Form::Timed(_) => unreachable!("a packed hash was made a table above"),
+        match self.0.get_mut() {
+            Mut::Large(Large::Table(t)) => t,
+            Mut::Small(_) | Mut::Large(Large::Timed(_)) => {
+                unreachable!("a packed hash was made a table above")
+            }
         }
     }
 }

@@ -119,13 +119,14 @@ fn a_small_hash_with_times_turns_into_a_table_past_the_same_bounds() {
 }
 
 #[test]
-fn a_hash_without_times_is_as_large_as_before_there_were_any() {
-    #[expect(dead_code, reason = "only its size counts")]
-    enum WithoutTimes {
-        Packed(Packed),
-        Table(Box<Table<Value>>),
+fn a_hash_is_one_pointer_and_a_small_one_is_its_buffer() {
+    assert_eq!(size_of::<Hash>(), size_of::<usize>());
+    let mut hash = Hash::new();
+    assert_eq!(hash.memory_bytes(), 0);
+    for (field, value) in [("name", "x".repeat(32)), ("age", "42".into()), ("city", "Helsinki".into())] {
+        hash.set(field.as_bytes(), Item::parse(value.as_bytes()), &Limits::default());
     }
-    assert_eq!(size_of::<Hash>(), size_of::<WithoutTimes>());
+    assert_eq!(hash.memory_bytes(), 64);
 }
 
 proptest! {

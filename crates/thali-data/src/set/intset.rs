@@ -5,23 +5,30 @@ use crate::buf::Buf;
 #[derive(Clone)]
 pub(super) struct IntSet {
     buf: Buf,
-    /// Bytes of one integer.
-    width: u8,
+    width: Width,
 }
 
-fn width_of(n: i64) -> u8 {
+/// Bytes of one integer. That it has few values leaves room to say beside it which form a set has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Width {
+    Two = 2,
+    Four = 4,
+    Eight = 8,
+}
+
+fn width_of(n: i64) -> Width {
     if i16::try_from(n).is_ok() {
-        2
+        Width::Two
     } else if i32::try_from(n).is_ok() {
-        4
+        Width::Four
     } else {
-        8
+        Width::Eight
     }
 }
 
 impl IntSet {
     pub const fn new() -> Self {
-        IntSet { buf: Buf::new(), width: 2 }
+        IntSet { buf: Buf::new(), width: Width::Two }
     }
 
     pub fn len(&self) -> usize {
@@ -88,7 +95,7 @@ impl IntSet {
         true
     }
 
-    fn widen(&mut self, width: u8) {
+    fn widen(&mut self, width: Width) {
         if width <= self.width {
             return;
         }

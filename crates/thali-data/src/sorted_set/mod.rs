@@ -16,9 +16,11 @@ mod tree;
 pub use range::{LexBound, LexRange, ScoreBound, ScoreRange};
 
 use crate::Limits;
+use crate::form::{Form, Mut, Ref};
 use index::MemberIndex;
 use members::{MemberId, Members};
-use packed::{PackedElements, PackedWalk};
+pub(crate) use packed::PackedElements;
+use packed::PackedWalk;
 use range::Cut;
 use std::ops::Range;
 use tree::{Position, Target, Tree};
@@ -36,13 +38,7 @@ pub enum Inserted {
 
 /// A sorted set.
 #[derive(Clone)]
-pub struct SortedSet(Form);
-
-#[derive(Clone)]
-enum Form {
-    Packed(PackedElements),
-    Large(Box<Large>),
-}
+pub struct SortedSet(Form<PackedElements, Large>);
 
 #[derive(Clone)]
 struct Large {
@@ -59,13 +55,13 @@ impl Default for SortedSet {
 
 impl SortedSet {
     pub fn new() -> Self {
-        Self(Form::Packed(PackedElements::default()))
+        Self(Form::small(PackedElements::default()))
     }
 
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.len(),
-            Form::Large(large) => large.tree.len(),
+        match self.0.get() {
+            Ref::Small(packed) => packed.len(),
+            Ref::Large(large) => large.tree.len(),
         }
     }
 
@@ -75,17 +71,17 @@ impl SortedSet {
 
     /// The name that OBJECT ENCODING gives this form.
     pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::Packed(_) => "listpack",
-            Form::Large(_) => "skiplist",
+        match self.0.get() {
+            Ref::Small(_) => "listpack",
+            Ref::Large(_) => "skiplist",
         }
     }
 
     /// Bytes on the heap, as far as the structures know them.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.memory_bytes(),
-            Form::Large(large) => {
+        match self.0.get() {
+            Ref::Small(packed) => packed.memory_bytes(),
+            Ref::Large(large) => {
                 let parts =
                     large.members.memory_bytes() + large.index.memory_bytes() + large.tree.memory_bytes();
                 size_of::<Large>() + parts
@@ -94,9 +90,9 @@ impl SortedSet {
     }
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match &self.0 {
-            Form::Packed(packed) => packed.score(member),
-            Form::Large(large) => large.index.find(&large.members, member).map(|id| large.members.score(id)),
+        match self.0.get() {
+            Ref::Small(packed) => packed.score(member),
+            Ref::Large(large) => large.index.find(&large.members, member).map(|id| large.members.score(id)),
         }
     }
 
@@ -115,37 +111,37 @@ impl SortedSet {
             Some(old_score) => Inserted::Updated { old_score },
         };
         if outcome == Inserted::Added
-            && let Form::Packed(packed) = &self.0
+            && let Ref::Small(packed) = self.0.get()
             && (packed.len() >= limits.zset_max_listpack_entries
                 || member.len() > limits.zset_max_listpack_value)
         {
-            self.0 = Form::Large(Box::new(Large::from_packed(packed)));
+            self.0 = Form::large(Large::from_packed(packed));
         }
-        match &mut self.0 {
-            Form::Packed(packed) => {
+        match self.0.get_mut() {
+            Mut::Small(packed) => {
                 if outcome != Inserted::Added {
                     packed.remove(member);
                 }
                 packed.insert(member, score);
             }
-            Form::Large(large) => large.insert(member, score),
+            Mut::Large(large) => large.insert(member, score),
         }
         outcome
     }
 
     /// Removes a member; gives its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        match &mut self.0 {
-            Form::Packed(packed) => packed.remove(member),
-            Form::Large(large) => large.remove(member),
+        match self.0.get_mut() {
+            Mut::Small(packed) => packed.remove(member),
+            Mut::Large(large) => large.remove(member),
         }
     }
 
     /// Rank (0 is the lowest) and score of a member.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        match &self.0 {
-            Form::Packed(packed) => packed.rank(member),
-            Form::Large(large) => {
+        match self.0.get() {
+            Ref::Small(packed) => packed.rank(member),
+            Ref::Large(large) => {
                 let id = large.index.find(&large.members, member)?;
                 let score = large.members.score(id);
                 Some((large.tree.count_before(&large.members, Cut::Element(score, member)), score))
@@ -181,9 +177,9 @@ impl SortedSet {
     }
 
     fn count_before(&self, cut: Cut<'_>) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.count_before(cut),
-            Form::Large(large) => large.tree.count_before(&large.members, cut),
+        match self.0.get() {
+            Ref::Small(packed) => packed.count_before(cut),
+            Ref::Large(large) => large.tree.count_before(&large.members, cut),
         }
     }
 
@@ -197,16 +193,16 @@ impl SortedSet {
     pub fn range(&self, ranks: Range<usize>) -> Iter<'_> {
         let end = ranks.end.min(self.len());
         let count = end.saturating_sub(ranks.start);
-        let walk = match &self.0 {
+        let walk = match self.0.get() {
             _ if count == 0 => Walk::Packed(PackedElements::empty_walk(), Vec::new()),
-            Form::Packed(packed) => {
+            Ref::Small(packed) => {
                 let mut walk = packed.walk();
                 if ranks.start > 0 {
                     walk.nth(ranks.start - 1);
                 }
                 Walk::Packed(walk, Vec::new())
             }
-            Form::Large(large) => Walk::Large(large, large.tree.seek(ranks.start), large.tree.seek(end - 1)),
+            Ref::Large(large) => Walk::Large(large, large.tree.seek(ranks.start), large.tree.seek(end - 1)),
         };
         Iter { walk, count }
     }
@@ -219,9 +215,9 @@ impl SortedSet {
             return 0;
         }
         self.range(ranks.start..end).for_each(|(member, score)| removed(member, score));
-        match &mut self.0 {
-            Form::Packed(packed) => packed.remove_ranks(ranks.start, end),
-            Form::Large(large) => (0..count).for_each(|_| large.remove_rank(ranks.start)),
+        match self.0.get_mut() {
+            Mut::Small(packed) => packed.remove_ranks(ranks.start, end),
+            Mut::Large(large) => (0..count).for_each(|_| large.remove_rank(ranks.start)),
         }
         count
     }
@@ -247,12 +243,12 @@ impl SortedSet {
     /// An element that is in the set from the first step to the last is visited; none is visited twice unless
     /// the set changes. A packed set is visited in one step.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a [u8], f64)) -> u64 {
-        let large = match &self.0 {
-            Form::Packed(_) => {
+        let large = match self.0.get() {
+            Ref::Small(_) => {
                 self.iter().for_each(|(member, score)| visit(member, score));
                 return 0;
             }
-            Form::Large(large) => large,
+            Ref::Large(large) => large,
         };
         // Walking over vacant numbers is bounded too, as Redis bounds empty buckets.
         let mut visits_left = count.max(1);

@@ -5,28 +5,29 @@
 //! double (fractions, infinities, -0). Every operation walks the run from its start: the set is small.
 
 use super::range::{Cut, compare_scores};
+use crate::counted::Counted;
 use crate::varint;
 use std::cmp::Ordering;
 
 const RAW_SCORE: u8 = 9;
 
 #[derive(Clone, Default)]
-pub(super) struct PackedElements {
-    bytes: Vec<u8>,
-    len: u32,
+#[repr(transparent)]
+pub(crate) struct PackedElements {
+    run: Counted,
 }
 
 impl PackedElements {
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.run.count().unwrap_or_else(|| self.walk().count())
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.run.memory_bytes()
     }
 
     pub fn walk(&self) -> PackedWalk<'_> {
-        PackedWalk { rest: &self.bytes }
+        PackedWalk { rest: self.run.bytes() }
     }
 
     pub fn empty_walk() -> PackedWalk<'static> {
@@ -35,7 +36,8 @@ impl PackedElements {
 
     /// Rank, offset, length and score of a member. Skips scores and compares members of the same length only.
     fn find(&self, member: &[u8]) -> Option<Found> {
-        let mut rest = self.bytes.as_slice();
+        let all = self.run.bytes();
+        let mut rest = all;
         let mut rank = 0;
         while !rest.is_empty() {
             let element = rest;
@@ -45,7 +47,7 @@ impl PackedElements {
             rest = tail;
             if other == member {
                 let score = take_score(&mut &*element);
-                let offset = self.bytes.len() - element.len();
+                let offset = all.len() - element.len();
                 return Some(Found { rank, offset, len: element.len() - tail.len(), score });
             }
             rank += 1;
@@ -68,9 +70,10 @@ impl PackedElements {
     /// Adds a member that is not there yet.
     pub fn insert(&mut self, member: &[u8], score: f64) {
         let mut walk = self.walk();
-        let mut offset = self.bytes.len();
+        let end = self.run.bytes().len();
+        let mut offset = end;
         loop {
-            let here = self.bytes.len() - walk.rest.len();
+            let here = end - walk.rest.len();
             let Some((other, other_score)) = walk.next() else { break };
             let order = compare_scores(other_score, score).then_with(|| other.cmp(member));
             if order == Ordering::Greater {
@@ -82,15 +85,15 @@ impl PackedElements {
         push_score(&mut element, score);
         varint::push(&mut element, member.len() as u64);
         element.extend_from_slice(member);
-        self.bytes.reserve_exact(element.len());
-        self.bytes.splice(offset..offset, element);
-        self.len += 1;
+        self.run.splice(offset, 0, element.len()).copy_from_slice(&element);
+        if let Some(count) = self.run.count() {
+            self.run.set_count(count + 1);
+        }
     }
 
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let found = self.find(member)?;
-        self.bytes.drain(found.offset..found.offset + found.len);
-        self.len -= 1;
+        self.cut(found.offset, found.len, 1);
         Some(found.score)
     }
 
@@ -100,13 +103,21 @@ impl PackedElements {
         for _ in 0..start {
             walk.next();
         }
-        let from = self.bytes.len() - walk.rest.len();
+        let end_of_run = self.run.bytes().len();
+        let from = end_of_run - walk.rest.len();
         for _ in start..end {
             walk.next();
         }
-        let to = self.bytes.len() - walk.rest.len();
-        self.bytes.drain(from..to);
-        self.len -= (end - start) as u32;
+        let to = end_of_run - walk.rest.len();
+        self.cut(from, to - from, end - start);
+    }
+
+    /// Removes `removed` elements, which have these bytes.
+    fn cut(&mut self, offset: usize, len: usize, removed: usize) {
+        self.run.splice(offset, len, 0);
+        let count = self.run.count().map_or_else(|| self.walk().count(), |count| count - removed);
+        self.run.set_count(count);
+        self.run.give_back();
     }
 }
 
@@ -119,7 +130,7 @@ struct Found {
 
 /// Elements in order.
 #[derive(Clone)]
-pub(super) struct PackedWalk<'a> {
+pub(crate) struct PackedWalk<'a> {
     rest: &'a [u8],
 }
 

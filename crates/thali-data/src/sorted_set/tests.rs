@@ -29,7 +29,7 @@ fn collect<'a>(items: impl Iterator<Item = (&'a [u8], f64)>) -> Vec<(Vec<u8>, f6
 }
 
 fn check(set: &SortedSet) {
-    if let Form::Large(large) = &set.0 {
+    if let Ref::Large(large) = set.0.get() {
         large.tree.check(&large.members);
         assert_eq!(large.tree.len(), large.index.len());
     }

@@ -4,10 +4,11 @@
 //! ```text
 //! field count, field names            the template: the names of the node's first entry
 //! then for each entry
-//!   flags (1 byte)                    1 = deleted, 2 = has the template's field names
-//!   ms − base.ms
-//!   seq − base.seq, folded            wrapping difference, so that small ones stay short
-//!   length of what follows            so that a reader may skip the entry
+//!   flags (1 byte)                    1 = deleted, 2 = has the template's field names, 4 = next ID
+//!   ms − base.ms                      unless its ID is the one that follows the ID of the entry in front
+//!   seq − base.seq, folded            neither then; wrapping difference, so that small ones stay short
+//!   length of what follows            so that a reader may skip the entry; not in front of a single value of
+//!                                     the template, which begins with its length
 //!   values                            if it has the template's names, else
 //!   field count, (name, value)…
 //! ```
@@ -23,6 +24,7 @@ const NODE_BYTES_MAX: usize = 1 << 30;
 
 const DELETED: u8 = 1;
 const TEMPLATE_NAMES: u8 = 2;
+const NEXT_ID: u8 = 4;
 
 #[derive(Clone)]
 pub(super) struct Node {
@@ -74,25 +76,30 @@ impl Node {
 
     pub fn push<F: AsRef<[u8]>>(&mut self, base: StreamId, id: StreamId, fields: &[F]) {
         let same_names = self.template_is(fields);
-        const LEN_BYTES_MAX: usize = 10;
-        let bytes = fields.iter().map(|field| field.as_ref().len() + LEN_BYTES_MAX).sum::<usize>();
-        let mut body = Vec::with_capacity(LEN_BYTES_MAX + bytes);
+        let is_next = self.last.next() == Some(id);
+        self.bytes.push(if same_names { TEMPLATE_NAMES } else { 0 } | if is_next { NEXT_ID } else { 0 });
+        if !is_next {
+            varint::push(&mut self.bytes, id.ms - base.ms);
+            varint::push(&mut self.bytes, varint::fold(id.seq.wrapping_sub(base.seq) as i64));
+        }
+        let count = (fields.len() / 2) as u64;
+        let strings = || fields.iter().skip(usize::from(same_names)).step_by(1 + usize::from(same_names));
+        if !(same_names && count == 1) {
+            let count_len = if same_names { 0 } else { varint::len(count) };
+            let strings_len: usize = strings().map(|string| string_len(string.as_ref())).sum();
+            varint::push(&mut self.bytes, (count_len + strings_len) as u64);
+        }
         if !same_names {
-            varint::push(&mut body, (fields.len() / 2) as u64);
+            varint::push(&mut self.bytes, count);
         }
-        for pair in fields.chunks_exact(2) {
-            if !same_names {
-                push_string(&mut body, pair[0].as_ref());
-            }
-            push_string(&mut body, pair[1].as_ref());
-        }
-        self.bytes.push(if same_names { TEMPLATE_NAMES } else { 0 });
-        varint::push(&mut self.bytes, id.ms - base.ms);
-        varint::push(&mut self.bytes, varint::fold(id.seq.wrapping_sub(base.seq) as i64));
-        varint::push(&mut self.bytes, body.len() as u64);
-        self.bytes.extend_from_slice(&body);
+        strings().for_each(|string| push_string(&mut self.bytes, string.as_ref()));
         self.live += 1;
         self.last = id;
+    }
+
+    /// Whether an entry with the template's names is one value.
+    fn has_one_name(&self) -> bool {
+        self.bytes[0] == 1
     }
 
     fn template_is<F: AsRef<[u8]>>(&self, fields: &[F]) -> bool {
@@ -104,7 +111,7 @@ impl Node {
 
     /// The live entries in order.
     pub fn walk(&self, base: StreamId) -> NodeWalk<'_> {
-        NodeWalk { node: self, base, offset: self.entries_at as usize }
+        NodeWalk { node: self, base, last: base, offset: self.entries_at as usize }
     }
 
     /// Marks as deleted, from the front, up to `count_max` live entries whose IDs `doomed` accepts, stopping at
@@ -194,6 +201,8 @@ impl ExactSizeIterator for Fields<'_> {}
 pub(super) struct NodeWalk<'a> {
     node: &'a Node,
     base: StreamId,
+    /// The ID of the entry in front.
+    last: StreamId,
     offset: usize,
 }
 
@@ -203,9 +212,20 @@ impl<'a> NodeWalk<'a> {
         loop {
             let offset = self.offset;
             let (&flags, mut rest) = node.bytes[offset..].split_first()?;
-            let ms = self.base.ms + varint::take(&mut rest);
-            let seq = self.base.seq.wrapping_add(varint::unfold(varint::take(&mut rest)) as u64);
-            let body_len = varint::take(&mut rest) as usize;
+            let id = if flags & NEXT_ID != 0 {
+                self.last.next().expect("an entry with this ID was pushed")
+            } else {
+                let ms = self.base.ms + varint::take(&mut rest);
+                StreamId::new(ms, self.base.seq.wrapping_add(varint::unfold(varint::take(&mut rest)) as u64))
+            };
+            self.last = id;
+            let body_len = if flags & TEMPLATE_NAMES != 0 && node.has_one_name() {
+                let mut behind = rest;
+                take_string(&mut behind);
+                rest.len() - behind.len()
+            } else {
+                varint::take(&mut rest) as usize
+            };
             let (mut body, rest) = rest.split_at(body_len);
             self.offset = node.bytes.len() - rest.len();
             if flags & DELETED != 0 {
@@ -219,7 +239,7 @@ impl<'a> NodeWalk<'a> {
                 let left = varint::take(&mut body) as usize;
                 Fields { template: None, body, left }
             };
-            return Some((offset, Entry { id: StreamId::new(ms, seq), fields }));
+            return Some((offset, Entry { id, fields }));
         }
     }
 }
@@ -235,6 +255,10 @@ impl<'a> Iterator for NodeWalk<'a> {
 fn push_string(out: &mut Vec<u8>, string: &[u8]) {
     varint::push(out, string.len() as u64);
     out.extend_from_slice(string);
+}
+
+fn string_len(string: &[u8]) -> usize {
+    varint::len(string.len() as u64) + string.len()
 }
 
 fn take_string<'a>(rest: &mut &'a [u8]) -> &'a [u8] {

@@ -25,7 +25,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let value = proptest::collection::vec(any::<u8>(), 0..40);
     prop_oneof![
-        10 => (0..3u64, 0..300u64, 0..3u8, value)
+        10 => (0..3u64, prop_oneof![Just(0u64), 0..300u64], 0..3u8, value)
             .prop_map(|(ms, seq, names, value)| Step::Append { ms, seq, names, value }),
         4 => (0..30usize).prop_map(Step::Delete),
         1 => (0..20u64).prop_map(Step::Keep),
@@ -196,4 +196,15 @@ fn entries_with_the_same_names_store_them_once() {
     }
     let bytes_each = log.memory_bytes() as u64 / log.len();
     assert!(bytes_each < 40, "{bytes_each} bytes an entry");
+}
+
+#[test]
+fn an_entry_with_the_next_id_and_one_value_costs_it_and_two_bytes() {
+    let mut log = Log::default();
+    for seq in 1..=10_000 {
+        log.append(StreamId::new(1_700_000_000_000, seq), &["field", &"v".repeat(32)], &Limits::default());
+    }
+    // Beside it each node has its names, its first ID and its place in the log, and the last one spare room.
+    let node_bytes = log.memory_bytes() / 100;
+    assert!((34 * 100..34 * 100 + 120).contains(&node_bytes), "{node_bytes}");
 }

@@ -20,7 +20,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::stored::{BESIDE_BYTES_MAX, New, NewTail, Stored, Tail};
-use crate::buf::class_bytes;
+use crate::buf::rounded_to_class;
 use crate::run::{self, Beside, size_of_run};
 use crate::str::Str;
 
@@ -48,7 +48,7 @@ impl<V: Stored, N: Copy> Entry<V, N> {
     fn layout(key_len: usize, tail_len: usize) -> Layout {
         assert!(key_len.max(tail_len) <= u32::MAX as usize, "key and tail are below 4 GiB");
         let size = Self::KEY_AT + size_of_run(key_len);
-        let size = if Self::HAS_TAIL { class_bytes(size + size_of_run(tail_len)) } else { size };
+        let size = if Self::HAS_TAIL { rounded_to_class(size + size_of_run(tail_len)) } else { size };
         Layout::from_size_align(size, align_of::<V>()).expect("as looked at above")
     }
 
