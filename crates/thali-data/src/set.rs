@@ -66,6 +66,22 @@ impl Set {
         }
     }
 
+    /// As [`Table::touch`], for a member's place; gives what [`Set::touch_likely`] goes on with. `None` where there is
+    /// nothing to wait for that was not waited for already.
+    pub fn touch(&self, member: &[u8]) -> Option<u64> {
+        let Ref::Large(Large::Table(table)) = self.0.get() else { return None };
+        let hash = table.hash(member);
+        table.touch(hash);
+        Some(hash)
+    }
+
+    /// As [`Table::touch_likely`].
+    pub fn touch_likely(&self, hash: u64) {
+        if let Ref::Large(Large::Table(table)) = self.0.get() {
+            table.touch_likely(hash);
+        }
+    }
+
     /// Bytes taken from the allocator.
     pub fn memory_bytes(&self) -> usize {
         match self.0.get() {

@@ -11,7 +11,7 @@ use thali_data::{Before, New, Removed, Table};
 use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
 use crate::tracking::ReadKeys;
-use crate::{Access, Entry, Uses, Waiter};
+use crate::{Access, Entry, Uses, Value, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -37,15 +37,21 @@ impl WatchFlag {
     }
 }
 
-/// Brings what stands at these keys into the cache, so that the waiting for memory overlaps: for who is about
-/// to work on them one after the other. More than [`INSERTED_TOGETHER`] are of no more use.
-pub fn touch<'a>(keys: impl IntoIterator<Item = (&'a Db, &'a [u8])>) {
-    let keys = keys.into_iter().map(|(db, key)| (db, db.table.hash(key)));
-    let keys: SmallVec<[(&Db, u64); INSERTED_TOGETHER]> =
-        keys.inspect(|(db, hash)| db.table.touch(*hash)).collect();
-    let entries = keys.iter().filter_map(|(db, hash)| db.table.touch_likely(*hash));
-    let entries: SmallVec<[&Entry; INSERTED_TOGETHER]> = entries.collect();
-    entries.iter().for_each(|entry| entry.value.touch());
+/// Brings what stands at these keys into the cache, and the elements of their values that are named, so that the waiting
+/// for memory overlaps: for who is about to work on them one after the other. More than [`INSERTED_TOGETHER`] are of no
+/// more use.
+pub fn touch<'a>(keys: impl IntoIterator<Item = (&'a Db, &'a [u8], Option<&'a [u8]>)>) {
+    type Lot<T> = SmallVec<[T; INSERTED_TOGETHER]>;
+    let keys = keys.into_iter().map(|(db, key, element)| (db, db.table.hash(key), element));
+    let keys: Lot<(&Db, u64, Option<&[u8]>)> = keys.inspect(|(db, hash, _)| db.table.touch(*hash)).collect();
+    let values =
+        keys.iter().filter_map(|(db, hash, element)| Some((&db.table.touch_likely(*hash)?.value, *element)));
+    let values: Lot<(&Value, Option<&[u8]>)> = values.collect();
+    values.iter().for_each(|(value, _)| value.touch());
+    let elements = values.iter().filter_map(|(value, element)| Some((*value, (*element)?)));
+    let places = elements.filter_map(|(value, element)| Some((value, value.touch_place_of(element)?)));
+    let places: Lot<(&Value, u64)> = places.collect();
+    places.iter().for_each(|(value, hash)| value.touch_element(*hash));
 }
 
 /// One database's keys in one shard.

@@ -59,6 +59,24 @@ impl Value {
         });
     }
 
+    /// Asks for the memory of an element's place; gives what [`Value::touch_element`] goes on with.
+    pub(crate) fn touch_place_of(&self, element: &[u8]) -> Option<u64> {
+        match self {
+            Self::Hash(v) => v.touch(element),
+            Self::Set(v) => v.touch(element),
+            _ => None,
+        }
+    }
+
+    /// Asks for the memory of the element itself.
+    pub(crate) fn touch_element(&self, hash: u64) {
+        match self {
+            Self::Hash(v) => v.touch_likely(hash),
+            Self::Set(v) => v.touch_likely(hash),
+            _ => {}
+        }
+    }
+
     /// The name that OBJECT ENCODING replies.
     pub fn encoding(&self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use smallvec::SmallVec;
-use thali_commands::{ErrorReply, Flags, Flow, Keys, Spec};
+use thali_commands::{ErrorReply, Flags, Flow, Group, Keys, Spec};
 use thali_keyspace::Locked;
 use thali_keyspace::locks::{Place, ShardId};
 use thali_resp::{Args, Parser, Reply};
@@ -213,7 +213,10 @@ impl<'b> Batch<'b> {
 
     fn touch(&self, requests: &[Request], places: &[Place], locked: &Locked<'_>, db: u32) {
         thali_keyspace::touch(requests.iter().zip(places).filter_map(|(request, place)| {
-            Some((locked.at(*place).db(db)?, self.args[request.args.start + 1]))
+            let [_, key, ref rest @ ..] = self.args[request.args.clone()] else { return None };
+            // In these groups what stands behind the key is a field or a member, where anything does.
+            let names_element = matches!(request.row.spec.group, Group::Hash | Group::Set);
+            Some((locked.at(*place).db(db)?, key, rest.first().copied().filter(|_| names_element)))
         }));
     }
 }

@@ -122,6 +122,22 @@ impl Hash {
         }
     }
 
+    /// As [`Table::touch`], for a field's place; gives what [`Hash::touch_likely`] goes on with. `None` where there is
+    /// nothing to wait for that was not waited for already.
+    pub fn touch(&self, field: &[u8]) -> Option<u64> {
+        let Ref::Large(Large::Table(table)) = self.0.get() else { return None };
+        let hash = table.hash(field);
+        table.touch(hash);
+        Some(hash)
+    }
+
+    /// As [`Table::touch_likely`].
+    pub fn touch_likely(&self, hash: u64) {
+        if let Ref::Large(Large::Table(table)) = self.0.get() {
+            table.touch_likely(hash);
+        }
+    }
+
     /// The smallest time of a field; `None`: none has one.
     pub fn next_time(&self) -> Option<u64> {
         match self.0.get() {

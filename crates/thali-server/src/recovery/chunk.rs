@@ -154,7 +154,7 @@ fn touch_keys(chunk: &Chunk, first: usize, requests: &[Request], locked: &Locked
     let keys = requests.iter().filter_map(|request| {
         let args_at = std::mem::replace(&mut begin, request.ends_end);
         let (shard, key_at) = request.known.key?;
-        Some((locked.by_id(shard)?.db(request.known.db)?, chunk.arg(args_at + key_at)))
+        Some((locked.by_id(shard)?.db(request.known.db)?, chunk.arg(args_at + key_at), None))
     });
     touch(keys);
 }
