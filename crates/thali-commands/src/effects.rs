@@ -130,7 +130,9 @@ fn put_number(put: &mut impl FnMut(&[u8]), mark: u8, number: usize) {
 mod tests {
     use super::*;
 
-    fn pushed(groups: &[&[(u32, &[&str])]]) -> Effects {
+    type Request<'r> = (u32, &'r [&'r str]);
+
+    fn pushed(groups: &[&[Request<'_>]]) -> Effects {
         let mut effects = Effects::default();
         for group in groups {
             group.iter().for_each(|(db, request)| effects.push(*db, request));
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn groups_of_one_request_in_one_database_are_one_piece() {
-        let (a, b): ((u32, &[&str]), (u32, &[&str])) = ((0, &["DEL", "a"]), (0, &["DEL", "b"]));
+        let (a, b): (Request<'_>, Request<'_>) = ((0, &["DEL", "a"]), (0, &["DEL", "b"]));
         let both = b"*2\r\n$3\r\nDEL\r\n$1\r\na\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n";
         assert_eq!(pushed(&[&[a], &[], &[b]]).singles(), Some((0, &both[..])));
         assert_eq!(pushed(&[&[a, b]]).singles(), None);

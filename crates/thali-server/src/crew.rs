@@ -462,7 +462,7 @@ impl<'s> Member<'s> {
             }
             let passes_before = std::mem::replace(&mut passes, crew.attendance.passes());
             let asked_before = std::mem::replace(&mut asked, crew.passes_asked.load(SeqCst));
-            quiet_looks = if asked == asked_before && passes % 2 == 0 { quiet_looks + 1 } else { 0 };
+            quiet_looks = if asked == asked_before && passes.is_multiple_of(2) { quiet_looks + 1 } else { 0 };
             let now = Instant::now();
             let ran_before = std::mem::replace(&mut ran, crew.ran_in_pass(passes));
             let commands_before = std::mem::replace(&mut commands, self.commands());
