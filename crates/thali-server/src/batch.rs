@@ -60,6 +60,8 @@ struct Request {
     row: &'static Row,
     args: Range<usize>,
     shard: ShardId,
+    /// Of the shard, while the batch runs.
+    place: Option<Place>,
     /// Where it begins in the buffer.
     at: usize,
 }
@@ -94,7 +96,7 @@ impl<'b> Batch<'b> {
             Some(Ok(row)) => {
                 let shard = core.shared.keyspace.shard_of(key);
                 self.bytes += self.args[begin..].iter().map(|arg| arg.len()).sum::<usize>();
-                self.requests.push(Request { row, args: begin..self.args.len(), shard, at });
+                self.requests.push(Request { row, args: begin..self.args.len(), shard, place: None, at });
                 Ok(())
             }
             refused => {
@@ -142,18 +144,19 @@ impl<'b> Batch<'b> {
     /// script, a snapshot or a pause is in its way.
     pub fn run(&mut self, core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> bool {
         let Core { shared, engine, side } = core;
-        let requests = &self.requests[self.ran..];
         let mut plan = Plan::default();
-        plan.shards.extend(requests.iter().map(|request| request.shard));
+        plan.shards.extend(self.requests[self.ran..].iter().map(|request| request.shard));
         let Some(mut locked) = plan.lock(shared, side) else { return false };
         // Once more with the shards held, see `unit::run_single`.
         if shared.pause.is_set() {
             return false;
         }
-        let place = |request: &Request| locked.place_of(request.shard).expect("it was locked just now");
-        let places: SmallVec<[Place; REQUESTS_MAX]> = requests.iter().map(place).collect();
+        for request in &mut self.requests[self.ran..] {
+            request.place = locked.place_of(request.shard);
+        }
+        let requests = &self.requests[self.ran..];
         if requests.len() > 1 {
-            self.touch(requests, &places, &locked, state.db);
+            self.touch(requests, &locked, state.db);
         }
         let mut is_free = |request: &&Request| {
             let args = &self.args[request.args.clone()];
@@ -172,34 +175,34 @@ impl<'b> Batch<'b> {
         let mut cx = unit::client_context(locked, state, engine, side, &gives_up);
         let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
         let clock = call.side.clock;
-        let mut errors = SmallVec::<[Option<ErrorReply>; REQUESTS_MAX]>::new();
-        for (Request { row, args, .. }, place) in requests[..free].iter().zip(places) {
-            call.cx.locked.focus(Some(place));
+        let (mut ran, mut errors) = (0, Vec::new());
+        for request in &requests[..free] {
+            call.cx.locked.focus(request.place);
             let mut reply = Reply::new(out, protocol);
-            let outcome = unit::perform(row, &mut call, &self.args[args.clone()], &mut reply);
-            let error = match outcome {
-                Ok(Flow::Done) => None,
+            match unit::perform(request.row, &mut call, &self.args[request.args.clone()], &mut reply) {
+                Ok(Flow::Done) => {}
                 Ok(Flow::Park(_) | Flow::Steps(_)) => unreachable!("no command that waits joins a batch"),
                 Err(error) => {
                     reply.error(error.text());
-                    Some(error)
+                    errors.push((ran, error));
                 }
-            };
-            errors.push(error);
+            }
+            ran += 1;
             call.cx.effects.end_group();
             if !call.cx.ready.is_empty() || out.len() - begun > BYTES_MAX {
                 break;
             }
         }
         // Equal parts of their time: a look at the clock for each takes as long as what the quickest do.
-        let nanos = call.side.lap(clock) / errors.len() as u64;
-        for (Request { row, args, .. }, error) in requests.iter().zip(&errors) {
-            unit::count(row, &mut call, &self.args[args.clone()], nanos, error.as_ref());
+        let nanos = call.side.lap(clock) / ran as u64;
+        let mut errors = errors.iter().peekable();
+        for (at, Request { row, args, .. }) in requests[..ran].iter().enumerate() {
+            let error = errors.next_if(|(of, _)| *of == at).map(|(_, error)| error);
+            unit::count(row, &mut call, &self.args[args.clone()], nanos, error);
         }
-        self.ran += errors.len();
-        if let Some(last) = requests.get(errors.len() - 1) {
-            state.note_command(last.row, last.row.spec);
-        }
+        let last = requests[ran - 1].row;
+        state.note_command(last, last.spec);
+        self.ran += ran;
         cx.locked.focus(None);
         let owed = unit::settle(cx, shared, side);
         let ran = side.commands - commands;
@@ -211,12 +214,12 @@ impl<'b> Batch<'b> {
         true
     }
 
-    fn touch(&self, requests: &[Request], places: &[Place], locked: &Locked<'_>, db: u32) {
-        thali_keyspace::touch(requests.iter().zip(places).filter_map(|(request, place)| {
+    fn touch(&self, requests: &[Request], locked: &Locked<'_>, db: u32) {
+        thali_keyspace::touch(requests.iter().filter_map(|request| {
             let [_, key, ref rest @ ..] = self.args[request.args.clone()] else { return None };
             // In these groups what stands behind the key is a field or a member, where anything does.
             let names_element = matches!(request.row.spec.group, Group::Hash | Group::Set);
-            Some((locked.at(*place).db(db)?, key, rest.first().copied().filter(|_| names_element)))
+            Some((locked.at(request.place?).db(db)?, key, rest.first().copied().filter(|_| names_element)))
         }));
     }
 }
