@@ -6,6 +6,7 @@
 //! - [`stack`]: starts one side and knows its processes.
 //! - [`socket`]: a minimal Socket.IO client over WebSocket.
 //! - [`counts`]: instructions for a request, guarded.
+//! - [`nothing`]: a server that does nothing, for what the kernel takes of a request.
 //! - [`store`]: Thali and its peers on the same cores, case by case, with goals.
 //! - [`usage`]: CPU seconds and memory of a process from /proc.
 //! - [`worker`]: the worker of Thali's side.
@@ -13,6 +14,7 @@
 mod counts;
 mod flow;
 mod load;
+mod nothing;
 mod socket;
 mod stack;
 mod store;
@@ -41,6 +43,8 @@ enum Bench {
     Report(store::ReportArguments),
     /// Instructions for a request, held against those of bench/counts.txt.
     Counts(counts::CountsArguments),
+    /// A server that does nothing but read and reply: what it takes is the kernel's.
+    Nothing(nothing::NothingArguments),
     /// The worker of Thali's side; `flow` starts it.
     #[command(hide = true)]
     Worker(worker::WorkerArguments),
@@ -52,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Store(arguments) => store::run(&arguments),
         Bench::Report(arguments) => store::report(&arguments),
         Bench::Counts(arguments) => counts::run(&arguments),
+        Bench::Nothing(arguments) => nothing::run(&arguments),
         Bench::Worker(arguments) => worker::run(&arguments),
     }
 }
