@@ -97,7 +97,10 @@ impl Steps for Walk {
                 self.last.clear();
                 // All shards are about as full. Growth copies what is there, which takes as long as many steps.
                 let wanted = self.bytes.len() / usize::from(self.shard) * cx.shard_ids().len();
-                self.bytes.reserve((wanted + wanted / 8).saturating_sub(self.bytes.len()));
+                if wanted > self.bytes.capacity() {
+                    // With so much to spare that what the next shards teach does not make it grow once more.
+                    self.bytes.reserve_exact(wanted + wanted / 8 - self.bytes.len());
+                }
             }
         }
         Ok(self.shard == cx.shard_ids().end || self.bytes.len() > cx.reply_bytes_max)
