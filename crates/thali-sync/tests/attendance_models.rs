@@ -1,32 +1,15 @@
 //! Claims about a thread that attends to a loop, in every order that Shuttle tries. A message that nobody looks at shows as
 //! a deadlock.
 
-use shuttle::sync::{Arc, Condvar, Mutex};
+mod poll;
+
+use poll::Poll;
+use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 use thali_sync::{Attendance, Mailbox, Wake};
 
 const ORDERS: usize = 20_000;
 const MESSAGES: usize = 3;
-
-#[derive(Default)]
-struct Poll {
-    is_woken: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Poll {
-    fn wake(&self) {
-        *self.is_woken.lock().unwrap() = true;
-        self.changed.notify_one();
-    }
-
-    fn wait(&self) {
-        let mut is_woken = self.is_woken.lock().unwrap();
-        while !std::mem::take(&mut *is_woken) {
-            is_woken = self.changed.wait(is_woken).unwrap();
-        }
-    }
-}
 
 /// The loop's poll, and that of the attending thread, in which the loop's is registered.
 #[derive(Clone)]

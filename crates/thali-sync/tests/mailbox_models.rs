@@ -1,34 +1,20 @@
 //! Claims about mailboxes in every order that Shuttle tries. A wake-up that is lost shows as a deadlock.
 
+mod poll;
+
+use poll::Poll;
+use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
-use shuttle::sync::{Arc, Condvar, Mutex};
 use shuttle::thread;
 use thali_sync::{Mailbox, Wake};
 
 const ORDERS: usize = 20_000;
 
-/// A poll: waits until it was woken since the last wait.
-#[derive(Default)]
-struct Poll {
-    is_woken: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Poll {
-    fn wait(&self) {
-        let mut is_woken = self.is_woken.lock().unwrap();
-        while !std::mem::take(&mut *is_woken) {
-            is_woken = self.changed.wait(is_woken).unwrap();
-        }
-    }
-}
-
 struct Waker(Arc<Poll>);
 
 impl Wake for Waker {
     fn wake(&self) {
-        *self.0.is_woken.lock().unwrap() = true;
-        self.0.changed.notify_one();
+        self.0.wake();
     }
 }
 
