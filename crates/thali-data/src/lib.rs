@@ -30,6 +30,7 @@ pub mod limits;
 pub mod list;
 pub mod long_double;
 pub mod packed;
+mod prefetch;
 mod run;
 pub mod set;
 pub mod sorted_set;

@@ -7,6 +7,8 @@
 
 use std::ptr::NonNull;
 
+use crate::prefetch::prefetch_two;
+
 /// Marks a run whose length stands in the four bytes behind the mark.
 const LONG: u8 = u8::MAX;
 
@@ -64,6 +66,11 @@ impl Beside {
     /// The invariant.
     pub unsafe fn new(run: NonNull<u8>) -> Self {
         Self(run)
+    }
+
+    /// Asks for the bytes.
+    pub fn touch(&self) {
+        prefetch_two(self.0.as_ptr());
     }
 
     pub fn bytes(&self) -> &[u8] {

@@ -7,6 +7,7 @@
 
 use crate::buf::Buf;
 use crate::item::{INT_BYTES_MAX, IntBuf, Item, parse_canonical_int};
+use crate::prefetch::prefetch_two;
 use crate::run::{Beside, size_of_run};
 
 const INLINE_BYTES_MAX: usize = 13;
@@ -98,13 +99,13 @@ impl Str {
         }
     }
 
-    /// Reads of what stands elsewhere so much that it is in the cache.
+    /// Asks for what stands elsewhere.
     pub fn touch(&self) {
-        std::hint::black_box(match &self.0 {
-            Repr::Int(_) | Repr::Inline { .. } => None,
-            Repr::Heap { buf, .. } => buf.first(),
-            Repr::Beside(beside) => beside.bytes().last(),
-        });
+        match &self.0 {
+            Repr::Int(_) | Repr::Inline { .. } => {}
+            Repr::Heap { buf, .. } => prefetch_two(buf.as_ptr()),
+            Repr::Beside(beside) => beside.touch(),
+        }
     }
 
     pub fn item(&self) -> Item<'_> {

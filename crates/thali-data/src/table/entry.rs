@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 
 use super::stored::{BESIDE_BYTES_MAX, New, NewTail, Stored, Tail};
 use crate::buf::rounded_to_class;
+use crate::prefetch::prefetch_two;
 use crate::run::{self, Beside, size_of_run};
 use crate::str::Str;
 
@@ -196,9 +197,9 @@ impl<V: Stored, N: Copy> Entry<V, N> {
         unsafe { run::read(self.ptr.add(Self::KEY_AT + size_of_run(key_len))) }
     }
 
-    /// Brings the key into the cache.
+    /// Asks for value and key.
     pub fn touch(&self) {
-        std::hint::black_box(self.key().len());
+        prefetch_two(self.ptr.as_ptr());
     }
 
     pub fn value(&self) -> &V {

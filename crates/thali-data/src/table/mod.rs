@@ -133,7 +133,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         }
     }
 
-    /// Loads the memory at which an element of this hash would stand. To be called for several elements
+    /// Asks for the memory at which an element of this hash would stand. To be called for several elements
     /// before they are inserted, so that the waiting for memory overlaps.
     pub fn touch(&self, hash: u64) {
         if !self.directory.is_empty() {
@@ -141,7 +141,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         }
     }
 
-    /// Loads the memory of the element that has this hash, as far as a look at a few bits of it tells: mostly the right
+    /// Asks for the memory of the element that has this hash, as far as a look at a few bits of it tells: mostly the right
     /// one, where there is one.
     pub fn touch_likely(&self, hash: u64) -> Option<&V> {
         if self.is_empty() {

@@ -12,6 +12,7 @@
 
 use super::Stored;
 use super::entry::Entry;
+use crate::prefetch::prefetch;
 
 pub(super) const SLOTS: usize = 7;
 /// `next` is one byte and 0 means none.
@@ -131,16 +132,22 @@ impl<V: Stored, N: Copy> Segment<V, N> {
         }
     }
 
-    /// The first entry in the home bucket that has the hash's tag.
+    /// The first entry among those of the hash's home that has its tag.
     pub fn likely(&self, hash: u64) -> Option<&Entry<V, N>> {
-        let bucket = &self.buckets[self.home_of(hash)];
-        let hits = bucket.hits(tag_of(hash));
-        if hits == 0 { None } else { bucket.slots[hits.trailing_zeros() as usize / 8].as_ref() }
+        let tag = tag_of(hash);
+        let mut at = self.home_of(hash);
+        loop {
+            let bucket = &self.buckets[at];
+            match bucket.hits(tag) {
+                0 => at = self.next(at)?,
+                hits => return bucket.slots[hits.trailing_zeros() as usize / 8].as_ref(),
+            }
+        }
     }
 
-    /// Reads the tags of a hash's home bucket.
+    /// Asks for a hash's home bucket.
     pub fn touch(&self, hash: u64) {
-        std::hint::black_box(self.buckets[self.home_of(hash)].tags);
+        prefetch(&raw const self.buckets[self.home_of(hash)]);
     }
 
     fn next(&self, at: usize) -> Option<usize> {
