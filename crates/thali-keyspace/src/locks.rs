@@ -145,7 +145,7 @@ impl Keyspace {
         loop {
             // Waited for with empty hands; the others are tried.
             let mut first = Some(wait_for(&self.shards[usize::from(awaited)], gives_up)?);
-            let mut held = Held::new();
+            let mut held = Held::with_capacity(wanted.len());
             let mut taken = None;
             for &shard in wanted {
                 let guard =

@@ -175,7 +175,7 @@ impl<'b> Batch<'b> {
         let mut cx = unit::client_context(locked, state, engine, side, &gives_up);
         let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
         let clock = call.side.clock;
-        let (mut ran, mut errors) = (0, Vec::new());
+        let (mut ran, mut errors) = (0, Vec::<(&Row, ErrorReply)>::new());
         for request in &requests[..free] {
             call.cx.locked.focus(request.place);
             let mut reply = Reply::new(out, protocol);
@@ -184,7 +184,7 @@ impl<'b> Batch<'b> {
                 Ok(Flow::Park(_) | Flow::Steps(_)) => unreachable!("no command that waits joins a batch"),
                 Err(error) => {
                     reply.error(error.text());
-                    errors.push((ran, error));
+                    errors.push((request.row, error));
                 }
             }
             ran += 1;
@@ -195,11 +195,7 @@ impl<'b> Batch<'b> {
         }
         // Equal parts of their time: a look at the clock for each takes as long as what the quickest do.
         let nanos = call.side.lap(clock) / ran as u64;
-        let mut errors = errors.iter().peekable();
-        for (at, Request { row, args, .. }) in requests[..ran].iter().enumerate() {
-            let error = errors.next_if(|(of, _)| *of == at).map(|(_, error)| error);
-            unit::count(row, &mut call, &self.args[args.clone()], nanos, error);
-        }
+        self.count(&requests[..ran], &errors, nanos, &mut call);
         let last = requests[ran - 1].row;
         state.note_command(last, last.spec);
         self.ran += ran;
@@ -212,6 +208,23 @@ impl<'b> Batch<'b> {
         core.engine.effects.clear();
         unit::serve_deferred(core);
         true
+    }
+
+    /// Counts what has run, each with `nanos` of time, and what of it has failed.
+    fn count(&self, ran: &[Request], errors: &[(&Row, ErrorReply)], nanos: u64, call: &mut Call<'_, '_>) {
+        for alike in ran.chunk_by(|a, b| std::ptr::eq(a.row, b.row)) {
+            let row = alike[0].row;
+            unit::count_runs(row, row.spec, call, alike.len() as u64, nanos);
+        }
+        for (row, error) in errors {
+            call.stats().note_failure(row, row.spec, error);
+        }
+        let Some(state) = call.state.as_deref() else { return };
+        if call.shared.slowlog.is_slow(call.side, nanos) {
+            for Request { row, args, .. } in ran {
+                call.shared.slowlog.note(call.side, state, row.spec, &self.args[args.clone()], nanos);
+            }
+        }
     }
 
     fn touch(&self, requests: &[Request], locked: &Locked<'_>, db: u32) {

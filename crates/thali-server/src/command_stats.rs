@@ -25,15 +25,12 @@ pub(crate) struct CommandStats {
 }
 
 impl CommandStats {
-    /// One run; only the owning loop may.
-    pub fn record(&self, nanos: u64, has_failed: bool, tracks_latency: bool) {
-        self.calls.add(1);
-        self.nanos.add(nanos);
-        if has_failed {
-            self.failed.add(1);
-        }
+    /// So many runs that took `nanos` each; only the owning loop may.
+    pub fn record(&self, runs: u64, nanos: u64, tracks_latency: bool) {
+        self.calls.add(runs);
+        self.nanos.add(runs * nanos);
         if tracks_latency {
-            self.latencies.get_or_init(Box::default).record(nanos);
+            self.latencies.get_or_init(Box::default).record(runs, nanos);
         }
     }
 
@@ -81,8 +78,8 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    fn record(&self, nanos: u64) {
-        self.0[class_of(nanos)].add(1);
+    fn record(&self, runs: u64, nanos: u64) {
+        self.0[class_of(nanos)].add(runs);
     }
 }
 
@@ -253,7 +250,9 @@ mod tests {
     fn percentiles_over_two_loops() {
         let loops = [CommandStats::default(), CommandStats::default()];
         for nanos in 1..=100u64 {
-            loops[(nanos % 2) as usize].record(nanos * 1_000, nanos == 7, true);
+            let stats = &loops[(nanos % 2) as usize];
+            stats.record(1, nanos * 1_000, true);
+            stats.failed.add(u64::from(nanos == 7));
         }
         let total = Total::of(loops.iter());
         assert_eq!((total.calls, total.failed, total.nanos), (100, 1, 5_050_000));
@@ -267,11 +266,11 @@ mod tests {
     fn durations_add_up_over_doublings() {
         let stats = CommandStats::default();
         for nanos in [500, 1_000, 1_500, 30_000, 30_001, 100_000] {
-            stats.record(nanos, false, true);
+            stats.record(1, nanos, true);
         }
         let total = Total::of([&stats].into_iter());
         assert_eq!(total.up_to_micros(), [(1, 2), (2, 3), (33, 5), (132, 6)]);
-        stats.record(u64::MAX / 2, false, true);
+        stats.record(1, u64::MAX / 2, true);
         let total = Total::of([&stats].into_iter());
         assert_eq!(total.up_to_micros().last().unwrap().1, total.latencies_len());
     }

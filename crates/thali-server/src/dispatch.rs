@@ -117,10 +117,10 @@ fn admit_and_run(
         core.side.commands += 1;
         state.publish_info();
         let stats = core.shared.stats_of(core.side.event_loop);
-        stats.by_command.of(row, spec).record(nanos, outcome.is_err(), core.side.settings.latency_tracking);
+        stats.by_command.of(row, spec).record(1, nanos, core.side.settings.latency_tracking);
         stats.command_nanos.add(nanos);
         if let Err(error) = &outcome {
-            stats.note_error(error.text());
+            stats.note_failure(row, spec, error);
         }
         core.shared.note_latency(&core.side, event::COMMAND, Duration::from_nanos(nanos));
         return outcome;

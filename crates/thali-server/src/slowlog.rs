@@ -34,19 +34,22 @@ pub(crate) struct Slowlog {
 }
 
 impl Slowlog {
+    /// Whether a command that took so long is to be written down.
+    pub fn is_slow(&self, side: &Side, nanos: u64) -> bool {
+        let threshold = u64::try_from(side.settings.slowlog_log_slower_than_us);
+        side.settings.slowlog_max_len > 0 && threshold.is_ok_and(|threshold| nanos / 1000 >= threshold)
+    }
+
     /// Writes a client's command down if it was slow. Its time counts from when it was read, so waiting
     /// for the shards of others is in it.
     pub fn note(&self, side: &Side, state: &SessionState, spec: &Spec, args: &[&[u8]], nanos: u64) {
-        let threshold_us = side.settings.slowlog_log_slower_than_us;
-        let micros = nanos / 1000;
-        let is_slow = u64::try_from(threshold_us).is_ok_and(|threshold| micros >= threshold);
-        if !is_slow || side.settings.slowlog_max_len == 0 || spec.flags.contains(Flags::SKIP_SLOWLOG) {
+        if !self.is_slow(side, nanos) || spec.flags.contains(Flags::SKIP_SLOWLOG) {
             return;
         }
         let entry = Entry {
             id: self.next_id.fetch_add(1, Relaxed),
             at_unix_s: side.now_ms / 1000,
-            micros,
+            micros: nanos / 1000,
             args: shown(spec, args),
             peer: state.info.peer.clone(),
             client_name: state.info.name.lock().clone(),

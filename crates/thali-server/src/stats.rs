@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use thali_commands::{ErrorReply, Spec};
+
 use crate::command_stats::{ByCommand, ErrorCounts};
+use crate::table::Row;
 
 /// A counter that one thread writes and anybody reads.
 #[derive(Debug, Default)]
@@ -70,6 +73,12 @@ impl LoopStats {
     pub fn note_error(&self, text: &[u8]) {
         self.errors.add(1);
         self.error_codes.add(text);
+    }
+
+    /// A command that ran and replied an error.
+    pub fn note_failure(&self, row: &Row, spec: &Spec, error: &ErrorReply) {
+        self.by_command.of(row, spec).failed.add(1);
+        self.note_error(error.text());
     }
 
     /// CONFIG RESETSTAT.

@@ -217,7 +217,7 @@ pub(crate) fn named_refusal(shared: &Shared, side: &Side, error: ErrorReply) -> 
     if error == ErrorReply::BUSY { shared.busy.refusal(side.event_loop) } else { error }
 }
 
-/// Counts a run and its time.
+/// Counts a run with its time and its end.
 pub(crate) fn count(
     row: &Row,
     call: &mut Call<'_, '_>,
@@ -225,20 +225,25 @@ pub(crate) fn count(
     nanos: u64,
     error: Option<&ErrorReply>,
 ) {
-    call.side.commands += 1;
     let spec = row.spec.subcommand(args).unwrap_or(row.spec);
-    let stats = call.stats();
-    stats.by_command.of(row, spec).record(nanos, error.is_some(), call.side.settings.latency_tracking);
+    count_runs(row, spec, call, 1, nanos);
     if let Some(error) = error {
-        stats.note_error(error.text());
+        call.stats().note_failure(row, spec, error);
     }
-    let is_fast = spec.flags.contains(Flags::FAST);
-    let event = if is_fast { event::FAST_COMMAND } else { event::COMMAND };
-    call.shared.note_latency(call.side, event, Duration::from_nanos(nanos));
-    stats.command_nanos.add(nanos);
     if let Some(state) = call.state.as_deref() {
         call.shared.slowlog.note(call.side, state, spec, args, nanos);
     }
+}
+
+/// Counts so many runs of a command that took `nanos` each.
+pub(crate) fn count_runs(row: &Row, spec: &Spec, call: &mut Call<'_, '_>, runs: u64, nanos: u64) {
+    call.side.commands += runs;
+    let stats = call.stats();
+    stats.by_command.of(row, spec).record(runs, nanos, call.side.settings.latency_tracking);
+    stats.command_nanos.add(runs * nanos);
+    let is_fast = spec.flags.contains(Flags::FAST);
+    let event = if is_fast { event::FAST_COMMAND } else { event::COMMAND };
+    call.shared.note_latency(call.side, event, Duration::from_nanos(nanos));
 }
 
 /// Puts a session into the queues of the keys that it waits for.

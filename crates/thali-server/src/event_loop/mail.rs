@@ -116,10 +116,9 @@ impl EventLoop {
         // WAITAOF has no request: it is counted when it is sent.
         let Some(row) = waiter.request.first().and_then(|name| table::find(name)) else { return };
         let stats = self.stats();
-        let is_timed = self.core.side.settings.latency_tracking;
-        stats.by_command.of(row, row.spec).record(0, error.is_some(), is_timed);
+        stats.by_command.of(row, row.spec).record(1, 0, self.core.side.settings.latency_tracking);
         if let Some(error) = error {
-            stats.note_error(error.text());
+            stats.note_failure(row, row.spec, error);
         }
     }
 
