@@ -9,7 +9,7 @@ use crate::{root, setup, shell};
 
 #[derive(Args)]
 pub struct BenchArguments {
-    /// Goes to thali-bench as it is: `flow`, `store`, `report`; `store --help` lists what there is.
+    /// Goes to thali-bench as it is: `flow`, `store`, `report`, `flame`; `store --help` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     arguments: Vec<String>,
 }

@@ -43,6 +43,8 @@ enum Bench {
     Report(store::ReportArguments),
     /// Instructions for a request, held against those of bench/counts.txt.
     Counts(counts::CountsArguments),
+    /// Where a server's time goes in a case of `store`: a flame graph.
+    Flame(store::FlameArguments),
     /// A server that does nothing but read and reply: what it takes is the kernel's.
     Nothing(nothing::NothingArguments),
     /// The worker of Thali's side; `flow` starts it.
@@ -56,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Store(arguments) => store::run(&arguments),
         Bench::Report(arguments) => store::report(&arguments),
         Bench::Counts(arguments) => counts::run(&arguments),
+        Bench::Flame(arguments) => store::flame(&arguments),
         Bench::Nothing(arguments) => nothing::run(&arguments),
         Bench::Worker(arguments) => worker::run(&arguments),
     }

@@ -46,9 +46,12 @@ pub fn wait_for_calm(patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs `case` on a server that was just started.
-pub fn measure(case: &Case, server: &Server, scale: Scale) -> Result<Figures> {
-    let run = Run { case, server, scale };
+/// Told when everything is prepared: the server's CPU is counted from here on.
+pub type Begin<'b> = &'b dyn Fn() -> Result<()>;
+
+/// Runs `case` on a server that was just started. Cases that count no CPU tell nobody that they begin.
+pub fn measure(case: &Case, server: &Server, scale: Scale, begin: Begin<'_>) -> Result<Figures> {
+    let run = Run { case, server, scale, begin };
     let began = Instant::now();
     let others =
         || -> Result<f64> { Ok(usage::busy_seconds()? - usage::own_cpu_seconds()? - server.cpu_seconds()?) };
@@ -75,6 +78,7 @@ struct Run<'a> {
     case: &'a Case,
     server: &'a Server,
     scale: Scale,
+    begin: Begin<'a>,
 }
 
 impl Run<'_> {
@@ -91,6 +95,7 @@ impl Run<'_> {
             ..self.plan(line, data)
         };
         let mut connected = Connected::new(&plan)?;
+        (self.begin)()?;
         let before = self.server.cpu_seconds()?;
         let outcome = connected.run(&AtomicBool::new(false))?;
         let cpu = self.server.cpu_seconds()? - before;
@@ -235,6 +240,7 @@ impl Run<'_> {
             data_len: 32,
             time: self.scale.time,
         };
+        (self.begin)()?;
         let before = self.server.cpu_seconds()?;
         let outcome = publish(&plan)?;
         let cpu = self.server.cpu_seconds()? - before;
@@ -267,6 +273,7 @@ impl Run<'_> {
         let jobs = self.scale.jobs(jobs);
         let arguments = [task, &by.to_string(), &jobs.to_string()];
         let mut node = NodeTask::prepare("bullmq.js", &arguments, self.server.address())?;
+        (self.begin)()?;
         let before = (self.server.cpu_seconds()?, node.cpu_seconds()?);
         let done = node.run()?;
         let server = self.server.cpu_seconds()? - before.0;

@@ -6,6 +6,7 @@
 //! - [`node`]: a generator in Node, where the client is what is asked about.
 //! - [`results`]: all runs, as a file, and the judgement.
 //! - [`report`], [`plot`]: the page and its pictures.
+//! - [`flame`]: where the time of one of these runs went.
 //!
 //! In each round of a case every contender has one run, on a server started afresh; from round to round the order is
 //! turned, so that a machine that becomes slower is slow to all. The generator is `thali bench`'s for all cases but BullMQ's:
@@ -13,6 +14,7 @@
 //! docs/performance.md), and on two cores what the generator takes is not the server's.
 
 mod cases;
+mod flame;
 mod measure;
 mod node;
 mod plot;
@@ -31,6 +33,8 @@ use cases::{CASES, Case, Scale, Sides};
 use results::{CaseResult, ContenderResult, Results};
 
 pub use cases::SETTINGS;
+pub use flame::FlameArguments;
+pub use flame::run as flame;
 pub use measure::kinds;
 pub use report::ReportArguments;
 pub use report::run as report;
@@ -134,7 +138,7 @@ fn run_case(case: &Case, arguments: &StoreArguments) -> Result<CaseResult> {
             let contender = &contenders[at];
             measure::wait_for_calm(Duration::from_secs(arguments.calm))?;
             let server = Server::start(contender, arguments.within.as_deref())?;
-            let figures = measure::measure(case, &server, scale)
+            let figures = measure::measure(case, &server, scale, &|| Ok(()))
                 .with_context(|| format!("{}, round {}", contender.name, round + 1))?;
             let into = &mut result.contenders[at];
             into.runs.push(results::named(&figures));

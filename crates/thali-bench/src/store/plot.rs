@@ -29,7 +29,7 @@ const ROW: f64 = 26.0;
 const BOTTOM: f64 = 34.0;
 /// Of contenders; with more, they begin again. Blue and orange are told apart by most eyes, on both pages.
 const COLOURS: [&str; 4] = ["#2f7ed8", "#e8833a", "#4aa564", "#b45cc4"];
-const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#333}.t{font-size:14px;font-weight:600}\
+pub(super) const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#333}.t{font-size:14px;font-weight:600}\
     .g{stroke:#8884}.goal{stroke:#333;stroke-width:2;stroke-dasharray:3 2}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.goal{stroke:#ddd}}";
 
@@ -126,7 +126,8 @@ fn text(out: &mut String, anchor: &str, (x, y): (f64, f64), words: &str) {
     let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
 }
 
-fn escaped(words: &str) -> String {
+/// As text of an SVG.
+pub(super) fn escaped(words: &str) -> String {
     words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
