@@ -128,14 +128,13 @@ fn add(
         let limits = cx.limits;
         let set = cx.write_or_insert(key, SortedSet::new)?;
         for (pair, given) in pairs.chunks_exact(2).zip(scores) {
-            let old = set.score(pair[1]);
-            tally.last = options.new_score(old, given)?;
-            let Some(new) = tally.last else { continue };
-            set.insert(pair[1], new, limits);
+            let (old, new) = set.update(pair[1], limits, |old| {
+                tally.last = options.new_score(old, given)?;
+                Ok::<_, ErrorReply>(tally.last)
+            })?;
             match old {
-                None => tally.added += 1,
-                Some(old) if old != new => tally.moved += 1,
-                Some(_) => {}
+                None => tally.added += usize::from(new.is_some()),
+                Some(_) => tally.moved += usize::from(old != new),
             }
         }
     }

@@ -22,6 +22,7 @@ use members::{MemberId, Members};
 pub(crate) use packed::PackedElements;
 use packed::PackedWalk;
 use range::Cut;
+use std::convert::Infallible;
 use std::ops::Range;
 use tree::{Position, Target, Tree};
 
@@ -104,29 +105,50 @@ impl SortedSet {
     ///
     /// The limits decide when a packed set grows up.
     pub fn insert(&mut self, member: &[u8], score: f64, limits: &Limits) -> Inserted {
-        assert!(!score.is_nan(), "a score is a number");
-        let outcome = match self.score(member) {
+        let Ok((old, _)) = self.update(member, limits, |_| Ok::<_, Infallible>(Some(score)));
+        match old {
             None => Inserted::Added,
-            Some(old_score) if old_score == score => return Inserted::Unchanged,
+            Some(old_score) if old_score == score => Inserted::Unchanged,
             Some(old_score) => Inserted::Updated { old_score },
+        }
+    }
+
+    /// As [`SortedSet::insert`], with a score that depends on the one that the member has; `None` and errors leave all as
+    /// it is. Gives the scores before and after.
+    pub fn update<E>(
+        &mut self,
+        member: &[u8],
+        limits: &Limits,
+        score: impl FnOnce(Option<f64>) -> Result<Option<f64>, E>,
+    ) -> Result<(Option<f64>, Option<f64>), E> {
+        let (id, old) = match self.0.get() {
+            Ref::Small(packed) => (None, packed.score(member)),
+            Ref::Large(large) => {
+                let id = large.index.find(&large.members, member);
+                (id, id.map(|id| large.members.score(id)))
+            }
         };
-        if outcome == Inserted::Added
+        let new = score(old)?;
+        let Some(score) = new.filter(|_| new != old) else { return Ok((old, old)) };
+        assert!(!score.is_nan(), "a score is a number");
+        if old.is_none()
             && let Ref::Small(packed) = self.0.get()
             && (packed.len() >= limits.zset_max_listpack_entries
                 || member.len() > limits.zset_max_listpack_value)
         {
             self.0 = Form::large(Large::from_packed(packed));
         }
-        match self.0.get_mut() {
-            Mut::Small(packed) => {
-                if outcome != Inserted::Added {
+        match (self.0.get_mut(), id) {
+            (Mut::Small(packed), _) => {
+                if old.is_some() {
                     packed.remove(member);
                 }
                 packed.insert(member, score);
             }
-            Mut::Large(large) => large.insert(member, score),
+            (Mut::Large(large), Some(id)) => large.move_to(id, member, score),
+            (Mut::Large(large), None) => large.add(member, score),
         }
-        outcome
+        Ok((old, new))
     }
 
     /// Removes a member; gives its score.
@@ -270,29 +292,27 @@ impl SortedSet {
 impl Large {
     fn from_packed(packed: &PackedElements) -> Self {
         let mut large = Self { members: Members::default(), index: MemberIndex::new(), tree: Tree::new() };
-        packed.walk().for_each(|(member, score)| large.insert(member, score));
+        packed.walk().for_each(|(member, score)| large.add(member, score));
         large
     }
 
-    fn insert(&mut self, member: &[u8], score: f64) {
-        let id = match self.index.find(&self.members, member) {
-            Some(id) => {
-                let old_score = self.members.score(id);
-                if self.tree.move_in_place(&self.members, id, old_score, score) {
-                    self.members.set_score(id, score);
-                    return;
-                }
-                self.tree.remove(&self.members, Target::Element(old_score, member));
-                self.members.set_score(id, score);
-                id
-            }
-            None => {
-                let id = self.members.insert(member, score);
-                self.index.insert(&self.members, id);
-                id
-            }
-        };
+    /// Adds a member that is not there yet.
+    fn add(&mut self, member: &[u8], score: f64) {
+        let id = self.members.insert(member, score);
+        self.index.insert(&self.members, id);
         self.tree.insert(&self.members, score, id);
+    }
+
+    fn move_to(&mut self, id: MemberId, member: &[u8], score: f64) {
+        let old_score = self.members.score(id);
+        let stays = self.tree.move_in_place(&self.members, id, old_score, score);
+        if !stays {
+            self.tree.remove(&self.members, Target::Element(old_score, member));
+        }
+        self.members.set_score(id, score);
+        if !stays {
+            self.tree.insert(&self.members, score, id);
+        }
     }
 
     fn remove(&mut self, member: &[u8]) -> Option<f64> {

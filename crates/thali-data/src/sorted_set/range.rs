@@ -5,6 +5,7 @@
 
 use crate::double::parse_double_bound;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// A place between two elements of a sorted set.
 ///
@@ -52,6 +53,45 @@ impl<'a> Cut<'a> {
             Cut::End => true,
         }
     }
+}
+
+impl Cut<'_> {
+    /// How many of `len` elements, which are in order, lie before the cut. Members are asked only among equal scores,
+    /// as each stands elsewhere in memory.
+    pub(super) fn position<'m>(
+        &self,
+        len: usize,
+        score: impl Fn(usize) -> f64,
+        member: impl Fn(usize) -> &'m [u8],
+    ) -> usize {
+        let with_score = |cut: f64| {
+            let from = end_of(0..len, |at| score(at) < cut);
+            let is_there = from < len && score(from) == cut;
+            from..if is_there { end_of(from..len, |at| score(at) <= cut) } else { from }
+        };
+        match *self {
+            Cut::Element(cut, wanted) => end_of(with_score(cut), |at| member(at) < wanted),
+            Cut::AfterElement(cut, wanted) => end_of(with_score(cut), |at| member(at) <= wanted),
+            Cut::BeforeScore(cut) => end_of(0..len, |at| score(at) < cut),
+            Cut::AfterScore(cut) => end_of(0..len, |at| score(at) <= cut),
+            Cut::BeforeMember(cut) => end_of(0..len, |at| member(at) < cut),
+            Cut::AfterMember(cut) => end_of(0..len, |at| member(at) <= cut),
+            Cut::Start => 0,
+            Cut::End => len,
+        }
+    }
+}
+
+/// The end of those at the beginning of a range for which `is_before` holds: it holds for none behind one for which it
+/// does not. No branch depends on what it finds: a processor would guess half of them wrong.
+fn end_of(range: Range<usize>, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut base, mut len) = (range.start, range.len());
+    while len > 1 {
+        let half = len / 2;
+        base = std::hint::select_unpredictable(is_before(base + half), base + half, base);
+        len -= half;
+    }
+    if len == 1 { base + usize::from(is_before(base)) } else { base }
 }
 
 /// The order of scores. -0 equals 0; NaN never enters a sorted set.

@@ -236,7 +236,9 @@ impl Tree {
             Some(_) => self.summary(child, height - 1),
             None => {
                 let old = self.inners.at(node).children[at];
-                let (first_member, first_score) = self.first(child, height - 1);
+                // A child behind the first one begins before what comes into it.
+                let first = (old.first_member, old.first_score);
+                let (first_member, first_score) = if at > 0 { first } else { self.first(child, height - 1) };
                 Child { first_member, first_score, count: old.count + 1, ..old }
             }
         };
@@ -323,7 +325,9 @@ impl Tree {
         let len = self.node_len(child, height - 1);
         let old = self.inners.at(node).children[at];
         if len > 0 {
-            let (first_member, first_score) = self.first(child, height - 1);
+            let first = (old.first_member, old.first_score);
+            let (first_member, first_score) =
+                if removed == old.first_member { self.first(child, height - 1) } else { first };
             let count = old.count - 1;
             self.inners.at_mut(node).children[at] = Child { first_member, first_score, count, ..old };
         }
@@ -455,21 +459,12 @@ impl Tree {
 
 /// The child in which the cut falls: the last whose first element lies before it, else the first.
 fn child_before(children: &[Child], members: &Members, cut: Cut<'_>) -> usize {
-    let starts_before = |child: &Child| cut.is_after(child.first_score, || members.bytes(child.first_member));
-    children.partition_point(starts_before).saturating_sub(1)
+    let first_member = |at: usize| members.bytes(children[at].first_member);
+    cut.position(children.len(), |at| children[at].first_score, first_member).saturating_sub(1)
 }
 
 fn leaf_before(leaf: &Leaf, members: &Members, cut: Cut<'_>) -> usize {
-    let (mut low, mut high) = (0, leaf.len);
-    while low < high {
-        let middle = (low + high) / 2;
-        if cut.is_after(leaf.scores[middle], || members.bytes(leaf.members[middle])) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
+    cut.position(leaf.len, |at| leaf.scores[at], |at| members.bytes(leaf.members[at]))
 }
 
 /// The child that holds the element with this rank, and the rank within it.
