@@ -17,9 +17,18 @@ pub(crate) fn prefetch<T>(at: *const T) {
     }
 }
 
+const LINE_BYTES: usize = 64;
+
+/// Asks for all lines of a value.
+pub(crate) fn prefetch_all<T>(value: &T) {
+    let at = std::ptr::from_ref(value);
+    for offset in (0..size_of::<T>()).step_by(LINE_BYTES) {
+        prefetch(at.wrapping_byte_add(offset));
+    }
+}
+
 /// Asks for the first two lines from an address on: most of what a table's entry or a value's end takes.
 pub(crate) fn prefetch_two<T>(at: *const T) {
-    const LINE_BYTES: usize = 64;
     prefetch(at);
     prefetch(at.wrapping_byte_add(LINE_BYTES));
 }

@@ -12,6 +12,7 @@
 
 use super::members::{MemberId, Members};
 use super::range::Cut;
+use crate::prefetch::prefetch_all;
 
 /// Elements in a leaf and children in an inner node.
 pub(super) const NODE_LEN_MAX: usize = 64;
@@ -464,6 +465,8 @@ fn child_before(children: &[Child], members: &Members, cut: Cut<'_>) -> usize {
 }
 
 fn leaf_before(leaf: &Leaf, members: &Members, cut: Cut<'_>) -> usize {
+    // Its lines are waited for together: a search would ask for one after the other.
+    prefetch_all(leaf);
     cut.position(leaf.len, |at| leaf.scores[at], |at| members.bytes(leaf.members[at]))
 }
 
