@@ -39,13 +39,16 @@ fn check_shape<V: Stored>(table: &Table<V>) {
     }
     for segment in &table.segments {
         assert_eq!(segment.first_hash(0), Some(segment.prefix));
+        let mut shown = 0;
         for home in 0..segment.home_buckets() {
-            for entry in segment.chain(home) {
+            for entry in segment.of_home(home, |key| table.hash(key)) {
+                shown += 1;
                 let hash = table.hash(entry.key());
                 assert!(hash >= segment.first_hash(home).unwrap());
                 assert!(segment.first_hash(home + 1).is_none_or(|end| hash < end));
             }
         }
+        assert_eq!(shown, segment.len, "each entry has one home");
     }
 }
 
