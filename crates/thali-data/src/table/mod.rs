@@ -35,6 +35,8 @@ use segment::{Place, SLOTS, Segment};
 pub use stored::{BESIDE_BYTES_MAX, Before, New, Stored, Tail};
 
 const HOME_BUCKETS_MAX: usize = 64;
+/// Slots of a segment: more, in overflow buckets, only where hashes are far from uniform.
+const SEGMENT_SLOTS_MAX: usize = HOME_BUCKETS_MAX * SLOTS * 5 / 4;
 /// Cursors stay below 2^40, so that a keyspace can put its shard in front and still give clients
 /// numbers that a double holds exactly (2^53).
 pub const CURSOR_BITS: u32 = 40;
@@ -88,15 +90,15 @@ struct Spot {
     place: Place,
 }
 
-/// Entries at which a segment of `home` buckets grows: 5.5 a bucket keeps one lookup in five or fewer
-/// from needing a second bucket.
+/// Entries at which a segment of `home` buckets grows: with 6 a bucket, one entry in ten or fewer stands in a
+/// second one, and one look-up in four or fewer of what is not there needs it.
 fn len_max(home: usize) -> usize {
-    if home == 1 { SLOTS } else { home * 11 / 2 }
+    if home == 1 { SLOTS } else { home * 6 }
 }
 
 /// Home buckets for a rebuilt segment: two thirds of the most that it may hold.
 fn home_for(len: usize) -> usize {
-    if len <= SLOTS - 2 { 1 } else { (len * 3).div_ceil(11).clamp(1, HOME_BUCKETS_MAX) }
+    if len <= SLOTS - 2 { 1 } else { len.div_ceil(4).clamp(1, HOME_BUCKETS_MAX) }
 }
 
 impl<V: Stored> Table<V> {
@@ -206,7 +208,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     /// The elements with this hash: more than one where hashes of 64 bits are the same by chance.
     pub fn with_hash(&self, hash: u64) -> impl Iterator<Item = (&[u8], &V)> {
         let segment = (!self.is_empty()).then(|| &self.segments[self.segment_of(hash)]);
-        let near = segment.into_iter().flat_map(move |s| s.chain(s.home_of(hash)));
+        let near = segment.into_iter().flat_map(move |s| s.of_home(s.home_of(hash), |key| self.hash(key)));
         near.filter(move |e| self.hash(e.key()) == hash).map(|e| (e.key(), e.value()))
     }
 
@@ -314,7 +316,8 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
 
     pub fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<Removed<V, N>> {
         let spot = self.find(hash, key)?;
-        let entry = self.segments[spot.segment as usize].remove(hash, spot.place);
+        let segment = &mut self.segments[spot.segment as usize];
+        let entry = segment.remove(hash, spot.place, |key| self.hasher.hash(key));
         self.len -= 1;
         self.entry_bytes -= entry.memory_bytes();
         self.after_removal(spot.segment as usize);
@@ -358,7 +361,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     fn scan_entries(&self, cursor: u64, budget: usize, mut f: impl FnMut(&Entry<V, N>)) -> u64 {
         let mut walk = Walk::new(cursor, budget);
         while let Some((segment, bucket)) = walk.bucket(self) {
-            for entry in self.segments[segment].chain(bucket.home) {
+            for entry in self.segments[segment].of_home(bucket.home, |key| self.hash(key)) {
                 if bucket.from == 0 || self.hash(entry.key()) >= bucket.from {
                     f(entry);
                     walk.shown += 1;
@@ -385,19 +388,18 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         if self.is_empty() {
             return None;
         }
-        // Draw a bucket and one of twice the slots it has at home; refuse what is not there. A segment
-        // that covers 2^k directory entries is drawn 2^k times as often as its buckets deserve.
+        // Draw a segment and one of its slots; refuse what is not there. A segment that covers 2^k directory entries is
+        // drawn 2^k times as often as its slots deserve.
         for _ in 0..RANDOM_TRIES_MAX {
-            let draw = rng();
-            let segment = &self.segments[self.segment_of(draw)];
+            let segment = &self.segments[self.segment_of(rng())];
+            let slots = segment.slots_len() as u64;
             if self.segments.len() > 1 {
-                let share = (HOME_BUCKETS_MAX << (self.depth - segment.depth)) as u64;
-                if rng() % share >= segment.home_buckets() as u64 {
+                let share = (SEGMENT_SLOTS_MAX << (self.depth - segment.depth)) as u64;
+                if rng() % share >= slots {
                     continue;
                 }
             }
-            let pick = (rng() % (2 * SLOTS as u64)) as usize;
-            if let Some(entry) = segment.chain(segment.home_of(draw)).nth(pick) {
+            if let Some(entry) = segment.slot((rng() % slots) as usize) {
                 return Some(entry);
             }
         }
