@@ -6,6 +6,7 @@ use std::time::Instant;
 use thali_commands::ErrorReply;
 use thali_resp::{Limits, Parser, ProtocolError, Step};
 
+use super::writing::OUTPUT_KEPT_BYTES;
 use super::{EventLoop, mark_dirty, mark_ready};
 use crate::batch::{self, Batch};
 use crate::call::Core;
@@ -47,7 +48,11 @@ impl EventLoop {
         }
         let has_output = session.out.len() > session.out_at || session.state.close == Close::AfterReply;
         if has_output {
+            let is_large = session.out.len() - session.out_at > OUTPUT_KEPT_BYTES;
             mark_dirty(&mut self.dirty, id, session);
+            if is_large {
+                self.flush_early(id);
+            }
         }
     }
 
