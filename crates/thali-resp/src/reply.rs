@@ -1,5 +1,8 @@
 //! Replies: appended to an output buffer in the client's protocol version.
 
+/// What stands around a bulk string: the marker, its length, and two line ends.
+const BULK_FRAME_BYTES_MAX: usize = 1 + 20 + 2 + 2;
+
 /// The version that a client chose with HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {
@@ -75,6 +78,8 @@ impl<'a> Reply<'a> {
 
     /// A bulk string.
     pub fn bulk(&mut self, bytes: &[u8]) {
+        // Once for all: a buffer that grows for the last two bytes of a large one takes twice its room.
+        self.out.reserve(BULK_FRAME_BYTES_MAX + bytes.len());
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
         self.end();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::buffer::spare_capacity;
 
 use crate::tls::TlsStream;
 
@@ -221,6 +222,21 @@ impl Stream {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    /// As [`Stream::read`], into the room that a buffer has behind its bytes, of which there must be some.
+    pub fn read_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => Ok(rustix::io::read(stream, spare_capacity(buffer))?),
+            Self::Unix(stream) => Ok(rustix::io::read(stream, spare_capacity(buffer))?),
+            Self::Tls(stream) => {
+                let len = buffer.len();
+                buffer.resize(buffer.capacity(), 0);
+                let got = stream.read(&mut buffer[len..]);
+                buffer.truncate(len + *got.as_ref().unwrap_or(&0));
+                got
+            }
         }
     }
 

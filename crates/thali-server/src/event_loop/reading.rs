@@ -6,6 +6,7 @@ use std::time::Instant;
 use thali_commands::ErrorReply;
 use thali_resp::{Limits, Parser, ProtocolError, Step};
 
+use super::writing::OUTPUT_KEPT_BYTES;
 use super::{EventLoop, mark_dirty, mark_ready};
 use crate::batch::{self, Batch};
 use crate::call::Core;
@@ -14,7 +15,9 @@ use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, SessionState};
 
 /// Unfinished requests of a client that has not said its password. SOURCE: Redis 7.2 `networking.c`.
 const QUERY_BYTES_BEFORE_AUTH_MAX: usize = 1 << 20;
-/// What one read may make room for beyond [`READ_BYTES`] when a request has announced its size.
+/// Less of an unfinished request is read into the loop's buffer and copied, together with what stands behind it.
+const READ_IN_PLACE_BYTES_MIN: usize = 16 << 10;
+/// What one read may make room for when a request has announced its size.
 const READ_AHEAD_BYTES_MAX: usize = 16 << 20;
 
 impl EventLoop {
@@ -47,7 +50,11 @@ impl EventLoop {
         }
         let has_output = session.out.len() > session.out_at || session.state.close == Close::AfterReply;
         if has_output {
+            let is_large = session.out.len() - session.out_at > OUTPUT_KEPT_BYTES;
             mark_dirty(&mut self.dirty, id, session);
+            if is_large {
+                self.flush_early(id);
+            }
         }
     }
 
@@ -272,18 +279,16 @@ pub(super) fn must_stop(core: &Core, state: &mut SessionState, waiting: usize) -
 fn read_on(session: &mut Session, buffer: &mut [u8]) -> std::io::Result<usize> {
     let len = session.input.len();
     let room = session.wanted_len.saturating_sub(len).min(len).min(READ_AHEAD_BYTES_MAX);
-    let got = if room <= buffer.len() {
+    if room < READ_IN_PLACE_BYTES_MIN {
         let got = session.stream.read(buffer)?;
         session.append_input(&buffer[..got]);
         session.note_read(got, buffer.len());
-        got
-    } else {
-        session.input.reserve_exact(room);
-        session.input.resize(len + room, 0);
-        let got = session.stream.read(&mut session.input[len..]);
-        session.input.truncate(len + *got.as_ref().unwrap_or(&0));
-        session.note_read(got?, room);
-        session.input.len() - len
-    };
+        return Ok(got);
+    }
+    session.input.reserve_exact(room);
+    // What the allocator gave beyond it is used, too.
+    let room = session.input.capacity() - len;
+    let got = session.stream.read_behind(&mut session.input)?;
+    session.note_read(got, room);
     Ok(got)
 }

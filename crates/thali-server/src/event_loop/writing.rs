@@ -8,15 +8,16 @@ use thali_resp::Reply;
 
 use super::mail::reply_timed_out;
 use super::{EventLoop, mark_dirty, mark_ready, nanos_since};
+use crate::call::Shared;
 use crate::commands::persistence;
 use crate::session::{Close, OUTPUT_PAUSE_BYTES, Session, TimeUp};
 use crate::{client_memory, tracking};
 
-/// What one session is sent in one tick. A client that takes a long reply as fast as it is written would keep all others
+/// What one session is sent at once. A client that takes a long reply as fast as it is written would keep all others
 /// waiting until it has the whole.
 const FLUSH_BYTES_MAX: usize = 256 << 10;
-/// Output room that a session keeps when it has nothing to send.
-const OUTPUT_KEPT_BYTES: usize = 16 << 10;
+/// Output room that a session keeps when it has nothing to send. What is longer does not wait for the end of the tick.
+pub(super) const OUTPUT_KEPT_BYTES: usize = 16 << 10;
 
 impl EventLoop {
     /// One write for all that the tick has changed, before its replies leave.
@@ -46,14 +47,19 @@ impl EventLoop {
         }
     }
 
+    /// Sends a large reply before the tick ends, unless it is held: the next session's reply then finds the same
+    /// memory, which is in the cache, and its client waits for no others. It is one write, now or later.
+    pub(super) fn flush_early(&mut self, id: u64) {
+        if self.sessions.get(&id).is_some_and(|session| !is_held(&self.core.shared, session)) {
+            self.flush(id);
+        }
+    }
+
     pub(super) fn flush(&mut self, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.is_dirty = false;
-        if session.state.hold > Seq::default()
-            && let Some(journal) = &*self.core.shared.journal.load()
-            && journal.synced() < session.state.hold
-        {
-            if journal.is_stuck() {
+        if is_held(&self.core.shared, session) {
+            if self.core.shared.journal.load().as_ref().is_some_and(|journal| journal.is_stuck()) {
                 // Whether the write survives is unknown, and so is its reply.
                 return self.close(id);
             }
@@ -82,7 +88,10 @@ impl EventLoop {
         }
         if session.out_at == session.out.len() {
             session.out.clear();
-            session.out.shrink_to(OUTPUT_KEPT_BYTES);
+            if session.out.capacity() > OUTPUT_KEPT_BYTES {
+                // Not shrunk: the allocator would cut a large block into one that stays and one that fits nobody.
+                session.out = Vec::new();
+            }
             session.out_at = 0;
             client_memory::count(&self.core, session);
             if session.state.close != Close::No {
@@ -133,4 +142,10 @@ impl EventLoop {
             }
         }
     }
+}
+
+/// Whether the journal must come further before the session's output may leave.
+fn is_held(shared: &Shared, session: &Session) -> bool {
+    let hold = session.state.hold;
+    hold > Seq::default() && shared.journal.load().as_ref().is_some_and(|journal| journal.synced() < hold)
 }
