@@ -1,19 +1,20 @@
 //! What a command works on: the locked part of the keyspace, time, chance, and the list of what it
 //! changed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use thali_data::{Before, Limits, New, Removed, Str};
 use thali_keyspace::locks::ShardId;
 use thali_keyspace::{
-    Access, Db, ENDLESS, Entry, Locked, Patience, Plain, SessionAddress, Shard, Tracker, Typed, Uses, Value,
-    WaitKind,
+    Access, AccessNote, Db, ENDLESS, Entry, Locked, Patience, Plain, SessionAddress, Shard, Tracker, Typed,
+    Uses, Value, WaitKind,
 };
 
-use crate::fields::ExpiredSeen;
 use crate::{Effects, ErrorReply, EventClass, Flow, Stale};
 
+/// Keys whose memory commands that name many ask for together ([`Context::touch`]).
+pub(crate) const KEYS_TOGETHER: usize = 16;
 /// Strings that take no more than this are freed where they are replaced.
 const DISCARDED_AT_ONCE_BYTES_MAX: usize = 4096;
 
@@ -79,6 +80,37 @@ pub struct KeyspaceEvent {
     pub key: Box<[u8]>,
 }
 
+/// A key, or something in it, whose time is over.
+#[derive(Debug)]
+pub struct ExpiredSeen {
+    db: u32,
+    key: Box<[u8]>,
+    part: Part,
+}
+
+#[derive(Debug)]
+enum Part {
+    Key,
+    /// One field of a hash, or whatever else there has expired, too.
+    Fields(Option<Box<[u8]>>),
+}
+
+impl ExpiredSeen {
+    pub(crate) fn key(db: u32, key: impl Into<Box<[u8]>>) -> Self {
+        Self { db, key: key.into(), part: Part::Key }
+    }
+
+    /// A field of a hash; `None`: any.
+    pub(crate) fn field(db: u32, key: &[u8], field: Option<&[u8]>) -> Self {
+        Self { db, key: key.into(), part: Part::Fields(field.map(Into::into)) }
+    }
+
+    /// Of the shard that it is in.
+    pub fn in_key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
 /// What one command, transaction or script works on and leaves behind.
 pub struct Context<'a> {
     pub locked: Locked<'a>,
@@ -112,12 +144,10 @@ pub struct Context<'a> {
     pub dirty: u64,
     /// Effects were named for the running command: the request itself is not journaled.
     pub effects_named: bool,
-    /// Keys found expired by reading; whoever made the context removes them.
-    pub expired_seen: std::cell::RefCell<Vec<(u32, Box<[u8]>)>>,
-    /// Keys found expired in shards that were looked at one after the other and are not held any more.
-    pub expired_elsewhere: Vec<(u32, Box<[u8]>)>,
-    /// Fields of hashes found expired by reading; removed together with such keys.
-    pub(crate) expired_fields_seen: std::cell::RefCell<Vec<ExpiredSeen>>,
+    /// What reading has found expired; whoever made the context has it removed.
+    pub expired_seen: RefCell<Vec<ExpiredSeen>>,
+    /// The same in shards that were looked at one after the other and are not held any more.
+    pub expired_elsewhere: Vec<ExpiredSeen>,
     /// What the log should say.
     pub notes: Vec<String>,
     /// Values to be freed after the locks are let go.
@@ -178,7 +208,6 @@ impl<'a> Context<'a> {
             effects_named: false,
             expired_seen: Default::default(),
             expired_elsewhere: Vec::new(),
-            expired_fields_seen: Default::default(),
             notes: Vec::new(),
             garbage: Vec::new(),
             dropped_dbs: Vec::new(),
@@ -213,6 +242,15 @@ impl<'a> Context<'a> {
         0..self.locked.keyspace().shards_len() as ShardId
     }
 
+    /// Asks for the memory of up to [`KEYS_TOGETHER`] keys that are about to be looked at one after the other, so that the
+    /// waiting overlaps.
+    pub(crate) fn touch<'k>(&self, keys: impl ExactSizeIterator<Item = &'k [u8]>) {
+        if keys.len() > 1 {
+            let known = |key| Some((self.locked.shard(key).db(self.db)?, key, None));
+            thali_keyspace::touch(keys.filter_map(known));
+        }
+    }
+
     /// A key's entry for reading; an expired one counts as missing.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
         let (entry, access) = self.count_look(self.find_in(self.db, key))?;
@@ -236,7 +274,7 @@ impl<'a> Context<'a> {
     }
 
     /// The note of a key's uses.
-    pub fn access(&self, key: &[u8]) -> Option<&Cell<Access>> {
+    pub fn access(&self, key: &[u8]) -> Option<&AccessNote> {
         self.find_in(self.db, key).map(|(_, access)| access)
     }
 
@@ -247,10 +285,10 @@ impl<'a> Context<'a> {
         Some(access.get())
     }
 
-    fn find_in(&self, db: u32, key: &[u8]) -> Option<(&Entry, &Cell<Access>)> {
+    fn find_in(&self, db: u32, key: &[u8]) -> Option<(&Entry, &AccessNote)> {
         let (entry, access) = self.locked.shard(key).db(db)?.find(key)?;
         if entry.is_expired(self.now_ms) && self.origin != Origin::Replay && !self.sees_expired {
-            self.expired_seen.borrow_mut().push((db, key.into()));
+            self.expired_seen.borrow_mut().push(ExpiredSeen::key(db, key));
             return None;
         }
         Some((entry, access))
@@ -262,7 +300,7 @@ impl<'a> Context<'a> {
         found
     }
 
-    pub(crate) fn note_use(&self, access: &Cell<Access>) {
+    pub(crate) fn note_use(&self, access: &AccessNote) {
         note_use(&self.uses, self.notes_uses, self.random, access);
     }
 
@@ -355,14 +393,14 @@ impl<'a> Context<'a> {
     }
 
     /// Frees what was removed once the shards are let go; a short string now, which costs less than to keep it.
-    fn discard(&mut self, removed: Removed<Entry, Access>) {
+    fn discard(&mut self, removed: Removed<Entry, AccessNote>) {
         if !is_short(&removed.value) {
             self.garbage.push(removed.into_value().value);
         }
     }
 
     /// Takes a key out; an expired one counts as missing. Says nothing: see [`Context::delete`].
-    pub fn take(&mut self, key: &[u8]) -> Option<Removed<Entry, Access>> {
+    pub fn take(&mut self, key: &[u8]) -> Option<Removed<Entry, AccessNote>> {
         let db = self.db;
         self.remove_expired(db, key);
         self.locked.shard_mut(key).db_mut(db).remove(key)
@@ -475,18 +513,19 @@ impl<'a> Context<'a> {
 
     /// Removes the keys, and the fields of hashes, that reading found expired.
     pub fn remove_expired_seen(&mut self) {
-        if self.expired_seen.get_mut().is_empty() && self.expired_fields_seen.get_mut().is_empty() {
-            return;
+        for seen in self.expired_seen.take() {
+            self.remove_seen(&seen);
         }
-        let (keys, fields) = (self.expired_seen.take(), self.expired_fields_seen.take());
+    }
+
+    /// Removes what a look found expired, where it is so still.
+    pub fn remove_seen(&mut self, ExpiredSeen { db, key, part }: &ExpiredSeen) {
         if self.keeps_expired {
             return;
         }
-        for (db, key) in keys {
-            self.remove_expired_if_cheap(db, &key);
-        }
-        for seen in fields {
-            self.remove_expired_fields_seen(seen);
+        match part {
+            Part::Key => self.remove_expired_if_cheap(*db, key),
+            Part::Fields(field) => self.remove_expired_fields(*db, key, field.as_deref()),
         }
     }
 
@@ -546,7 +585,7 @@ pub(crate) fn note_event(
 }
 
 /// Notes a use. Within one second most keys' notes stay as they are, and their memory is not written.
-pub(crate) fn note_use(uses: &Uses, notes_uses: bool, random: &Random, access: &Cell<Access>) {
+pub(crate) fn note_use(uses: &Uses, notes_uses: bool, random: &Random, access: &AccessNote) {
     if !notes_uses {
         return;
     }

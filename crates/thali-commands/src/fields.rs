@@ -14,20 +14,11 @@ use std::cell::RefCell;
 use thali_data::{Hash, Item};
 use thali_keyspace::{Entry, HashMut, Typed, Value};
 
-use crate::context::{note_event, note_use};
+use crate::context::{ExpiredSeen, note_event, note_use};
 use crate::{Context, ErrorReply, EventClass, Origin};
 
 /// Fields removed for one read that has come upon a hash with expired ones. Active expiry takes the others.
 const REMOVED_BY_READ_MAX: usize = 512;
-
-/// A hash in which a read has found something expired.
-#[derive(Debug)]
-pub(crate) struct ExpiredSeen {
-    db: u32,
-    key: Box<[u8]>,
-    /// One field, or whatever else has expired, too.
-    field: Option<Box<[u8]>>,
-}
 
 /// A hash for reading.
 pub struct Fields<'c, 'k> {
@@ -115,8 +106,7 @@ impl<'c> Fields<'c, '_> {
     }
 
     fn note(&self, field: Option<&[u8]>) {
-        let (key, field) = (self.key.into(), field.map(Into::into));
-        self.seen.borrow_mut().push(ExpiredSeen { db: self.db, key, field });
+        self.seen.borrow_mut().push(ExpiredSeen::field(self.db, self.key, field));
     }
 }
 
@@ -134,7 +124,7 @@ impl Context<'_> {
         let hash = Hash::of(&entry.value)?;
         let has_expired = |now: &u64| hash.next_time().is_some_and(|at| at < *now);
         let expired_before_ms = self.fields_expire_before().filter(has_expired);
-        Some(Fields { hash, expired_before_ms, db: self.db, key, seen: &self.expired_fields_seen })
+        Some(Fields { hash, expired_before_ms, db: self.db, key, seen: &self.expired_seen })
     }
 
     /// Whether the key is there; refused where it holds something else than a hash.
@@ -206,11 +196,12 @@ impl Context<'_> {
         removed.len()
     }
 
-    pub(crate) fn remove_expired_fields_seen(&mut self, ExpiredSeen { db, key, field }: ExpiredSeen) {
+    /// Removes one field that has expired, or some of all. Later where a snapshot still has to save much of the hash.
+    pub(crate) fn remove_expired_fields(&mut self, db: u32, key: &[u8], field: Option<&[u8]>) {
         match field {
-            _ if self.locked.shard(&key).db(db).is_some_and(|db| db.is_unsaved_large(&key)) => {}
-            Some(field) => self.expire_fields_in(db, &key, [&*field]),
-            None => _ = self.expire_any_fields(db, &key, REMOVED_BY_READ_MAX),
+            _ if self.locked.shard(key).db(db).is_some_and(|db| db.is_unsaved_large(key)) => {}
+            Some(field) => self.expire_fields_in(db, key, [field]),
+            None => _ = self.expire_any_fields(db, key, REMOVED_BY_READ_MAX),
         }
     }
 

@@ -33,7 +33,7 @@ pub mod streams;
 pub mod strings;
 pub mod syntax;
 
-pub use context::{Context, KeyspaceEvent, Origin, Random, Wait};
+pub use context::{Context, ExpiredSeen, KeyspaceEvent, Origin, Random, Wait};
 pub use effects::Effects;
 pub use error::ErrorReply;
 pub use fields::Fields;

@@ -9,9 +9,34 @@
 //! ```
 //! SOURCE: Redis 7.2 `evict.c`.
 
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
+
 /// What stands in each entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access([u8; 3]);
+
+/// An [`Access`] that changes while its key is only looked at, by any of those who share the shard. Where two do at once
+/// it may become a mixture of both: uses are estimated.
+#[derive(Debug, Default)]
+pub struct AccessNote([AtomicU8; 3]);
+
+impl AccessNote {
+    pub fn get(&self) -> Access {
+        let Self([a, b, c]) = self;
+        Access([a.load(Relaxed), b.load(Relaxed), c.load(Relaxed)])
+    }
+
+    pub fn set(&self, Access(bytes): Access) {
+        self.0.iter().zip(bytes).for_each(|(note, byte)| note.store(byte, Relaxed));
+    }
+}
+
+impl From<Access> for AccessNote {
+    fn from(Access(bytes): Access) -> Self {
+        Self(bytes.map(AtomicU8::new))
+    }
+}
 
 const MASK: u64 = (1 << 24) - 1;
 const MINUTES_MASK: u64 = (1 << 16) - 1;

@@ -202,7 +202,7 @@ impl Db {
                 looks += 1;
                 if self.is_evictable(preference, entry) {
                     seen += 1;
-                    see(key, entry, access);
+                    see(key, entry, access.get());
                 }
             });
             // Round the end once.

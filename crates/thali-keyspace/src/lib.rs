@@ -16,10 +16,10 @@ pub mod tracking;
 mod value;
 mod waiter;
 
-pub use access::{Access, Lfu, Uses};
+pub use access::{Access, AccessNote, Lfu, Uses};
 pub use eviction::{By, Candidate, Pool, Preference};
 pub use field_times::HashMut;
-pub use locks::{ENDLESS, Extend, Keyspace, Locked, Patience, ScriptToken};
+pub use locks::{ENDLESS, Extend, Hold, Keyspace, Locked, Patience, ScriptToken};
 pub use shard::{Db, Shard, WatchFlag, touch};
 pub use snapshot::{Part, Saver, SnapshotSink, Walked};
 pub use tracking::{Forgotten, Modes, Readers, Tracker, Tracking};

@@ -1,9 +1,10 @@
 //! The lock protocol.
 //!
 //! - A command locks the shards of its keys before it runs and lets go after its effects have their
-//!   place in the journal.
+//!   place in the journal. Those that only read share their shards with others that do ([`Hold`]).
 //! - Several shards: [`Keyspace::lock`] waits for one with empty hands and tries the others; where
 //!   one is taken it lets all go and waits for that one. So nobody waits while holding.
+//! - Commands that run one after the other: [`Keyspace::lock_first`] takes as many of the first as are free.
 //! - A script may reach a key outside its set: [`Locked::extend`] tries; where the shard is taken
 //!   and nothing was written, the script lets go and starts over with the wider set.
 //! - Before its first write a script needs the one [`ScriptToken`], also by trying
@@ -15,10 +16,11 @@
 //! somebody who holds shards and waits for none, so there is no deadlock. Shards are held until the
 //! end (two-phase locking), so transactions and scripts are serialisable.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use thali_sync::{Mutex, MutexGuard};
+use thali_sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::shard::Shard;
 use crate::slot::slot_of;
@@ -32,7 +34,7 @@ pub type ScriptToken = Mutex<()>;
 
 /// All shards.
 pub struct Keyspace {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[RwLock<Shard>]>,
     token: ScriptToken,
     pub(crate) tracking: Tracking,
 }
@@ -49,14 +51,72 @@ const WAIT: Duration = Duration::from_millis(20);
 /// How long one waits who is told to give up: a holder other than the script is about to let go.
 const LAST_WAIT: Duration = Duration::from_millis(1);
 
-/// The lock, or nothing once patience has ended.
-fn wait_for<'k, T>(lock: &'k Mutex<T>, gives_up: Patience<'_>) -> Option<MutexGuard<'k, T>> {
-    if let Some(guard) = lock.try_lock() {
+/// How shards are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Alone, to change what is there.
+    #[default]
+    Alone,
+    /// With others that only look.
+    Shared,
+}
+
+/// A shard that is held.
+enum Guard<'k> {
+    Shared(RwLockReadGuard<'k, Shard>),
+    Alone(RwLockWriteGuard<'k, Shard>),
+}
+
+impl<'k> Guard<'k> {
+    fn try_take(lock: &'k RwLock<Shard>, hold: Hold) -> Option<Self> {
+        match hold {
+            Hold::Shared => lock.try_read().map(Self::Shared),
+            Hold::Alone => lock.try_write().map(Self::Alone),
+        }
+    }
+
+    fn wait_for(lock: &'k RwLock<Shard>, hold: Hold, gives_up: Patience<'_>) -> Option<Self> {
+        match hold {
+            Hold::Shared => {
+                wait(gives_up, || lock.try_read(), |wait| lock.try_read_for(wait)).map(Self::Shared)
+            }
+            Hold::Alone => {
+                wait(gives_up, || lock.try_write(), |wait| lock.try_write_for(wait)).map(Self::Alone)
+            }
+        }
+    }
+
+    fn alone(&mut self) -> &mut Shard {
+        match self {
+            Self::Alone(guard) => guard,
+            Self::Shared(_) => panic!("the shard is shared: a command that only reads is about to change it"),
+        }
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        match self {
+            Self::Shared(guard) => guard,
+            Self::Alone(guard) => guard,
+        }
+    }
+}
+
+/// What a lock gives, or nothing once patience has ended.
+fn wait<G>(
+    gives_up: Patience<'_>,
+    try_now: impl FnOnce() -> Option<G>,
+    try_for: impl Fn(Duration) -> Option<G>,
+) -> Option<G> {
+    if let Some(guard) = try_now() {
         return Some(guard);
     }
     loop {
         let last = gives_up();
-        if let Some(guard) = lock.try_lock_for(if last { LAST_WAIT } else { WAIT }) {
+        if let Some(guard) = try_for(if last { LAST_WAIT } else { WAIT }) {
             return Some(guard);
         }
         if last {
@@ -77,7 +137,7 @@ impl Keyspace {
     /// A keyspace of `shards` shards, rounded up to a power of two.
     pub fn new(shards: usize) -> Self {
         let len = shards.next_power_of_two().min(4096);
-        let shards = (0..len).map(|_| Mutex::default()).collect();
+        let shards = (0..len).map(|_| RwLock::default()).collect();
         Self { shards, token: Mutex::new(()), tracking: Tracking::default() }
     }
 
@@ -91,35 +151,48 @@ impl Keyspace {
         slot_of(key) & (self.shards.len() as u16 - 1)
     }
 
+    fn shard(&self, shard: ShardId) -> &RwLock<Shard> {
+        &self.shards[usize::from(shard)]
+    }
+
     /// Locks one shard, waiting for it. The caller must hold none.
     pub fn lock_one(&self, shard: ShardId, gives_up: Patience<'_>) -> Option<Locked<'_>> {
+        self.hold_one(shard, Hold::Alone, gives_up)
+    }
+
+    fn hold_one(&self, shard: ShardId, hold: Hold, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let mut held = Held::new();
-        held.push((shard, wait_for(&self.shards[usize::from(shard)], gives_up)?));
-        Some(Locked::new(self, held))
+        held.push((shard, Guard::wait_for(self.shard(shard), hold, gives_up)?));
+        Some(Locked::new(self, hold, held))
     }
 
     /// Locks one shard if nobody has it.
     pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
         let mut held = Held::new();
-        held.push((shard, self.shards[usize::from(shard)].try_lock()?));
-        Some(Locked::new(self, held))
+        held.push((shard, Guard::try_take(self.shard(shard), Hold::Alone)?));
+        Some(Locked::new(self, Hold::Alone, held))
     }
 
     /// No shard: for those who extend later, and to let go of what is held.
     pub fn lock_none(&self) -> Locked<'_> {
-        Locked::new(self, Held::new())
+        Locked::new(self, Hold::Alone, Held::new())
     }
 
     /// Locks a set of shards, in any order and with repetitions. The caller must hold none.
     pub fn lock(&self, shards: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
+        self.hold(shards, Hold::Alone, gives_up)
+    }
+
+    /// As [`Keyspace::lock`], to hold them alone or together with others.
+    pub fn hold(&self, shards: &[ShardId], hold: Hold, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         match shards {
             [] => Some(self.lock_none()),
-            [one] => self.lock_one(*one, gives_up),
+            [one] => self.hold_one(*one, hold, gives_up),
             many => {
                 let mut wanted: SmallVec<[ShardId; 16]> = many.into();
                 wanted.sort_unstable();
                 wanted.dedup();
-                self.lock_sorted(&wanted, gives_up)
+                self.hold_sorted(&wanted, hold, gives_up)
             }
         }
     }
@@ -127,29 +200,60 @@ impl Keyspace {
     /// Locks every shard.
     pub fn lock_all(&self, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let all: Vec<ShardId> = (0..self.shards.len() as ShardId).collect();
-        self.lock_sorted(&all, gives_up)
+        self.hold_sorted(&all, Hold::Alone, gives_up)
     }
 
     /// As [`Keyspace::lock`], with the token: for scripts that lost a race before their first write,
     /// and for transactions that hold scripts.
     pub fn lock_with_token(&self, shards: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
         // Waited for with empty hands.
-        let token = wait_for(&self.token, gives_up)?;
+        let token = wait(gives_up, || self.token.try_lock(), |wait| self.token.try_lock_for(wait))?;
         let mut locked = self.lock(shards, gives_up)?;
         locked.token = Some(token);
         Some(locked)
     }
 
-    fn lock_sorted(&self, wanted: &[ShardId], gives_up: Patience<'_>) -> Option<Locked<'_>> {
+    /// Locks the shards of commands that run one after the other, and gives the place of each command's: it waits for
+    /// the first one's shard, and ends before the first whose shard is taken. The caller must hold none.
+    pub fn lock_first<'k>(
+        &'k self,
+        shards: impl IntoIterator<Item = ShardId>,
+        hold: Hold,
+        gives_up: Patience<'_>,
+    ) -> Option<(Locked<'k>, SmallVec<[Place; 16]>)> {
+        let shards = shards.into_iter();
+        let mut held = Held::with_capacity(shards.size_hint().0);
+        let mut places = SmallVec::new();
+        for shard in shards {
+            let place = held.iter().position(|(id, _)| *id == shard);
+            places.push(Place(place.unwrap_or(held.len())));
+            if place.is_none() {
+                let lock = self.shard(shard);
+                let guard = match held.is_empty() {
+                    true => Some(Guard::wait_for(lock, hold, gives_up)?),
+                    false => Guard::try_take(lock, hold),
+                };
+                let Some(guard) = guard else {
+                    places.pop();
+                    break;
+                };
+                held.push((shard, guard));
+            }
+        }
+        let is_grown = true;
+        Some((Locked { is_grown, ..Locked::new(self, hold, held) }, places))
+    }
+
+    fn hold_sorted(&self, wanted: &[ShardId], hold: Hold, gives_up: Patience<'_>) -> Option<Locked<'_>> {
         let mut awaited = wanted[0];
         loop {
             // Waited for with empty hands; the others are tried.
-            let mut first = Some(wait_for(&self.shards[usize::from(awaited)], gives_up)?);
+            let mut first = Some(Guard::wait_for(self.shard(awaited), hold, gives_up)?);
             let mut held = Held::with_capacity(wanted.len());
             let mut taken = None;
             for &shard in wanted {
                 let guard =
-                    if shard == awaited { first.take() } else { self.shards[usize::from(shard)].try_lock() };
+                    if shard == awaited { first.take() } else { Guard::try_take(self.shard(shard), hold) };
                 match guard {
                     Some(guard) => held.push((shard, guard)),
                     None => {
@@ -159,14 +263,14 @@ impl Keyspace {
                 }
             }
             match taken {
-                None => return Some(Locked::new(self, held)),
+                None => return Some(Locked::new(self, hold, held)),
                 Some(shard) => awaited = shard,
             }
         }
     }
 }
 
-type Held<'k> = SmallVec<[(ShardId, MutexGuard<'k, Shard>); 4]>;
+type Held<'k> = SmallVec<[(ShardId, Guard<'k>); 4]>;
 
 /// Where a shard stands among those that are held together, until they are let go.
 #[derive(Clone, Copy, Debug)]
@@ -175,18 +279,24 @@ pub struct Place(usize);
 /// Shards that the caller holds; they are let go when this is dropped.
 pub struct Locked<'k> {
     keyspace: &'k Keyspace,
-    /// Sorted by shard unless it has grown since.
+    hold: Hold,
     held: Held<'k>,
     token: Option<MutexGuard<'k, ()>>,
-    grown: bool,
+    /// The shards that are held came one by one, in any order; otherwise they are sorted.
+    is_grown: bool,
     /// The place in `held` of the one shard that is worked on; `None`: any of them.
     focus: Option<usize>,
 }
 
 impl<'k> Locked<'k> {
-    fn new(keyspace: &'k Keyspace, held: Held<'k>) -> Self {
+    fn new(keyspace: &'k Keyspace, hold: Hold, held: Held<'k>) -> Self {
         let focus = (held.len() == 1).then_some(0);
-        Self { keyspace, held, token: None, grown: false, focus }
+        Self { keyspace, hold, held, token: None, is_grown: false, focus }
+    }
+
+    /// Whether others may look at the shards meanwhile, so that nothing there can be changed.
+    pub fn is_shared(&self) -> bool {
+        self.hold == Hold::Shared
     }
 
     /// Where a shard stands; `None` where it is not held.
@@ -229,9 +339,12 @@ impl<'k> Locked<'k> {
     }
 
     /// As [`Locked::shard`], to change it.
+    ///
+    /// # Panics
+    /// As it does, and where the shards are shared: the command's flags are wrong.
     pub fn shard_mut(&mut self, key: &[u8]) -> &mut Shard {
         let position = self.held_position(key);
-        &mut self.held[position].1
+        self.held[position].1.alone()
     }
 
     /// A shard by its number, where it is held.
@@ -251,7 +364,7 @@ impl<'k> Locked<'k> {
 
     /// All held shards, to change them.
     pub fn shards_mut(&mut self) -> impl Iterator<Item = (ShardId, &mut Shard)> {
-        self.held.iter_mut().map(|(id, shard)| (*id, &mut **shard))
+        self.held.iter_mut().map(|(id, shard)| (*id, shard.alone()))
     }
 
     /// The numbers of the held shards.
@@ -264,8 +377,11 @@ impl<'k> Locked<'k> {
         if self.holds(shard) {
             return Extend::Held;
         }
-        let lock = &self.keyspace.shards[usize::from(shard)];
-        let guard = if self.token.is_some() { wait_for(lock, gives_up) } else { lock.try_lock() };
+        let lock = self.keyspace.shard(shard);
+        let guard = match self.token.is_some() {
+            true => Guard::wait_for(lock, self.hold, gives_up),
+            false => Guard::try_take(lock, self.hold),
+        };
         let Some(guard) = guard else { return Extend::Taken(shard) };
         self.hold_too(shard, guard);
         Extend::Held
@@ -276,7 +392,7 @@ impl<'k> Locked<'k> {
         if self.holds(shard) {
             return Extend::Held;
         }
-        match self.keyspace.shards[usize::from(shard)].try_lock() {
+        match Guard::try_take(self.keyspace.shard(shard), self.hold) {
             Some(guard) => {
                 self.hold_too(shard, guard);
                 Extend::Held
@@ -285,9 +401,9 @@ impl<'k> Locked<'k> {
         }
     }
 
-    fn hold_too(&mut self, shard: ShardId, guard: MutexGuard<'k, Shard>) {
+    fn hold_too(&mut self, shard: ShardId, guard: Guard<'k>) {
         self.held.push((shard, guard));
-        self.grown = true;
+        self.is_grown = true;
         self.focus = (self.held.len() == 1).then_some(0);
     }
 
@@ -317,7 +433,7 @@ impl<'k> Locked<'k> {
         if self.held.get(from_first).is_some_and(|(id, _)| *id == shard) {
             return Some(from_first);
         }
-        if self.grown || self.held.len() <= 8 {
+        if self.is_grown || self.held.len() <= 8 {
             return self.held.iter().position(|(id, _)| *id == shard);
         }
         self.held.binary_search_by_key(&shard, |(id, _)| *id).ok()
@@ -351,6 +467,42 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn those_who_only_look_share_and_keep_others_out() {
+        let keyspace = Keyspace::new(4);
+        let shared = keyspace.hold(&[0, 1], Hold::Shared, ENDLESS).unwrap();
+        let other = keyspace.hold(&[1, 2], Hold::Shared, &|| true).unwrap();
+        assert!(shared.is_shared() && other.is_shared());
+        assert!(keyspace.try_lock_one(1).is_none() && keyspace.lock(&[1, 3], &|| true).is_none());
+        drop(shared);
+        assert!(keyspace.try_lock_one(0).is_some_and(|alone| !alone.is_shared()));
+        assert!(keyspace.try_lock_one(1).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "the shard is shared")]
+    fn nothing_can_be_changed_in_a_shard_that_is_shared() {
+        let keyspace = Keyspace::new(1);
+        keyspace.hold(&[0], Hold::Shared, ENDLESS).unwrap().shard_mut(b"key").db_mut(0);
+    }
+
+    #[test]
+    fn a_row_of_commands_ends_before_the_first_whose_shard_is_taken() {
+        let keyspace = Keyspace::new(8);
+        let taken = keyspace.try_lock_one(5).unwrap();
+        let (locked, places) = keyspace.lock_first([3, 7, 3, 0, 5, 3], Hold::Alone, ENDLESS).unwrap();
+        assert_eq!(locked.ids()[..], [3, 7, 0]);
+        let found: Vec<_> = places.iter().map(|place| std::ptr::from_ref(locked.at(*place))).collect();
+        assert_eq!(found, [3, 7, 3, 0].map(|shard| std::ptr::from_ref(locked.by_id(shard).unwrap())));
+        assert!(
+            keyspace.lock_first([5, 1], Hold::Alone, &|| true).is_none(),
+            "the first one's is waited for"
+        );
+        drop(taken);
+        let (locked, places) = keyspace.lock_first([5, 1], Hold::Shared, ENDLESS).unwrap();
+        assert!(locked.is_shared() && places.len() == 2);
     }
 
     #[test]

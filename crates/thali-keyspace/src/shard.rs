@@ -1,6 +1,5 @@
 //! A shard: the part of every database whose slots fold into it, and who watches, waits or caches there.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use thali_data::{Before, New, Removed, Table};
 use crate::field_times::{FieldTimes, HashMut};
 use crate::snapshot::Unfinished;
 use crate::tracking::ReadKeys;
-use crate::{Access, Entry, Uses, Value, Waiter};
+use crate::{Access, AccessNote, Entry, Uses, Value, Waiter};
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -57,7 +56,7 @@ pub fn touch<'a>(keys: impl IntoIterator<Item = (&'a Db, &'a [u8], Option<&'a [u
 /// One database's keys in one shard.
 #[derive(Default)]
 pub struct Db {
-    pub(crate) table: Table<Entry, Access>,
+    pub(crate) table: Table<Entry, AccessNote>,
     /// What the mark of an entry is once a snapshot needs it no more; see [`crate::snapshot`].
     pub(crate) mark: bool,
     /// The running snapshot, until the walk is through here.
@@ -106,7 +105,7 @@ impl Db {
     }
 
     /// As [`Db::get`], with the note of its uses: whoever uses the key changes that.
-    pub fn find(&self, key: &[u8]) -> Option<(&Entry, &Cell<Access>)> {
+    pub fn find(&self, key: &[u8]) -> Option<(&Entry, &AccessNote)> {
         self.table.get_noted(key)
     }
 
@@ -116,18 +115,18 @@ impl Db {
     }
 
     /// As [`Db::find`], to change the entry; but a hash only by [`Db::hash_mut`].
-    pub fn find_mut(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>)> {
+    pub fn find_mut(&mut self, key: &[u8]) -> Option<(&mut Entry, &AccessNote)> {
         self.find_mut_beside_times(key).map(|(entry, access, _)| (entry, access))
     }
 
     /// As [`Db::find_mut`], for hashes: what changes of their fields' times is noted. `None` within where the value
     /// is of another type.
-    pub fn hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Option<(Option<HashMut<'a>>, &'a Cell<Access>)> {
+    pub fn hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Option<(Option<HashMut<'a>>, &'a AccessNote)> {
         let (entry, access, times) = self.find_mut_beside_times(key)?;
         Some((HashMut::of(key, entry, times), access))
     }
 
-    fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &Cell<Access>, &mut FieldTimes)> {
+    fn find_mut_beside_times(&mut self, key: &[u8]) -> Option<(&mut Entry, &AccessNote, &mut FieldTimes)> {
         let (entry, access) = self.table.get_mut_noted(key)?;
         save_before_change(&mut self.snapshot, self.mark, key, entry, access.get());
         Some((entry, access, &mut self.field_times))
@@ -140,7 +139,7 @@ impl Db {
         key: &[u8],
         make: impl FnOnce() -> Entry,
         uses: &Uses,
-    ) -> (&mut Entry, &Cell<Access>, bool) {
+    ) -> (&mut Entry, &AccessNote, bool) {
         let (entry, access, _, is_new) = self.find_or_insert_beside_times(key, make, uses);
         (entry, access, is_new)
     }
@@ -151,7 +150,7 @@ impl Db {
         key: &'a [u8],
         make: impl FnOnce() -> Entry,
         uses: &Uses,
-    ) -> (Option<HashMut<'a>>, &'a Cell<Access>, bool) {
+    ) -> (Option<HashMut<'a>>, &'a AccessNote, bool) {
         let (entry, access, times, is_new) = self.find_or_insert_beside_times(key, make, uses);
         (HashMut::of(key, entry, times), access, is_new)
     }
@@ -161,13 +160,13 @@ impl Db {
         key: &[u8],
         make: impl FnOnce() -> Entry,
         uses: &Uses,
-    ) -> (&mut Entry, &Cell<Access>, &mut FieldTimes, bool) {
+    ) -> (&mut Entry, &AccessNote, &mut FieldTimes, bool) {
         let mark = self.mark;
         let make = || {
             let entry = make();
             debug_assert!(entry.expire_at().is_none() && entry.value.next_field_time().is_none());
             entry.set_mark(mark);
-            (entry, uses.fresh())
+            (entry, uses.fresh().into())
         };
         let (entry, access, is_new) = self.table.get_or_insert_noted(key, make);
         save_before_change(&mut self.snapshot, mark, key, entry, access.get());
@@ -197,10 +196,10 @@ impl Db {
             let old_next_time = old.and_then(|(old, _)| old.value.next_field_time());
             field_times.note(key, old_next_time, next_time);
             if let Some((old, old_access)) = old {
-                save_before_change(snapshot, *mark, key, old, old_access);
+                save_before_change(snapshot, *mark, key, old, old_access.get());
                 *volatile_len -= usize::from(old.expire_at().is_some());
             }
-            access(old.map(|(_, access)| access))
+            access(old.map(|(_, access)| access.get())).into()
         })
     }
 
@@ -235,9 +234,9 @@ impl Db {
     }
 
     /// Takes a key out.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Removed<Entry, Access>> {
+    pub fn remove(&mut self, key: &[u8]) -> Option<Removed<Entry, AccessNote>> {
         let old = self.table.remove(key)?;
-        save_before_change(&mut self.snapshot, self.mark, key, &old, old.note());
+        save_before_change(&mut self.snapshot, self.mark, key, &old, old.note().get());
         self.volatile_len -= usize::from(old.expire_at().is_some());
         self.field_times.note(key, old.value.next_field_time(), None);
         Some(old)

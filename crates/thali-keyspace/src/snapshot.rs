@@ -135,7 +135,7 @@ impl Db {
                     if sink.is_large(entry) {
                         large.push(key.into());
                     } else {
-                        saver.save(number, key, entry, access);
+                        saver.save(number, key, entry, access.get());
                         entry.set_mark(mark);
                     }
                 }

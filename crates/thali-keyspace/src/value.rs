@@ -1,6 +1,7 @@
 //! What a key holds.
 
-use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use thali_data::{Hash, List, Set, SortedSet, Str, Stream};
 
@@ -105,13 +106,13 @@ pub struct Entry {
     pub value: Value,
     /// When the key vanishes, in Unix milliseconds below 2^63, 0 = never; and the snapshot's [`MARK`]. Both change while
     /// the value is only looked at.
-    expire_at_unix_ms: Cell<u64>,
+    expire_at_unix_ms: AtomicU64,
 }
 
 impl Entry {
     /// A value that stays until it is removed.
     pub fn new(value: Value) -> Self {
-        Self { value, expire_at_unix_ms: Cell::new(0) }
+        Self { value, expire_at_unix_ms: AtomicU64::new(0) }
     }
 
     /// As [`Entry::new`], with a time to live.
@@ -123,17 +124,17 @@ impl Entry {
 
     /// When the key vanishes, in Unix milliseconds.
     pub fn expire_at(&self) -> Option<u64> {
-        let at = self.expire_at_unix_ms.get() & !MARK;
+        let at = self.expire_at_unix_ms.load(Relaxed) & !MARK;
         (at != 0).then_some(at)
     }
 
     /// See [`crate::snapshot`].
     pub(crate) fn mark(&self) -> bool {
-        self.expire_at_unix_ms.get() & MARK != 0
+        self.expire_at_unix_ms.load(Relaxed) & MARK != 0
     }
 
     pub(crate) fn set_mark(&self, mark: bool) {
-        self.expire_at_unix_ms.update(|at| at & !MARK | u64::from(mark) << 63);
+        self.change_time(|at| at & !MARK | u64::from(mark) << 63);
     }
 
     /// Whether the key is logically gone. Redis counts a key as expired only after its time.
@@ -144,7 +145,12 @@ impl Entry {
     /// Only [`crate::Db`] changes the time, as it counts the keys that have one.
     pub(crate) fn set_expire_at(&self, at: Option<u64>) {
         let at = at.map_or(0, |at| at.clamp(1, !MARK));
-        self.expire_at_unix_ms.update(|before| before & MARK | at);
+        self.change_time(|before| before & MARK | at);
+    }
+
+    /// In two steps: whoever changes the time has the shard to itself.
+    fn change_time(&self, change: impl FnOnce(u64) -> u64) {
+        self.expire_at_unix_ms.store(change(self.expire_at_unix_ms.load(Relaxed)), Relaxed);
     }
 }
 

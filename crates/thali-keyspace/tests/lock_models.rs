@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use shuttle::sync::Arc;
 use shuttle::thread;
-use thali_keyspace::{ENDLESS, Extend, Keyspace, Locked};
+use thali_keyspace::{ENDLESS, Extend, Hold, Keyspace, Locked};
 
 const ORDERS: usize = 5_000;
 const SHARDS: u16 = 4;
 
 /// What is done to a shard: kept beside the keyspace, behind locks that must never be contended.
-type Counters = Arc<BTreeMap<u16, std::sync::Mutex<u32>>>;
+type Counters = Arc<BTreeMap<u16, std::sync::RwLock<u32>>>;
 
 /// Chance, and chance with few changes of thread, which finds other faults.
 fn in_many_orders(model: impl Fn() + Send + Sync + Copy + 'static) {
@@ -19,20 +19,32 @@ fn in_many_orders(model: impl Fn() + Send + Sync + Copy + 'static) {
 }
 
 fn store() -> (Arc<Keyspace>, Counters) {
-    let counters = (0..SHARDS).map(|shard| (shard, std::sync::Mutex::new(0))).collect();
+    let counters = (0..SHARDS).map(|shard| (shard, std::sync::RwLock::new(0))).collect();
     (Arc::new(Keyspace::new(usize::from(SHARDS))), Arc::new(counters))
 }
 
 /// Adds to each held shard's counter, with other threads let in between: they must not touch the same ones.
 fn work(locked: &Locked<'_>, counters: &Counters) {
-    let mut guards: Vec<_> =
-        locked.ids().iter().map(|id| counters[id].try_lock().expect("two hold one shard")).collect();
+    let mut guards: Vec<_> = locked
+        .ids()
+        .iter()
+        .map(|id| counters[id].try_write().expect("another holds a shard that is held alone"))
+        .collect();
     thread::yield_now();
     guards.iter_mut().for_each(|count| **count += 1);
 }
 
+/// Looks at each held shard's counter, with other threads let in between: they may look, too.
+fn look(locked: &Locked<'_>, counters: &Counters) {
+    let guards: Vec<_> =
+        locked.ids().iter().map(|id| counters[id].try_read().expect("a shared shard is changed")).collect();
+    let before: Vec<u32> = guards.iter().map(|count| **count).collect();
+    thread::yield_now();
+    assert!(guards.iter().zip(before).all(|(count, before)| **count == before));
+}
+
 fn counts(counters: &Counters) -> Vec<u32> {
-    counters.values().map(|count| *count.lock().unwrap()).collect()
+    counters.values().map(|count| *count.read().unwrap()).collect()
 }
 
 /// A script: works on shards that it did not declare, lets go and starts over where one is taken, and takes the token
@@ -83,6 +95,60 @@ fn sets_exclude_each_other_and_never_wait_in_a_circle() {
         work(&keyspace.lock_all(ENDLESS).unwrap(), &counters);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(counts(&counters), [7, 5, 5, 1]);
+    });
+}
+
+#[test]
+fn who_shares_shards_is_never_there_with_one_who_has_them_alone() {
+    in_many_orders(|| {
+        let (keyspace, counters) = store();
+        let threads: Vec<_> =
+            [(Hold::Shared, vec![0, 1, 2]), (Hold::Shared, vec![2, 1]), (Hold::Alone, vec![1, 3])]
+                .into_iter()
+                .map(|(hold, set)| {
+                    let (keyspace, counters) = (Arc::clone(&keyspace), Arc::clone(&counters));
+                    thread::spawn(move || {
+                        for _ in 0..2 {
+                            let locked = keyspace.hold(&set, hold, ENDLESS).unwrap();
+                            match hold {
+                                Hold::Shared => look(&locked, &counters),
+                                Hold::Alone => work(&locked, &counters),
+                            }
+                        }
+                    })
+                })
+                .collect();
+        work(&keyspace.lock(&[2, 0], ENDLESS).unwrap(), &counters);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(counts(&counters), [1, 2, 1, 2]);
+    });
+}
+
+#[test]
+fn commands_in_a_row_get_their_shards_a_part_at_a_time() {
+    in_many_orders(|| {
+        let (keyspace, counters) = store();
+        let threads: Vec<_> = [[0, 1, 0, 2], [2, 1, 1, 0]]
+            .into_iter()
+            .map(|row| {
+                let (keyspace, counters) = (Arc::clone(&keyspace), Arc::clone(&counters));
+                thread::spawn(move || {
+                    let mut ran = 0;
+                    while ran < row.len() {
+                        let (locked, places) =
+                            keyspace.lock_first(row[ran..].iter().copied(), Hold::Alone, ENDLESS).unwrap();
+                        assert!(!places.is_empty(), "the first one's is waited for");
+                        for (shard, place) in row[ran..].iter().zip(&places) {
+                            assert!(std::ptr::eq(locked.at(*place), locked.by_id(*shard).unwrap()));
+                        }
+                        work(&locked, &counters);
+                        ran += places.len();
+                    }
+                })
+            })
+            .collect();
+        look(&keyspace.hold(&[2, 1], Hold::Shared, ENDLESS).unwrap(), &counters);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

@@ -1,8 +1,8 @@
 //! A batch: requests that one client sent at once and that run as one unit of work.
 //!
 //! A command for one key is soon done; what surrounds it costs more: a lock, the wait for the memory at which its key
-//! stands, and what a unit owes. A batch locks the shards of all its keys together, asks for their memory before the
-//! first command needs it, and settles once. To clients it is as if each had run by itself: the shards were
+//! stands, and what a unit owes. A batch locks the shards of its keys together, asks for their memory before the
+//! first command needs it, and settles once; where another loop has a shard, it ends in front of that. To clients it is as if each had run by itself: the shards were
 //! nobody else's from the first to the last, and where a command has done something for somebody who waits, the unit
 //! ends behind it, so that it comes before the next one.
 //!
@@ -22,7 +22,7 @@ use crate::call::{Call, Core};
 use crate::dispatch::{self, Asked};
 use crate::session::{Replies, SessionState};
 use crate::table::{self, Handler, Row};
-use crate::unit::{self, Plan};
+use crate::unit;
 
 /// Requests in one batch; as many keys' memory is waited for at once.
 const REQUESTS_MAX: usize = 16;
@@ -144,17 +144,20 @@ impl<'b> Batch<'b> {
     /// script, a snapshot or a pause is in its way.
     pub fn run(&mut self, core: &mut Core, state: &mut SessionState, out: &mut Vec<u8>) -> bool {
         let Core { shared, engine, side } = core;
-        let mut plan = Plan::default();
-        plan.shards.extend(self.requests[self.ran..].iter().map(|request| request.shard));
-        let Some(mut locked) = plan.lock(shared, side) else { return false };
+        let own = side.event_loop;
+        let gives_up = || shared.busy.elsewhere(own);
+        let wanted = &mut self.requests[self.ran..];
+        let hold = unit::hold_for(wanted.iter().map(|request| request.row), state);
+        let shards = wanted.iter().map(|request| request.shard);
+        let Some((mut locked, places)) = shared.keyspace.lock_first(shards, hold, &gives_up) else {
+            return false;
+        };
         // Once more with the shards held, see `unit::run_single`.
         if shared.pause.is_set() {
             return false;
         }
-        for request in &mut self.requests[self.ran..] {
-            request.place = locked.place_of(request.shard);
-        }
-        let requests = &self.requests[self.ran..];
+        wanted.iter_mut().zip(&places).for_each(|(request, place)| request.place = Some(*place));
+        let requests = &self.requests[self.ran..][..places.len()];
         if requests.len() > 1 {
             self.touch(requests, &locked, state.db);
         }
@@ -170,8 +173,6 @@ impl<'b> Batch<'b> {
             return false;
         }
         let (begun, commands, protocol) = (out.len(), side.commands, state.protocol);
-        let own = side.event_loop;
-        let gives_up = || shared.busy.elsewhere(own);
         let mut cx = unit::client_context(locked, state, engine, side, &gives_up);
         let mut call = Call { cx: &mut cx, shared, side, state: Some(state) };
         let clock = call.side.clock;
@@ -206,6 +207,7 @@ impl<'b> Batch<'b> {
         crate::clients::add(&state.info.commands, ran);
         state.owe(owed);
         core.engine.effects.clear();
+        unit::remove_expired(core);
         unit::serve_deferred(core);
         true
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use thali_commands::{Context, Effects, EventClass, Random};
+use thali_commands::{Context, Effects, EventClass, ExpiredSeen, Random};
 use thali_data::Limits;
 use thali_journal::Seq;
 use thali_keyspace::{Keyspace, Uses};
@@ -240,6 +240,8 @@ pub(crate) struct Side {
     pub durable_waits: Vec<DurableWait>,
     /// Keys whose waiters need shards that were taken; served once nothing is held.
     pub deferred: Vec<(u32, Box<[u8]>)>,
+    /// What was found expired by those who could not remove it; removed once nothing is held.
+    pub expired: Vec<ExpiredSeen>,
     /// What sessions left in shards that a busy script holds; taken out once it lets go.
     pub leftovers: Vec<Leftover>,
     /// Migrations that are over but for keys that a busy script holds.

@@ -464,6 +464,7 @@ fn core(i: usize, shared: Arc<Shared>, seed: u64) -> Core {
             durable_waits: Vec::new(),
             evictor,
             deferred: Vec::new(),
+            expired: Vec::new(),
             leftovers: Vec::new(),
             migrated: Vec::new(),
             keeps_expired: false,

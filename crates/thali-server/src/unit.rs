@@ -12,7 +12,7 @@ use thali_commands::{
 };
 use thali_journal::{Policy, Seq};
 use thali_keyspace::locks::ShardId;
-use thali_keyspace::{Extend, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
+use thali_keyspace::{Extend, Hold, Keyspace, Locked, Patience, WaitKind, Waiter, WaiterState};
 use thali_resp::{Protocol, Reply};
 
 use crate::acl::{self, User};
@@ -31,6 +31,7 @@ use crate::{pause, tracking};
 pub(crate) struct Plan {
     pub shards: SmallVec<[ShardId; 8]>,
     pub all: bool,
+    pub hold: Hold,
     /// The script token, too: a script is part of a larger unit.
     pub token: bool,
 }
@@ -58,7 +59,7 @@ impl Plan {
         match (self.all, self.token) {
             (true, _) => keyspace.lock_all(gives_up),
             (false, true) => keyspace.lock_with_token(&self.shards, gives_up),
-            (false, false) => keyspace.lock(&self.shards, gives_up),
+            (false, false) => keyspace.hold(&self.shards, self.hold, gives_up),
         }
     }
 }
@@ -113,6 +114,7 @@ pub(crate) fn run_single(
     let Core { shared, engine, side } = core;
     let mut plan = Plan::default();
     plan.add(&shared.keyspace, spec, args);
+    plan.hold = hold_for([row], state);
     let own = side.event_loop;
     let mut locked = plan.lock(shared, side).ok_or_else(|| shared.busy.refusal(own))?;
     if shared.snapshots.is_waited_for(&mut locked, state.db, spec, args) {
@@ -139,15 +141,14 @@ pub(crate) fn run_single(
         Err(_) if std::mem::take(&mut side.postpones) => state.is_postponed = true,
         Err(error) => reply.error(error.text()),
     }
-    let elsewhere = std::mem::take(&mut cx.expired_elsewhere);
     if state.db != cx.db {
         state.db = cx.db;
         state.info.db.store(cx.db, Relaxed);
     }
     let owed = settle(cx, shared, side);
     core.engine.effects.clear();
-    remove_expired(core, elsewhere);
     state.owe(owed);
+    remove_expired(core);
     serve_deferred(core);
     if state.tracked.is_some() {
         tracking::limit(core, tracking::EVICTED_BY_COMMAND_MAX);
@@ -155,22 +156,35 @@ pub(crate) fn run_single(
     Ok(())
 }
 
-/// Removes keys that a look at one shard after the other found expired; some at a time, each lot a unit. What a
-/// busy script holds stays: it is found again.
-fn remove_expired(core: &mut Core, keys: Vec<(u32, Box<[u8]>)>) {
-    const KEYS_AT_ONCE: usize = 64;
-    if core.side.keeps_expired {
-        return;
+/// Whether a session's commands may share their shards. One that caches what it reads is noted there.
+pub(crate) fn hold_for<'r>(rows: impl IntoIterator<Item = &'r Row>, state: &SessionState) -> Hold {
+    match state.tracked.is_none() && rows.into_iter().all(|row| row.shares_shards) {
+        true => Hold::Shared,
+        false => Hold::Alone,
     }
-    for lot in keys.chunks(KEYS_AT_ONCE) {
+}
+
+/// Whether the command changes nothing that its shards hold, so that it may share them.
+pub(crate) fn shares_shards(spec: &Spec, handler: Handler) -> bool {
+    const NOT: Flags =
+        Flags::BLOCKING.union(Flags::MAY_REPLICATE).union(Flags::ALL_SHARDS).union(Flags::EACH_SHARD);
+    matches!(handler, Handler::Data(_))
+        && spec.flags.contains(Flags::READONLY)
+        && !spec.flags.intersects(NOT)
+        && spec.looks_beyond.is_none()
+}
+
+/// Removes what was found expired by those who shared its shard, or hold it no more; some at a time, each lot a unit.
+/// What a busy script holds stays: it is found again.
+pub(crate) fn remove_expired(core: &mut Core) {
+    const KEYS_AT_ONCE: usize = 64;
+    for lot in std::mem::take(&mut core.side.expired).chunks(KEYS_AT_ONCE) {
         let Core { shared, engine, side } = core;
         let mut plan = Plan::default();
-        plan.shards.extend(lot.iter().map(|(_, key)| shared.keyspace.shard_of(key)));
+        plan.shards.extend(lot.iter().map(|seen| shared.keyspace.shard_of(seen.in_key())));
         let Some(locked) = plan.lock(shared, side) else { return };
         let mut cx = context(locked, 0, engine, side, Origin::Unit);
-        for (db, key) in lot {
-            cx.remove_expired(*db, key);
-        }
+        lot.iter().for_each(|seen| cx.remove_seen(seen));
         settle(cx, shared, side);
         core.engine.effects.clear();
     }
@@ -361,7 +375,11 @@ pub(crate) struct Owed {
 
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
-    cx.remove_expired_seen();
+    side.expired.append(&mut cx.expired_elsewhere);
+    match cx.locked.is_shared() {
+        true => side.expired.append(cx.expired_seen.get_mut()),
+        false => cx.remove_expired_seen(),
+    }
     let mut served = if cx.ready.is_empty() {
         Vec::new()
     } else {

@@ -15,6 +15,6 @@ mod modelled;
 pub use attendance::Attendance;
 pub use mailbox::{Mailbox, Wake};
 #[cfg(feature = "shuttle")]
-pub use modelled::{Mutex, MutexGuard};
+pub use modelled::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(not(feature = "shuttle"))]
-pub use parking_lot::{Mutex, MutexGuard};
+pub use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};

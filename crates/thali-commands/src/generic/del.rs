@@ -3,6 +3,7 @@
 
 use thali_resp::Reply;
 
+use crate::context::KEYS_TOGETHER;
 use crate::{Access, Categories, Context, Flags, Flow, Group, Keys, Outcome, Spec};
 
 pub const DEL: Spec = Spec {
@@ -29,7 +30,11 @@ pub const UNLINK: Spec = Spec {
 };
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let removed = args[1..].iter().filter(|key| cx.delete(key)).count();
+    let mut removed = 0;
+    for keys in args[1..].chunks(KEYS_TOGETHER) {
+        cx.touch(keys.iter().copied());
+        removed += keys.iter().filter(|key| cx.delete(key)).count();
+    }
     reply.integer(removed as i64);
     Ok(Flow::Done)
 }

@@ -2,6 +2,7 @@
 
 use thali_resp::Reply;
 
+use crate::context::KEYS_TOGETHER;
 use crate::{Access, Context, Flags, Flow, Keys, Outcome, Spec};
 
 pub const EXISTS: Spec = Spec {
@@ -24,7 +25,7 @@ pub const TOUCH: Spec = Spec {
 };
 
 pub fn exists(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
-    let found = args[1..].iter().filter(|key| cx.look(key).is_some()).count();
+    let found = count(cx, &args[1..], |key| cx.look(key).is_some());
     reply.integer(found as i64);
     Ok(Flow::Done)
 }
@@ -32,10 +33,15 @@ pub fn exists(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Ou
 pub fn touch(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     // It counts for a client in no-touch mode, too: it asks for nothing else.
     let noted = std::mem::replace(&mut cx.notes_uses, true);
-    let found = args[1..].iter().filter(|key| cx.entry(key).is_some()).count();
+    let found = count(cx, &args[1..], |key| cx.entry(key).is_some());
     cx.notes_uses = noted;
     reply.integer(found as i64);
     Ok(Flow::Done)
+}
+
+fn count(cx: &Context<'_>, keys: &[&[u8]], is_there: impl Fn(&[u8]) -> bool) -> usize {
+    let lots = keys.chunks(KEYS_TOGETHER).inspect(|keys| cx.touch(keys.iter().copied()));
+    lots.flatten().filter(|key| is_there(key)).count()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Db, glob};
 use thali_resp::Reply;
 
+use crate::context::ExpiredSeen;
 use crate::{Context, ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word};
 
 pub const SCAN: Spec = Spec {
@@ -105,7 +106,7 @@ pub fn scan(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outc
     // Whoever holds all shards removes them with the rest that it has seen, the others afterwards.
     let (db, holds) = (cx.db, !cx.locked.ids().is_empty());
     let list = if holds { cx.expired_seen.get_mut() } else { &mut cx.expired_elsewhere };
-    list.extend(expired.into_iter().map(|key| (db, key)));
+    list.extend(expired.into_iter().map(|key| ExpiredSeen::key(db, key)));
     reply.array(2);
     reply.bulk(next.to_string().as_bytes());
     reply.array(found.len());

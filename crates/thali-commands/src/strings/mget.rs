@@ -4,6 +4,7 @@ use thali_data::{IntBuf, Str};
 use thali_keyspace::Typed;
 use thali_resp::Reply;
 
+use crate::context::KEYS_TOGETHER;
 use crate::{Access, Context, Flow, Keys, Outcome, Spec};
 
 pub const SPEC: Spec = Spec {
@@ -18,10 +19,13 @@ pub const SPEC: Spec = Spec {
 
 pub fn run(cx: &mut Context<'_>, args: &[&[u8]], reply: &mut Reply<'_>) -> Outcome {
     reply.array(args.len() - 1);
-    for key in &args[1..] {
-        match cx.entry(key).and_then(|entry| Str::of(&entry.value)) {
-            Some(value) => reply.bulk(value.bytes(&mut IntBuf::new())),
-            None => reply.null(),
+    for keys in args[1..].chunks(KEYS_TOGETHER) {
+        cx.touch(keys.iter().copied());
+        for key in keys {
+            match cx.entry(key).and_then(|entry| Str::of(&entry.value)) {
+                Some(value) => reply.bulk(value.bytes(&mut IntBuf::new())),
+                None => reply.null(),
+            }
         }
     }
     Ok(Flow::Done)

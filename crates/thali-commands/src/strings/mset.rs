@@ -2,6 +2,7 @@
 
 use thali_resp::Reply;
 
+use crate::context::KEYS_TOGETHER;
 use crate::{Access, Context, ErrorReply, Flow, Keys, Outcome, Spec};
 
 pub const MSET: Spec = Spec {
@@ -45,7 +46,10 @@ fn put_all(cx: &mut Context<'_>, args: &[&[u8]], command: &str) -> Result<(), Er
     if args.len().is_multiple_of(2) {
         return Err(ErrorReply::wrong_arity(command));
     }
-    args[1..].chunks_exact(2).for_each(|pair| super::put(cx, pair[0], pair[1]));
+    for pairs in args[1..].chunks(2 * KEYS_TOGETHER) {
+        cx.touch(pairs.iter().step_by(2).copied());
+        pairs.chunks_exact(2).for_each(|pair| super::put(cx, pair[0], pair[1]));
+    }
     Ok(())
 }
 

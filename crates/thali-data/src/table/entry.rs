@@ -13,7 +13,6 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -27,20 +26,21 @@ use crate::str::Str;
 
 /// INVARIANT: owns the allocation at `ptr`, which holds an initialised `V`, `N`, key and tail as drawn above. Where the
 /// tail is a string's, the string of the `V` is a [`Beside`] of it, or the tail is empty.
-pub(super) struct Entry<V: Stored, N: Copy> {
+pub(super) struct Entry<V: Stored, N> {
     ptr: NonNull<u8>,
-    owns: PhantomData<(V, Cell<N>)>,
+    owns: PhantomData<(V, N)>,
 }
 
-// SAFETY: an Entry owns its value and note alone, as a Box<(V, Cell<N>)> would.
-unsafe impl<V: Stored + Send, N: Copy + Send> Send for Entry<V, N> {}
-// SAFETY: shared access reaches the value only as `&V`, and there is no note that could change.
-unsafe impl<V: Stored + Sync> Sync for Entry<V, ()> {}
+// SAFETY: an Entry owns its value and note alone, as a Box<(V, N)> would.
+unsafe impl<V: Stored + Send, N: Send> Send for Entry<V, N> {}
+// SAFETY: shared access reaches value and note only as `&V` and `&N`.
+unsafe impl<V: Stored + Sync, N: Sync> Sync for Entry<V, N> {}
 
-impl<V: Stored, N: Copy> Entry<V, N> {
+impl<V: Stored, N> Entry<V, N> {
     const NOTE_AT: usize = size_of::<V>();
     const KEY_AT: usize = {
         assert!(align_of::<N>() == 1, "a note stands at any address");
+        assert!(!std::mem::needs_drop::<N>(), "a note is forgotten with its entry");
         Self::NOTE_AT + size_of::<N>()
     };
     const HAS_TAIL: bool = !matches!(V::TAIL, Tail::None);
@@ -128,7 +128,7 @@ impl<V: Stored, N: Copy> Entry<V, N> {
                 return if is_beside { None } else { Some(old.into_value()) };
             }
         }
-        self.note().set(note);
+        *self.note_mut() = note;
         // SAFETY: by the invariant an initialised V, exclusively borrowed.
         let old = unsafe { self.ptr.cast::<V>().replace(value) };
         // A string in the tail is gone before the tail is.
@@ -207,24 +207,27 @@ impl<V: Stored, N: Copy> Entry<V, N> {
         unsafe { self.ptr.cast::<V>().as_ref() }
     }
 
-    pub fn note(&self) -> &Cell<N> {
-        // SAFETY: by the invariant an initialised N, which a Cell of it has the layout of; it is never
-        // borrowed otherwise.
-        unsafe { self.ptr.add(Self::NOTE_AT).cast::<Cell<N>>().as_ref() }
+    pub fn note(&self) -> &N {
+        // SAFETY: by the invariant an initialised N, borrowed with self.
+        unsafe { self.ptr.add(Self::NOTE_AT).cast::<N>().as_ref() }
     }
 
-    /// Value, to be changed, and note, which stays shared. `entry_bytes`, the sum of [`Entry::memory_bytes`] over a
-    /// table, is kept right.
-    pub fn parts_mut(&mut self, entry_bytes: &mut usize) -> (&mut V, &Cell<N>) {
+    fn note_mut(&mut self) -> &mut N {
+        // SAFETY: as above, exclusively.
+        unsafe { self.ptr.add(Self::NOTE_AT).cast::<N>().as_mut() }
+    }
+
+    /// Value and note, to be changed. `entry_bytes`, the sum of [`Entry::memory_bytes`] over a table, is kept right.
+    pub fn parts_mut(&mut self, entry_bytes: &mut usize) -> (&mut V, &mut N) {
         if self.is_beside() {
             *entry_bytes -= self.memory_bytes();
             self.detach();
             *entry_bytes += self.memory_bytes();
         }
-        let note: *const Cell<N> = self.note();
+        let note = self.ptr;
         // SAFETY: these are disjoint parts of the allocation; both borrows end with self's. No string is in the tail any
         // more.
-        unsafe { (self.ptr.cast::<V>().as_mut(), &*note) }
+        unsafe { (self.ptr.cast::<V>().as_mut(), note.add(Self::NOTE_AT).cast::<N>().as_mut()) }
     }
 
     pub fn into_value(mut self) -> V {
@@ -246,7 +249,7 @@ impl<V: Stored, N: Copy> Entry<V, N> {
     }
 }
 
-impl<V: Stored, N: Copy> Drop for Entry<V, N> {
+impl<V: Stored, N> Drop for Entry<V, N> {
     fn drop(&mut self) {
         let layout = self.own_layout();
         // SAFETY: the value is initialised and dropped once; then the allocation is freed with the
@@ -306,15 +309,15 @@ fn settle<V: Stored>(mut new: New<'_, V>) -> (V, NewTail<'_>) {
 }
 
 /// An element that was taken out of a table.
-pub struct Removed<V: Stored, N: Copy>(Entry<V, N>);
+pub struct Removed<V: Stored, N>(Entry<V, N>);
 
-impl<V: Stored, N: Copy> Removed<V, N> {
+impl<V: Stored, N> Removed<V, N> {
     pub(super) fn new(entry: Entry<V, N>) -> Self {
         Self(entry)
     }
 
-    pub fn note(&self) -> N {
-        self.0.note().get()
+    pub fn note(&self) -> &N {
+        self.0.note()
     }
 
     /// The value, which costs an allocation where its string stood beside the key.
@@ -323,7 +326,7 @@ impl<V: Stored, N: Copy> Removed<V, N> {
     }
 }
 
-impl<V: Stored, N: Copy> Deref for Removed<V, N> {
+impl<V: Stored, N> Deref for Removed<V, N> {
     type Target = V;
 
     fn deref(&self) -> &V {
@@ -352,9 +355,9 @@ mod tests {
             assert_eq!(e.key(), &key[..]);
             let (value, note) = e.parts_mut(&mut 0);
             value.push(1);
-            note.set([4, 5, 6]);
+            *note = [4, 5, 6];
             assert_eq!(e.key(), &key[..]);
-            assert_eq!((e.note().get(), e.into_value()), ([4, 5, 6], vec![len, 1]));
+            assert_eq!((*e.note(), e.into_value()), ([4, 5, 6], vec![len, 1]));
             drop(Entry::new(&key, "dropped".to_string().into(), ()));
         }
     }

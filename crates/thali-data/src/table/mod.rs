@@ -24,7 +24,6 @@ mod entry;
 mod segment;
 mod stored;
 
-use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 
 use entry::Entry;
@@ -71,7 +70,7 @@ impl KeyHasher {
     }
 }
 
-pub struct Table<V: Stored, N: Copy = ()> {
+pub struct Table<V: Stored, N = ()> {
     hasher: KeyHasher,
     /// 2^depth entries, each the number of the segment for hashes with that prefix. Empty until the
     /// first insert.
@@ -112,7 +111,7 @@ impl<V: Stored> Table<V> {
     }
 }
 
-impl<V: Stored, N: Copy + Default> Table<V, N> {
+impl<V: Stored, N: Default> Table<V, N> {
     fn empty(hasher: KeyHasher) -> Self {
         let (directory, segments) = (Vec::new(), Vec::new());
         Table { hasher, directory, segments, depth: 0, len: 0, entry_bytes: 0, bucket_bytes: 0 }
@@ -213,14 +212,15 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     }
 
     /// As [`Table::get`], with the note.
-    pub fn get_noted(&self, key: &[u8]) -> Option<(&V, &Cell<N>)> {
+    pub fn get_noted(&self, key: &[u8]) -> Option<(&V, &N)> {
         self.entry(self.hash(key), key).map(|entry| (entry.value(), entry.note()))
     }
 
     /// As [`Table::get_mut`], with the note.
-    pub fn get_mut_noted(&mut self, key: &[u8]) -> Option<(&mut V, &Cell<N>)> {
+    pub fn get_mut_noted(&mut self, key: &[u8]) -> Option<(&mut V, &N)> {
         let spot = self.find(self.hash(key), key)?;
-        Some(self.parts_mut(spot))
+        let (value, note) = self.parts_mut(spot);
+        Some((value, note))
     }
 
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
@@ -240,7 +240,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         match self.find(hash, key) {
             Some(spot) => {
                 let (old, note) = self.parts_mut(spot);
-                note.set(N::default());
+                *note = N::default();
                 Some(std::mem::replace(old, value))
             }
             None => {
@@ -257,7 +257,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         hash: u64,
         key: &[u8],
         new: impl Into<New<'b, V>>,
-        note: impl FnOnce(Option<(&V, N)>) -> N,
+        note: impl FnOnce(Option<(&V, &N)>) -> N,
     ) -> Before<V>
     where
         V: 'b,
@@ -268,7 +268,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
             return Before::Nothing;
         };
         let entry = self.segments[spot.segment as usize].entry_mut(spot.place);
-        let note = note(Some((entry.value(), entry.note().get())));
+        let note = note(Some((entry.value(), entry.note())));
         entry.replace(new, note, &mut self.entry_bytes).map_or(Before::Gone, Before::Value)
     }
 
@@ -293,11 +293,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     }
 
     /// As [`Table::get_or_insert_with`], with the note, which `make` gives, too.
-    pub fn get_or_insert_noted(
-        &mut self,
-        key: &[u8],
-        make: impl FnOnce() -> (V, N),
-    ) -> (&mut V, &Cell<N>, bool) {
+    pub fn get_or_insert_noted(&mut self, key: &[u8], make: impl FnOnce() -> (V, N)) -> (&mut V, &N, bool) {
         let hash = self.hash(key);
         let (spot, is_new) = match self.find(hash, key) {
             Some(spot) => (spot, false),
@@ -349,8 +345,8 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     }
 
     /// As [`Table::scan`], with the notes.
-    pub fn scan_noted(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V, N)) -> u64 {
-        self.scan_entries(cursor, budget, |e| f(e.key(), e.value(), e.note().get()))
+    pub fn scan_noted(&self, cursor: u64, budget: usize, mut f: impl FnMut(&[u8], &V, &N)) -> u64 {
+        self.scan_entries(cursor, budget, |e| f(e.key(), e.value(), e.note()))
     }
 
     /// As [`Table::scan`], with the bytes of [`Tail::Bytes`].
@@ -433,7 +429,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
         self.parts_mut(spot).0
     }
 
-    fn parts_mut(&mut self, spot: Spot) -> (&mut V, &Cell<N>) {
+    fn parts_mut(&mut self, spot: Spot) -> (&mut V, &mut N) {
         self.segments[spot.segment as usize].entry_mut(spot.place).parts_mut(&mut self.entry_bytes)
     }
 
@@ -585,7 +581,7 @@ impl<V: Stored, N: Copy + Default> Table<V, N> {
     }
 }
 
-impl<V: Stored, N: Copy + Default> Default for Table<V, N> {
+impl<V: Stored, N: Default> Default for Table<V, N> {
     fn default() -> Self {
         Self::empty(KeyHasher::random())
     }
@@ -634,7 +630,7 @@ impl Walk {
         Walk { start, done: Some(start), budget, buckets_left, shown: 0 }
     }
 
-    fn bucket<V: Stored, N: Copy + Default>(&self, table: &Table<V, N>) -> Option<(usize, BucketRange)> {
+    fn bucket<V: Stored, N: Default>(&self, table: &Table<V, N>) -> Option<(usize, BucketRange)> {
         let done = self.done?;
         if table.is_empty() {
             return None;

@@ -28,7 +28,7 @@ const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const TAG_HITS: u64 = 0x0080_8080_8080_8080;
 
 #[repr(C, align(64))]
-pub(super) struct Bucket<V: Stored, N: Copy> {
+pub(super) struct Bucket<V: Stored, N> {
     tags: [u8; SLOTS],
     next: u8,
     slots: [Option<Entry<V, N>>; SLOTS],
@@ -46,7 +46,7 @@ fn first_of(hits: u64) -> Option<usize> {
     if hits == 0 { None } else { Some(hits.trailing_zeros() as usize / 8) }
 }
 
-impl<V: Stored, N: Copy> Bucket<V, N> {
+impl<V: Stored, N> Bucket<V, N> {
     fn empty() -> Self {
         Bucket { tags: [0; SLOTS], next: 0, slots: [const { None }; SLOTS] }
     }
@@ -83,7 +83,7 @@ pub(super) struct Place {
     pub slot: u8,
 }
 
-pub(super) struct Segment<V: Stored, N: Copy> {
+pub(super) struct Segment<V: Stored, N> {
     home: Box<[Bucket<V, N>]>,
     overflow: Vec<Bucket<V, N>>,
     pub len: u32,
@@ -93,7 +93,7 @@ pub(super) struct Segment<V: Stored, N: Copy> {
     pub depth: u8,
 }
 
-impl<V: Stored, N: Copy> Segment<V, N> {
+impl<V: Stored, N> Segment<V, N> {
     pub fn new(prefix: u64, depth: u8, home: usize) -> Self {
         let home = std::iter::repeat_with(Bucket::empty).take(home).collect();
         Segment { home, overflow: Vec::new(), len: 0, prefix, depth }

@@ -171,7 +171,7 @@ fn put_in_force(call: &mut Call<'_, '_>, change: &Change) -> Result<(), ErrorRep
             shards: (0..keyspace.shards_len() as ShardId).collect(),
             // Transactions that run functions hold the token, if nothing else.
             token: true,
-            all: false,
+            ..Plan::default()
         };
         let (busy, own) = (&call.shared.busy, call.side.event_loop);
         let locked = plan.lock_in(keyspace, &|| busy.elsewhere(own));
