@@ -513,8 +513,8 @@ impl<'a> Context<'a> {
 
     /// Removes the keys, and the fields of hashes, that reading found expired.
     pub fn remove_expired_seen(&mut self) {
-        for seen in self.expired_seen.take() {
-            self.remove_seen(&seen);
+        if !self.expired_seen.get_mut().is_empty() {
+            self.expired_seen.take().iter().for_each(|seen| self.remove_seen(seen));
         }
     }
 

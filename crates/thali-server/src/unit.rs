@@ -178,6 +178,9 @@ pub(crate) fn shares_shards(spec: &Spec, handler: Handler) -> bool {
 /// What a busy script holds stays: it is found again.
 pub(crate) fn remove_expired(core: &mut Core) {
     const KEYS_AT_ONCE: usize = 64;
+    if core.side.expired.is_empty() {
+        return;
+    }
     for lot in std::mem::take(&mut core.side.expired).chunks(KEYS_AT_ONCE) {
         let Core { shared, engine, side } = core;
         let mut plan = Plan::default();
@@ -375,11 +378,11 @@ pub(crate) struct Owed {
 
 /// Does everything that a unit owes, see the module.
 pub(crate) fn settle(mut cx: Context<'_>, shared: &Shared, side: &mut Side) -> Owed {
-    side.expired.append(&mut cx.expired_elsewhere);
-    match cx.locked.is_shared() {
-        true => side.expired.append(cx.expired_seen.get_mut()),
-        false => cx.remove_expired_seen(),
+    if cx.locked.is_shared() {
+        side.expired.append(cx.expired_seen.get_mut());
     }
+    cx.remove_expired_seen();
+    side.expired.append(&mut cx.expired_elsewhere);
     let mut served = if cx.ready.is_empty() {
         Vec::new()
     } else {
