@@ -65,6 +65,10 @@ impl Value {
         match self {
             Self::Hash(v) => v.touch(element),
             Self::Set(v) => v.touch(element),
+            Self::SortedSet(v) => {
+                v.touch(element);
+                None
+            }
             _ => None,
         }
     }

@@ -232,9 +232,13 @@ impl<'b> Batch<'b> {
     fn touch(&self, requests: &[Request], locked: &Locked<'_>, db: u32) {
         thali_keyspace::touch(requests.iter().filter_map(|request| {
             let [_, key, ref rest @ ..] = self.args[request.args.clone()] else { return None };
-            // In these groups what stands behind the key is a field or a member, where anything does.
-            let names_element = matches!(request.row.spec.group, Group::Hash | Group::Set);
-            Some((locked.at(request.place?).db(db)?, key, rest.first().copied().filter(|_| names_element)))
+            // Where a field or a member stands, where there is any.
+            let element = match request.row.spec.group {
+                Group::Hash | Group::Set => rest.first(),
+                Group::SortedSet => rest.last(),
+                _ => None,
+            };
+            Some((locked.at(request.place?).db(db)?, key, element.copied()))
         }));
     }
 }

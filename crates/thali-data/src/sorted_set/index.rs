@@ -42,6 +42,16 @@ impl MemberIndex {
         segment.find(hash, |&id| members.bytes(id) == member).copied()
     }
 
+    /// Asks for the memory of a member, as far as it can be told where that is without a look at it.
+    pub fn touch(&self, members: &Members, member: &[u8]) {
+        let hash = self.seeds.hash_one(member);
+        let segment = &self.segments[Self::segment_no(hash, self.segments.len())];
+        segment.find(hash, |&id| {
+            members.touch(id);
+            false
+        });
+    }
+
     /// Adds a member that is not there yet.
     pub fn insert(&mut self, members: &Members, id: MemberId) {
         if self.len >= self.segments.len() * SEGMENT_FILL_MAX && self.segments.len() < SEGMENTS_MAX {

@@ -4,6 +4,8 @@
 //! member inline up to 22 bytes or boxed. Slots come in chunks of 64, so growth copies nothing and an empty
 //! chunk is given back. Because numbers never move, walking them in order is a SCAN that keeps its promise.
 
+use crate::prefetch::prefetch;
+
 /// The number of a member within its set.
 pub(super) type MemberId = u32;
 
@@ -104,6 +106,14 @@ impl Members {
         chunk.taken &= !(1 << slot_no);
         if chunk.taken == 0 {
             chunk.slots = None;
+        }
+    }
+
+    /// Asks for a member's slot.
+    pub fn touch(&self, id: MemberId) {
+        let (chunk_no, slot_no) = split(id);
+        if let Some(slots) = &self.chunks[chunk_no].slots {
+            prefetch(&slots[slot_no]);
         }
     }
 

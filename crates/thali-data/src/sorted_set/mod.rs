@@ -97,6 +97,13 @@ impl SortedSet {
         }
     }
 
+    /// Asks for the memory of a member.
+    pub fn touch(&self, member: &[u8]) {
+        if let Ref::Large(large) = self.0.get() {
+            large.index.touch(&large.members, member);
+        }
+    }
+
     pub fn contains(&self, member: &[u8]) -> bool {
         self.score(member).is_some()
     }
@@ -304,13 +311,10 @@ impl Large {
     }
 
     fn move_to(&mut self, id: MemberId, member: &[u8], score: f64) {
-        let old_score = self.members.score(id);
-        let stays = self.tree.move_in_place(&self.members, id, old_score, score);
-        if !stays {
-            self.tree.remove(&self.members, Target::Element(old_score, member));
-        }
+        let moving = Target::Moving(self.members.score(id), member, score);
+        let removed = self.tree.remove(&self.members, moving);
         self.members.set_score(id, score);
-        if !stays {
+        if removed.is_some() {
             self.tree.insert(&self.members, score, id);
         }
     }
@@ -324,8 +328,9 @@ impl Large {
     }
 
     fn remove_rank(&mut self, rank: usize) {
-        let id = self.tree.remove(&self.members, Target::Rank(rank));
-        self.forget(id);
+        if let Some(id) = self.tree.remove(&self.members, Target::Rank(rank)) {
+            self.forget(id);
+        }
     }
 
     fn forget(&mut self, id: MemberId) {

@@ -54,6 +54,13 @@ impl Leaf {
         member
     }
 
+    /// Whether the element at `at` would stand at this cut, too. Not so for the first and the last: that one is known
+    /// further up, and a neighbour of this one is elsewhere.
+    fn fits(&self, at: usize, members: &Members, cut: Cut<'_>) -> bool {
+        let is_before = |at: usize| cut.is_after(self.scores[at], || members.bytes(self.members[at]));
+        at > 0 && at + 1 < self.len && is_before(at - 1) && !is_before(at + 1)
+    }
+
     /// Moves the elements from `at` on to the end of `other`.
     fn move_tail(&mut self, at: usize, other: &mut Leaf) {
         let count = self.len - at;
@@ -134,6 +141,8 @@ pub(super) enum Target<'a> {
     Rank(usize),
     /// The one with this score and member, which must be there.
     Element(f64, &'a [u8]),
+    /// As `Element`, to come back with another score. Where that changes nothing but the score, it gets it and stays.
+    Moving(f64, &'a [u8], f64),
 }
 
 /// A place in the leaves.
@@ -282,16 +291,16 @@ impl Tree {
         Some(new)
     }
 
-    /// Removes an element that is there.
-    pub fn remove(&mut self, members: &Members, target: Target<'_>) -> MemberId {
-        let removed = self.remove_below(self.root, self.height, members, target);
+    /// Removes an element that is there; `None` where it stays.
+    pub fn remove(&mut self, members: &Members, target: Target<'_>) -> Option<MemberId> {
+        let removed = self.remove_below(self.root, self.height, members, target)?;
         self.len -= 1;
         while self.height > 0 && self.inners.at(self.root).children.len() == 1 {
             let old = self.inners.take(self.root);
             self.root = old.children[0].node;
             self.height -= 1;
         }
-        removed
+        Some(removed)
     }
 
     fn remove_below(
@@ -300,16 +309,22 @@ impl Tree {
         height: usize,
         members: &Members,
         target: Target<'_>,
-    ) -> MemberId {
+    ) -> Option<MemberId> {
         if height == 0 {
             let leaf = self.leaves.at_mut(node);
             let at = match target {
                 Target::Rank(rank) => rank,
-                Target::Element(score, member) => {
+                Target::Element(score, member) | Target::Moving(score, member, _) => {
                     leaf_before(leaf, members, Cut::AfterElement(score, member)) - 1
                 }
             };
-            return leaf.remove(at);
+            if let Target::Moving(_, member, score) = target
+                && leaf.fits(at, members, Cut::Element(score, member))
+            {
+                leaf.scores[at] = score;
+                return None;
+            }
+            return Some(leaf.remove(at));
         }
         let children = &self.inners.at(node).children;
         let (at, target) = match target {
@@ -317,12 +332,12 @@ impl Tree {
                 let (at, rest) = child_with_rank(children, rank);
                 (at, Target::Rank(rest))
             }
-            Target::Element(score, member) => {
+            Target::Element(score, member) | Target::Moving(score, member, _) => {
                 (child_before(children, members, Cut::AfterElement(score, member)), target)
             }
         };
         let child = children[at].node;
-        let removed = self.remove_below(child, height - 1, members, target);
+        let removed = self.remove_below(child, height - 1, members, target)?;
         let len = self.node_len(child, height - 1);
         let old = self.inners.at(node).children[at];
         if len > 0 {
@@ -335,32 +350,7 @@ impl Tree {
         if len <= NODE_LEN_MAX / 2 {
             self.merge_child(node, height, at, len);
         }
-        removed
-    }
-
-    /// Changes the score of an element in its place, if its neighbours in the leaf allow; else changes nothing.
-    pub fn move_in_place(&mut self, members: &Members, member: MemberId, old: f64, new: f64) -> bool {
-        let bytes = members.bytes(member);
-        let cut = Cut::AfterElement(old, bytes);
-        let mut node = self.root;
-        for _ in 0..self.height {
-            let children = &self.inners.at(node).children;
-            node = children[child_before(children, members, cut)].node;
-        }
-        let leaf = self.leaves.at_mut(node);
-        let at = leaf_before(leaf, members, cut) - 1;
-        debug_assert_eq!(leaf.members[at], member);
-        // The first element of a leaf is known further up, and the last one's neighbour is elsewhere.
-        if at == 0 || at + 1 == leaf.len {
-            return false;
-        }
-        let moved = Cut::Element(new, bytes);
-        let is_after = |at: usize| moved.is_after(leaf.scores[at], || members.bytes(leaf.members[at]));
-        let fits = is_after(at - 1) && !is_after(at + 1);
-        if fits {
-            leaf.scores[at] = new;
-        }
-        fits
+        Some(removed)
     }
 
     /// Merges a thin child with a neighbour where both fit; a very thin one takes from its neighbour instead.
@@ -461,13 +451,13 @@ impl Tree {
 /// The child in which the cut falls: the last whose first element lies before it, else the first.
 fn child_before(children: &[Child], members: &Members, cut: Cut<'_>) -> usize {
     let first_member = |at: usize| members.bytes(children[at].first_member);
-    cut.position(children.len(), |at| children[at].first_score, first_member).saturating_sub(1)
+    cut.position(children.iter().map(|child| child.first_score), first_member).saturating_sub(1)
 }
 
 fn leaf_before(leaf: &Leaf, members: &Members, cut: Cut<'_>) -> usize {
-    // Its lines are waited for together: a search would ask for one after the other.
+    // What is about to be moved is waited for together with what is looked at.
     prefetch_all(leaf);
-    cut.position(leaf.len, |at| leaf.scores[at], |at| members.bytes(leaf.members[at]))
+    cut.position(leaf.scores[..leaf.len].iter().copied(), |at| members.bytes(leaf.members[at]))
 }
 
 /// The child that holds the element with this rank, and the rank within it.
