@@ -347,6 +347,13 @@ impl Spec {
         self.flags.contains(Flags::ALL_SHARDS) || self.looks_beyond(args).is_some()
     }
 
+    /// Whether a data command changes nothing that its shards hold, so that it may share them with others that do not.
+    pub fn shares_shards(&self) -> bool {
+        const NOT: Flags =
+            Flags::BLOCKING.union(Flags::MAY_REPLICATE).union(Flags::ALL_SHARDS).union(Flags::EACH_SHARD);
+        self.flags.contains(Flags::READONLY) && !self.flags.intersects(NOT) && self.looks_beyond.is_none()
+    }
+
     /// The place of an argument by which a request looks at keys that it does not name.
     pub fn looks_beyond(&self, args: &[&[u8]]) -> Option<usize> {
         self.looks_beyond.and_then(|looks| looks(args))

@@ -1,7 +1,8 @@
 //! For unit tests of commands: a keyspace on which requests run as dispatch would run them.
 
 use thali_data::Limits;
-use thali_keyspace::{Keyspace, Lfu, Uses};
+use thali_keyspace::locks::ShardId;
+use thali_keyspace::{ENDLESS, Hold, Keyspace, Lfu, Uses};
 use thali_resp::{Protocol, Reply};
 
 use crate::{Command, Context, Effects, EventClass, Flow, Origin, Random, TABLE, Wait};
@@ -65,7 +66,9 @@ impl Store {
             return format!("-{}\r\n", crate::ErrorReply::wrong_arity(spec.name)).into_bytes();
         }
         let mut effects = Effects::default();
-        let locked = self.keyspace.lock_all(thali_keyspace::ENDLESS).unwrap();
+        let all: Vec<_> = (0..self.keyspace.shards_len() as ShardId).collect();
+        let hold = if spec.shares_shards() { Hold::Shared } else { Hold::Alone };
+        let locked = self.keyspace.hold(&all, hold, ENDLESS).unwrap();
         let uses = Uses::new(self.now_ms, self.lfu);
         let mut context =
             Context::new(locked, 0, self.now_ms, uses, &self.limits, &mut self.random, &mut effects);
@@ -90,6 +93,10 @@ impl Store {
         if context.dirty > 0 && !context.effects_named {
             let db = context.db;
             context.effects.push(db, args);
+        }
+        if context.locked.is_shared() {
+            context.locked = self.keyspace.lock_none();
+            context.locked = self.keyspace.lock_all(ENDLESS).unwrap();
         }
         context.remove_expired_seen();
         self.events = context

@@ -10,7 +10,6 @@ use thali_resp::Reply;
 use crate::batch;
 use crate::call::Call;
 use crate::commands;
-use crate::unit;
 
 /// A command that needs more than keys: its session, the settings, the other loops.
 pub(crate) type ServerRun = fn(&mut Call<'_, '_>, &[&[u8]], &mut Reply<'_>) -> Outcome;
@@ -43,7 +42,7 @@ pub(crate) struct Row {
     pub handler: Handler,
     /// See [`crate::batch`].
     pub joins_batches: bool,
-    /// See [`crate::unit`].
+    /// See [`Spec::shares_shards`].
     pub shares_shards: bool,
     stats_at: usize,
 }
@@ -75,8 +74,8 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     let place = |(spec, handler): (&'static Spec, Handler)| {
         let stats_at = next;
         next += 1 + spec.subcommands.len();
-        let (joins_batches, shares_shards) =
-            (batch::joins(spec, handler), unit::shares_shards(spec, handler));
+        let joins_batches = batch::joins(spec, handler);
+        let shares_shards = matches!(handler, Handler::Data(_)) && spec.shares_shards();
         Row { spec, handler, joins_batches, shares_shards, stats_at }
     };
     data.chain(server).map(place).collect()

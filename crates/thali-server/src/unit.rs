@@ -164,16 +164,6 @@ pub(crate) fn hold_for<'r>(rows: impl IntoIterator<Item = &'r Row>, state: &Sess
     }
 }
 
-/// Whether the command changes nothing that its shards hold, so that it may share them.
-pub(crate) fn shares_shards(spec: &Spec, handler: Handler) -> bool {
-    const NOT: Flags =
-        Flags::BLOCKING.union(Flags::MAY_REPLICATE).union(Flags::ALL_SHARDS).union(Flags::EACH_SHARD);
-    matches!(handler, Handler::Data(_))
-        && spec.flags.contains(Flags::READONLY)
-        && !spec.flags.intersects(NOT)
-        && spec.looks_beyond.is_none()
-}
-
 /// Removes what was found expired by those who shared its shard, or hold it no more; some at a time, each lot a unit.
 /// What a busy script holds stays: it is found again.
 pub(crate) fn remove_expired(core: &mut Core) {
