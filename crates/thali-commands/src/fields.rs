@@ -14,8 +14,8 @@ use std::cell::RefCell;
 use thali_data::{Hash, Item};
 use thali_keyspace::{Entry, HashMut, Typed, Value};
 
-use crate::context::{ExpiredSeen, note_event, note_use};
-use crate::{Context, ErrorReply, EventClass, Origin};
+use crate::context::{note_event, note_use};
+use crate::{Context, ErrorReply, EventClass, ExpiredSeen, Origin};
 
 /// Fields removed for one read that has come upon a hash with expired ones. Active expiry takes the others.
 const REMOVED_BY_READ_MAX: usize = 512;

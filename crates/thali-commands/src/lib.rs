@@ -13,6 +13,7 @@ mod context;
 mod effects;
 mod elements;
 mod error;
+mod expired;
 mod fields;
 mod parse;
 mod spec;
@@ -33,9 +34,10 @@ pub mod streams;
 pub mod strings;
 pub mod syntax;
 
-pub use context::{Context, ExpiredSeen, KeyspaceEvent, Origin, Random, Wait};
+pub use context::{Context, KeyspaceEvent, Origin, Random, Wait};
 pub use effects::Effects;
 pub use error::ErrorReply;
+pub use expired::ExpiredSeen;
 pub use fields::Fields;
 pub use parse::*;
 pub use spec::{

@@ -225,23 +225,22 @@ impl Keyspace {
         let mut held = Held::with_capacity(shards.size_hint().0);
         let mut places = SmallVec::new();
         for shard in shards {
-            let place = held.iter().position(|(id, _)| *id == shard);
-            places.push(Place(place.unwrap_or(held.len())));
-            if place.is_none() {
-                let lock = self.shard(shard);
-                let guard = match held.is_empty() {
-                    true => Some(Guard::wait_for(lock, hold, gives_up)?),
-                    false => Guard::try_take(lock, hold),
-                };
-                let Some(guard) = guard else {
-                    places.pop();
-                    break;
-                };
-                held.push((shard, guard));
-            }
+            let place = match held.iter().position(|(id, _)| *id == shard) {
+                Some(place) => place,
+                None => {
+                    let lock = self.shard(shard);
+                    let guard = match held.is_empty() {
+                        true => Some(Guard::wait_for(lock, hold, gives_up)?),
+                        false => Guard::try_take(lock, hold),
+                    };
+                    let Some(guard) = guard else { break };
+                    held.push((shard, guard));
+                    held.len() - 1
+                }
+            };
+            places.push(Place(place));
         }
-        let is_grown = true;
-        Some((Locked { is_grown, ..Locked::new(self, hold, held) }, places))
+        Some((Locked { is_grown: true, ..Locked::new(self, hold, held) }, places))
     }
 
     fn hold_sorted(&self, wanted: &[ShardId], hold: Hold, gives_up: Patience<'_>) -> Option<Locked<'_>> {

@@ -2,9 +2,9 @@
 //!
 //! A command for one key is soon done; what surrounds it costs more: a lock, the wait for the memory at which its key
 //! stands, and what a unit owes. A batch locks the shards of its keys together, asks for their memory before the
-//! first command needs it, and settles once; where another loop has a shard, it ends in front of that. To clients it is as if each had run by itself: the shards were
-//! nobody else's from the first to the last, and where a command has done something for somebody who waits, the unit
-//! ends behind it, so that it comes before the next one.
+//! first command needs it, and settles once; where another loop has a shard, it ends in front of that.
+//! To clients it is as if each had run by itself: from the first to the last nobody else changed what the shards hold, and
+//! where a command has done something for somebody who waits, the unit ends behind it, so that it comes before the next one.
 //!
 //! [`joins`] says which commands there may be in a batch. All others run by themselves, and so does everything while
 //! a client or the server is in a state in which each request needs a look of its own ([`is_allowed`]).

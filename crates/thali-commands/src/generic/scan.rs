@@ -7,8 +7,9 @@ use thali_keyspace::locks::ShardId;
 use thali_keyspace::{Db, glob};
 use thali_resp::Reply;
 
-use crate::context::ExpiredSeen;
-use crate::{Context, ErrorReply, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word};
+use crate::{
+    Context, ErrorReply, ExpiredSeen, Flags, Flow, Group, Outcome, Random, Spec, cursor, integer, is_word,
+};
 
 pub const SCAN: Spec = Spec {
     name: "scan",

@@ -36,16 +36,20 @@ impl MemberIndex {
         if at < segments { at } else { at & (wide / 2 - 1) }
     }
 
-    pub fn find(&self, members: &Members, member: &[u8]) -> Option<MemberId> {
+    /// The hash of a member's bytes, and the segment that it lives in.
+    fn place_of(&self, member: &[u8]) -> (u64, &HashTable<MemberId>) {
         let hash = self.seeds.hash_one(member);
-        let segment = &self.segments[Self::segment_no(hash, self.segments.len())];
+        (hash, &self.segments[Self::segment_no(hash, self.segments.len())])
+    }
+
+    pub fn find(&self, members: &Members, member: &[u8]) -> Option<MemberId> {
+        let (hash, segment) = self.place_of(member);
         segment.find(hash, |&id| members.bytes(id) == member).copied()
     }
 
     /// Asks for the memory of a member, as far as it can be told where that is without a look at it.
     pub fn touch(&self, members: &Members, member: &[u8]) {
-        let hash = self.seeds.hash_one(member);
-        let segment = &self.segments[Self::segment_no(hash, self.segments.len())];
+        let (hash, segment) = self.place_of(member);
         segment.find(hash, |&id| {
             members.touch(id);
             false
